@@ -1,0 +1,164 @@
+"""The narrow interface between Python and the arithmetic, and the choice of a backend.
+
+Each backend is a module with one class ``Plan`` (the protocol below): what the backend makes of a `Network` for one
+batch size and thread count.  It owns scratch memory and threads, never parameter values.  Arrays are C-contiguous and
+of the network's dtype; whoever calls a verb has checked shapes and finiteness once before the first one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from pymlp.config import BACKENDS, Choice, requested
+
+if TYPE_CHECKING:
+    from pymlp.network import Network
+    from pymlp.optimizers import SGD, Adam
+
+# rows of a block: the gradients of a longer batch are added block by block, in order (bounded scratch, and in float32
+# one chain over a million rows would lose three digits)
+BLOCK_ROWS = 4096
+
+
+class BackendUnavailableError(ImportError):
+    """The backend asked for cannot run here; the message says what to install."""
+
+
+class StoppedError(RuntimeError):
+    """A verb ended early because `Plan.stop` was called; what it was writing is undefined."""
+
+
+class Plan(Protocol):
+    """A network made ready to run.  One thread uses a plan at a time; `stop` may be called from any.
+
+    Parameters
+    ----------
+    network : Network
+    batch_size : int
+        Most rows of one `backward`, `loss_gradient` or batch of `train_steps`; `forward` takes any number.
+    n_threads : int, optional
+        Upper bound on the threads; None follows `pymlp.config`.
+    """
+
+    network: Network
+    batch_size: int
+    n_threads: int
+
+    def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None: ...
+
+    def forward(
+        self, params: np.ndarray, X: np.ndarray, out: np.ndarray, step: int | None = None, row_offset: int = 0
+    ) -> None:
+        """Write network(X) into `out` (rows, outputs).  ``step=None`` is inference; a step number is training."""
+
+    def backward(
+        self,
+        params: np.ndarray,
+        X: np.ndarray,
+        output_gradient: np.ndarray,
+        gradient: np.ndarray | None = None,
+        x_gradient: np.ndarray | None = None,
+        step: int | None = None,
+        row_offset: int = 0,
+    ) -> None:
+        """Vector-Jacobian product: gradients of ``sum(network(X) * output_gradient)``.
+
+        `gradient` (n_parameters,) and `x_gradient` (rows, inputs) are overwritten where given.  No penalty is added.
+        """
+
+    def loss_gradient(
+        self,
+        params: np.ndarray,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        gradient: np.ndarray,
+        step: int | None = None,
+        row_offset: int = 0,
+    ) -> float:
+        """Mean loss of the batch with L1 and L2; its gradient overwrites `gradient` (n_parameters,).
+
+        y is (rows, outputs), weight (rows,) or None.  Both are divided by S, the sum of the weights (the rows if
+        None).  Where S is 0 the result is 0.0 and the gradient zero.
+        """
+
+    def update(
+        self, optimizer: SGD | Adam, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
+    ) -> None:
+        """One step of the optimizer, in place on `params` and `slots`; `step` counts from 0."""
+
+    def train_steps(
+        self,
+        optimizer: SGD | Adam,
+        params: np.ndarray,
+        slots: np.ndarray,
+        step: int,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        order: np.ndarray,
+        starts: np.ndarray,
+        rates: np.ndarray,
+        losses: np.ndarray,
+    ) -> None:
+        """A run of batches: for each i, rows ``order[starts[i]:starts[i + 1]]`` of X, y and weight.
+
+        Equals the loop ``losses[i] = loss_gradient(batch i); update(..., step + i, rates[i])``, which leaves out the
+        update of a batch whose weights sum to zero.  `order` is int64 row numbers, `starts` int64 of steps + 1 offsets
+        into it, `rates` and `losses` float64 of one number a step.  Raises StoppedError after `stop`, with `params`
+        and `slots` undefined, and IndexError if a row number lies outside X.
+        """
+
+    def stop(self) -> None:
+        """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
+
+
+def missing_reason(name: str) -> str | None:
+    """Why backend `name` cannot run here, in one line with its remedy; None if it can."""
+    if name == "c":
+        if importlib.util.find_spec("pymlp._engine") is None:
+            return (
+                "the C engine was not built when pymlp was installed (no working C compiler); "
+                "install one and run: pip install --force-reinstall --no-deps pymlp"
+            )
+        if importlib.util.find_spec("_cffi_backend") is None:
+            return "the package cffi is missing; run: pip install cffi"
+    elif name == "numba" and importlib.util.find_spec("numba") is None:
+        return "the package numba is missing; run: pip install 'pymlp[numba]'"
+    return None
+
+
+def available() -> tuple[str, ...]:
+    """Names of the backends that can run here, fastest first."""
+    return tuple(name for name in BACKENDS if missing_reason(name) is None)
+
+
+def choose(name: str | None = None) -> Choice:
+    """Name of the backend to use, and why; an argument precedes the configuration, and that the fastest one."""
+    choice = requested("backend") if name is None else Choice(name, "argument")
+    if choice.value is None:
+        return Choice(available()[0], "fastest that can run here")
+    if choice.value not in BACKENDS:
+        raise ValueError(f"backend={choice.value!r} is not one of {', '.join(BACKENDS)}")
+    reason = missing_reason(choice.value)
+    if reason is not None:
+        raise BackendUnavailableError(f"backend {choice.value!r} ({choice.reason}) cannot run: {reason}")
+    return choice
+
+
+def get(name: str | None = None) -> ModuleType:
+    """The module of a backend: `name`, or what the configuration asks for, or the fastest that can run here.
+
+    Raises
+    ------
+    ValueError
+        Unknown name.
+    BackendUnavailableError
+        It cannot run here; the message names the remedy.
+    """
+    return importlib.import_module(f"pymlp.backends.{choose(name).value}")

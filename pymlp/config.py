@@ -1,0 +1,170 @@
+"""Which backend, instruction set and thread count to use: asked for in one place, answered in one place.
+
+These three are not hyper-parameters (the C engine's bits do not depend on them), so they stand outside the estimators.
+What counts, first to last: an argument, `config_context`, `set_config`, the environment (``PYMLP_BACKEND``,
+``PYMLP_ISA``, ``PYMLP_NUM_THREADS``, then ``OMP_NUM_THREADS`` for the threads), what fits the machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from numbers import Integral
+from pathlib import Path
+
+BACKENDS = ("c", "numba", "numpy")
+ISAS = ("avx512", "avx2", "neon", "portable")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What was asked for; None leaves the choice to the next place that may decide."""
+
+    backend: str | None = None
+    isa: str | None = None
+    n_threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value and the reason for it."""
+
+    value: str | int | None
+    reason: str
+
+
+_process_config = Config()
+_context_config: ContextVar[Config] = ContextVar("pymlp_config", default=Config())
+# set through threadpoolctl: a cap on top of everything else
+_thread_cap: int | None = None
+
+
+def _checked(backend: str | None, isa: str | None, n_threads: int | None, where: str = "") -> Config:
+    if backend is not None and backend not in BACKENDS:
+        raise ValueError(f"{where}backend={backend!r} is not one of {', '.join(BACKENDS)}")
+    if isa is not None and isa not in ISAS:
+        raise ValueError(f"{where}isa={isa!r} is not one of {', '.join(ISAS)}")
+    if n_threads is not None and (not isinstance(n_threads, Integral) or isinstance(n_threads, bool) or n_threads < 1):
+        raise ValueError(f"{where}n_threads={n_threads!r} must be an integer of at least 1, or None")
+    return Config(backend, isa, None if n_threads is None else int(n_threads))
+
+
+def _merged(base: Config, new: Config) -> Config:
+    return replace(base, **{name: value for name, value in vars(new).items() if value is not None})
+
+
+def set_config(*, backend: str | None = None, isa: str | None = None, n_threads: int | None = None) -> None:
+    """Choose backend, instruction set and threads for the whole process; None takes a choice back.
+
+    Parameters
+    ----------
+    backend : {"c", "numba", "numpy"}, optional
+    isa : {"avx512", "avx2", "neon", "portable"}, optional
+        Instruction set of the C engine.
+    n_threads : int, optional
+        Upper bound on the threads of one call.
+
+    Raises
+    ------
+    ValueError
+        An unknown name or a thread count below 1.
+    """
+    global _process_config
+    _process_config = _checked(backend, isa, n_threads)
+
+
+@contextmanager
+def config_context(
+    *, backend: str | None = None, isa: str | None = None, n_threads: int | None = None
+) -> Iterator[None]:
+    """`set_config` for the body of a ``with`` statement and the current thread; None changes nothing."""
+    token = _context_config.set(_merged(_context_config.get(), _checked(backend, isa, n_threads)))
+    try:
+        yield
+    finally:
+        _context_config.reset(token)
+
+
+def get_config() -> Config:
+    """What `config_context` and `set_config` ask for at this moment (the environment not included)."""
+    return _merged(_process_config, _context_config.get())
+
+
+def _from_environment(name: str) -> tuple[str | None, str]:
+    value = os.environ.get(name, "").strip()
+    return (value or None), f"environment variable {name}"
+
+
+def requested(field: str) -> Choice:
+    """What was asked for `field` ("backend", "isa" or "n_threads") and where; value None if nothing was."""
+    value = getattr(get_config(), field)
+    if value is not None:
+        return Choice(value, "config_context or set_config")
+    names = {"backend": ["PYMLP_BACKEND"], "isa": ["PYMLP_ISA"], "n_threads": ["PYMLP_NUM_THREADS", "OMP_NUM_THREADS"]}
+    for name in names[field]:
+        text, reason = _from_environment(name)
+        if text is None:
+            continue
+        if field != "n_threads":
+            return Choice(getattr(_checked(**{"backend": None, "isa": None, "n_threads": None, field: text}, where=f"{name}: "), field), reason)
+        # OMP_NUM_THREADS may be a list, one number a nesting level
+        first = text.split(",")[0].strip() if name == "OMP_NUM_THREADS" else text
+        if not first.isdigit() or int(first) < 1:
+            raise ValueError(f"{name}={text!r} must be an integer of at least 1")
+        return Choice(int(first), reason)
+    return Choice(None, "not asked for")
+
+
+def _cgroup_cores() -> float | None:
+    """Cores that the control group's CPU quota allows (version 2, then 1), None without a quota."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        quota = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
+        period = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
+        return quota / period if quota > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def usable_cores() -> int:
+    """Cores this process may use: the affinity mask, cut by the control group's CPU quota; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    quota = _cgroup_cores()
+    return max(1, cores if quota is None else min(cores, int(quota)))
+
+
+def set_thread_cap(n_threads: int | None) -> None:
+    """A cap on top of every other choice of the thread count (threadpoolctl's limit); None lifts it."""
+    global _thread_cap
+    _thread_cap = None if n_threads is None else max(1, int(n_threads))
+
+
+def resolve_threads(n_threads: int | None = None) -> Choice:
+    """Upper bound on the threads of one call, and why.
+
+    Parameters
+    ----------
+    n_threads : int, optional
+        The argument of a call, which precedes every other choice.
+
+    Returns
+    -------
+    Choice
+        An explicit number is taken as it is (also above the cores); without one it is `usable_cores`.
+    """
+    if n_threads is not None:
+        choice = Choice(_checked(None, None, n_threads).n_threads, "argument")
+    else:
+        choice = requested("n_threads")
+        if choice.value is None:
+            choice = Choice(usable_cores(), "cores this process may use")
+    if _thread_cap is not None and _thread_cap < choice.value:
+        return Choice(_thread_cap, "limit set through threadpoolctl")
+    return choice

@@ -1,0 +1,199 @@
+"""The registry of activations and losses, and their definition in NumPy.
+
+A row here and a row in ``csrc/functions.h`` (and in ``backends/numba.py``'s table) is all there is to a function: the
+tests walk these tables, so a new row brings its own gradient check and its comparison between backends.
+
+Slopes are taken from the stored output where the function allows it (``uses="output"``) and from the stored
+pre-activation otherwise (``uses="input"``): this decides what a backend keeps of the forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial.polynomial import polyval
+
+LEAKY_SLOPE = 0.01
+SELU_ALPHA = 1.6732632423543772
+SELU_SCALE = 1.0507009873554805
+GAUSS_FACTOR = 0.3989422804014327  # 1 / sqrt(2 pi)
+
+# erf(x) / x on 0 <= x <= 1, in powers of x**2; relative error 2e-19 before rounding
+_ERF_NEAR = (
+    1.1283791670955126, -0.3761263890318375, 0.11283791670954879, -0.026866170645076792, 0.0052239776248180145,
+    -0.000854832698083379, 0.0001205533111164271, -1.4925595266831182e-05, 1.6461000484121368e-06,
+    -1.6350312701054695e-07, 1.4659775274047436e-08, -1.1372848856791674e-09, 5.957176147748911e-11,
+)  # fmt: skip
+# exp(x**2) erfc(x) (1 + 2 x) on 1 <= x <= 28, in powers of (x - 3) / (x + 3); relative error 2e-18 before rounding
+_ERFC_FAR = (
+    1.2530080582697296, -0.13562110612458117, -0.04756229435345255, 0.12964515870275942, -0.11927366341514863,
+    0.0683080273440213, -0.023770514924158083, 0.0025293918171539523, 0.0018886904548306967, -0.0007798323354491311,
+    -0.00010516073045237441, 0.00012510040319467419, 4.954662305540925e-06, -2.0109122442179304e-05,
+    -7.465737555485466e-07, 3.5097110842239623e-06, 3.697644354779614e-07, -6.993241083952505e-07,
+    -1.0514496651037887e-07, 1.708108463654178e-07, -3.279078693609197e-08,
+)  # fmt: skip
+
+Array = np.ndarray
+
+
+def logistic(z: Array) -> Array:
+    """1 / (1 + exp(-z)), without overflow at either end."""
+    small = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1 / (1 + small), small / (1 + small)) + 0 * z
+
+
+def normal_cdf(z: Array) -> Array:
+    """Distribution function of the standard normal, with full relative accuracy in the left tail."""
+    wide = np.asarray(z, np.float64)
+    x = np.abs(wide) * np.sqrt(0.5)
+    near = 0.5 * x * polyval(np.minimum(x, 1.0) ** 2, _ERF_NEAR)
+    far_x = np.clip(x, 1.0, 28.0)
+    far = 0.5 * np.exp(-x * x) * polyval((far_x - 3.0) / (far_x + 3.0), _ERFC_FAR) / (1.0 + 2.0 * far_x)
+    tail = np.where(x < 1.0, 0.5 - near, far)
+    whole = np.where(wide < 0, np.where(x < 1.0, 0.5 - near, tail), np.where(x < 1.0, 0.5 + near, 1.0 - far))
+    return (whole + 0 * np.where(np.isnan(wide), wide, 0.0)).astype(z.dtype)
+
+
+def softplus(z: Array) -> Array:
+    """log(1 + exp(z)), without overflow."""
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+
+
+def softmax(z: Array) -> Array:
+    """exp(z) / sum(exp(z)) over the columns of each row."""
+    shifted = np.exp(z - z.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def xlogy(x: Array, y: Array) -> Array:
+    """x * log(y), and 0 where x is 0."""
+    return np.where(x == 0, 0, x * np.log(np.where(x == 0, 1, y)))
+
+
+def _gelu_slope(z: Array, a: Array) -> Array:
+    return normal_cdf(z) + np.where(np.isinf(z), 0, z) * GAUSS_FACTOR * np.exp(-0.5 * z * z)
+
+
+def _silu_slope(z: Array, a: Array) -> Array:
+    s = logistic(z)
+    return s + np.where(np.isinf(z), 0, z) * s * logistic(-z)
+
+
+def _mish_slope(z: Array, a: Array) -> Array:
+    t = np.tanh(softplus(z))
+    return t + np.where(np.isinf(z), 0, z) * (1 - t * t) * logistic(z)
+
+
+def _times_left_tail(z: Array, factor: Array) -> Array:
+    # z * factor, where factor tends to 0 at -inf faster than z grows
+    return np.where(z == -np.inf, 0, z) * factor
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One row: an element-wise function, or (``slope=None``) one over the columns of a row.
+
+    ``value(z)`` gives the outputs of pre-activations z, ``slope(z, a)`` the derivative at z with a = value(z); it reads
+    only the one that ``uses`` names ("input": z, "output": a).  ``hidden`` says whether hidden layers may have it.
+    """
+
+    name: str
+    value: Callable[[Array], Array]
+    slope: Callable[[Array, Array], Array] | None
+    uses: str = "output"
+    hidden: bool = True
+
+    def pullback(self, z: Array, a: Array, gradient: Array) -> Array:
+        """Gradient with respect to z, from the gradient with respect to a."""
+        if self.slope is None:
+            return a * (gradient - (a * gradient).sum(axis=1, keepdims=True))
+        return gradient * self.slope(z, a)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One row: a loss over the outputs of its own output activation.
+
+    ``value(y, output)`` is the reported value of each row, shape (rows,).  ``delta(y, output)`` is the gradient of
+    ``value * potential_factor(outputs)`` with respect to the scores before the output activation.  The factor is 1
+    except for the squared error, whose reported value is half the mean over the outputs while its gradient is that of
+    half the sum: scikit-learn's convention.  ``lowest_target`` and ``highest_target`` bound y.
+    """
+
+    name: str
+    output_activation: str
+    value: Callable[[Array, Array], Array]
+    delta: Callable[[Array, Array], Array]
+    potential_factor: Callable[[int], float] = lambda outputs: 1.0
+    lowest_target: float = -np.inf
+    highest_target: float = np.inf
+
+
+def _clip_probability(p: Array) -> Array:
+    epsilon = np.finfo(p.dtype).eps
+    return np.clip(p, epsilon, 1 - epsilon)
+
+
+def _squared_error(y: Array, output: Array) -> Array:
+    return 0.5 * ((y - output) ** 2).mean(axis=1)
+
+
+def _log_loss(y: Array, output: Array) -> Array:
+    return -xlogy(y, _clip_probability(output)).sum(axis=1)
+
+
+def _binary_log_loss(y: Array, output: Array) -> Array:
+    p = _clip_probability(output)
+    return -(xlogy(y, p) + xlogy(1 - y, 1 - p)).sum(axis=1)
+
+
+def _poisson(y: Array, output: Array) -> Array:
+    return (xlogy(y, y / output) - y + output).sum(axis=1)
+
+
+def _residual(y: Array, output: Array) -> Array:
+    return output - y
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    row.name: row
+    for row in (
+        Activation("identity", lambda z: z.copy(), lambda z, a: np.ones_like(a)),
+        Activation("logistic", logistic, lambda z, a: a * (1 - a)),
+        Activation("tanh", np.tanh, lambda z, a: 1 - a * a),
+        Activation("relu", lambda z: np.maximum(z, 0), lambda z, a: (a != 0).astype(a.dtype)),
+        Activation(
+            "leaky_relu",
+            lambda z: np.where(z > 0, z, LEAKY_SLOPE * z).astype(z.dtype),
+            lambda z, a: np.where(a > 0, 1, LEAKY_SLOPE).astype(a.dtype),
+        ),
+        Activation(
+            "elu",
+            lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
+            lambda z, a: np.where(a > 0, 1, a + 1),
+        ),
+        Activation(
+            "selu",
+            lambda z: (SELU_SCALE * np.where(z > 0, z, SELU_ALPHA * np.expm1(np.minimum(z, 0)))).astype(z.dtype),
+            lambda z, a: np.where(a > 0, SELU_SCALE, a + SELU_SCALE * SELU_ALPHA).astype(a.dtype),
+        ),
+        Activation("gelu", lambda z: _times_left_tail(z, normal_cdf(z)), _gelu_slope, uses="input"),
+        Activation("silu", lambda z: _times_left_tail(z, logistic(z)), _silu_slope, uses="input"),
+        Activation("mish", lambda z: _times_left_tail(z, np.tanh(softplus(z))), _mish_slope, uses="input"),
+        Activation("softplus", softplus, lambda z, a: -np.expm1(-a)),
+        Activation("exp", np.exp, lambda z, a: a, hidden=False),
+        Activation("softmax", softmax, None, hidden=False),
+    )
+}
+
+LOSSES: dict[str, Loss] = {
+    row.name: row
+    for row in (
+        Loss("squared_error", "identity", _squared_error, _residual, potential_factor=float),
+        Loss("log_loss", "softmax", _log_loss, _residual, lowest_target=0.0, highest_target=1.0),
+        Loss("binary_log_loss", "logistic", _binary_log_loss, _residual, lowest_target=0.0, highest_target=1.0),
+        Loss("poisson", "exp", _poisson, _residual, lowest_target=0.0),
+    )
+}
