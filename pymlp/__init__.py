@@ -1,7 +1,98 @@
-"""pymlp: train and run multilayer perceptrons on CPUs, fast and with the same bits every time."""
+"""pymlp: train and run multilayer perceptrons on CPUs, fast and with the same bits every time.
+
+Importing the package loads NumPy and the description of networks, nothing else.  The public names that need more
+(scikit-learn for the estimators, tqdm for the bar) are looked up in `_LAZY` and imported when they are first used, so
+`Network`, `train`, the backends and the files work where scikit-learn is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
 
 from pymlp.config import config_context, get_config, set_config
 from pymlp.network import Dense, Network
 
+if TYPE_CHECKING:
+    from pymlp.config import show_config
+    from pymlp.estimators import MLPClassifier, MLPRegressor
+    from pymlp.files import load, save
+    from pymlp.optimizers import SGD, Adam, AdamW
+    from pymlp.progress import ProgressBar
+    from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
+    from pymlp.training import train
+
 __version__ = "0.1.0"
-__all__ = ["Dense", "Network", "config_context", "get_config", "set_config"]
+
+# the module that defines each public name imported on first use
+_LAZY = {
+    "Adam": "pymlp.optimizers",
+    "AdamW": "pymlp.optimizers",
+    "Constant": "pymlp.schedules",
+    "Cosine": "pymlp.schedules",
+    "InverseScaling": "pymlp.schedules",
+    "MLPClassifier": "pymlp.estimators",
+    "MLPRegressor": "pymlp.estimators",
+    "OneCycle": "pymlp.schedules",
+    "ProgressBar": "pymlp.progress",
+    "SGD": "pymlp.optimizers",
+    "load": "pymlp.files",
+    "save": "pymlp.files",
+    "show_config": "pymlp.config",
+    "train": "pymlp.training",
+}
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Constant",
+    "Cosine",
+    "Dense",
+    "InverseScaling",
+    "MLPClassifier",
+    "MLPRegressor",
+    "Network",
+    "OneCycle",
+    "ProgressBar",
+    "config_context",
+    "get_config",
+    "load",
+    "save",
+    "set_config",
+    "show_config",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
+def _warn_without_engine() -> None:
+    """Say once, at import, that a slower backend stands in for the C engine; silent where the user chose one."""
+    if os.environ.get("PYMLP_BACKEND", "").strip() or importlib.util.find_spec("pymlp._engine") is not None:
+        return
+    substitute = "Numba" if importlib.util.find_spec("numba") is not None else "NumPy"
+    warnings.warn(
+        f"pymlp's C engine was not built at installation; the slower {substitute} backend stands in for it. Remedy: "
+        "install a C compiler and then pymlp again (pip install --force-reinstall --no-deps pymlp), or get the Numba "
+        "backend (pip install 'pymlp[numba]'). The environment variable PYMLP_BACKEND set to the backend you want "
+        "silences this warning.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+_warn_without_engine()
