@@ -17,12 +17,12 @@ from pymlp.config import config_context, get_config, set_config
 from pymlp.network import Dense, Network
 
 if TYPE_CHECKING:
-    from pymlp.config import show_config
     from pymlp.estimators import MLPClassifier, MLPRegressor
     from pymlp.files import load, save
     from pymlp.optimizers import SGD, Adam, AdamW
     from pymlp.progress import ProgressBar
     from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
+    from pymlp.selection import show_config
     from pymlp.training import train
 
 __version__ = "0.1.0"
@@ -41,7 +41,7 @@ _LAZY = {
     "SGD": "pymlp.optimizers",
     "load": "pymlp.files",
     "save": "pymlp.files",
-    "show_config": "pymlp.config",
+    "show_config": "pymlp.selection",
     "train": "pymlp.training",
 }
 

@@ -37,7 +37,7 @@ class Choice:
 
 
 _process_config = Config()
-_context_config: ContextVar[Config] = ContextVar("pymlp_config", default=Config())
+_context_config: ContextVar[Config] = ContextVar("pymlp_config", default=_process_config)
 # set through threadpoolctl: a cap on top of everything else
 _thread_cap: int | None = None
 
@@ -109,10 +109,11 @@ def requested(field: str) -> Choice:
         if text is None:
             continue
         if field != "n_threads":
-            return Choice(getattr(_checked(**{"backend": None, "isa": None, "n_threads": None, field: text}, where=f"{name}: "), field), reason)
+            _checked(**{**vars(Config()), field: text}, where=f"{name}: ")
+            return Choice(text, reason)
         # OMP_NUM_THREADS may be a list, one number a nesting level
         first = text.split(",")[0].strip() if name == "OMP_NUM_THREADS" else text
-        if not first.isdigit() or int(first) < 1:
+        if not first.isdecimal() or int(first) < 1:
             raise ValueError(f"{name}={text!r} must be an integer of at least 1")
         return Choice(int(first), reason)
     return Choice(None, "not asked for")
