@@ -8,11 +8,11 @@ Importing the package loads NumPy and the description of networks, nothing else.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from pymlp.backends import missing_reason
 from pymlp.config import config_context, get_config, set_config
 from pymlp.network import Dense, Network
 
@@ -82,14 +82,14 @@ def __dir__() -> list[str]:
 
 def _warn_without_engine() -> None:
     """Say once, at import, that a slower backend stands in for the C engine; silent where the user chose one."""
-    if os.environ.get("PYMLP_BACKEND", "").strip() or importlib.util.find_spec("pymlp._engine") is not None:
+    reason = missing_reason("c")
+    if reason is None or os.environ.get("PYMLP_BACKEND", "").strip():
         return
-    substitute = "Numba" if importlib.util.find_spec("numba") is not None else "NumPy"
+    substitute = "Numba" if missing_reason("numba") is None else "NumPy"
     warnings.warn(
-        f"pymlp's C engine was not built at installation; the slower {substitute} backend stands in for it. Remedy: "
-        "install a C compiler and then pymlp again (pip install --force-reinstall --no-deps pymlp), or get the Numba "
-        "backend (pip install 'pymlp[numba]'). The environment variable PYMLP_BACKEND set to the backend you want "
-        "silences this warning.",
+        f"the slower {substitute} backend stands in for pymlp's C engine: {reason}. Without a compiler the Numba "
+        "backend is the fastest; run: pip install 'pymlp[numba]'. To silence this warning set the environment "
+        f"variable PYMLP_BACKEND={substitute.lower()}.",
         RuntimeWarning,
         stacklevel=3,
     )

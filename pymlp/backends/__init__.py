@@ -124,7 +124,7 @@ def missing_reason(name: str) -> str | None:
         if importlib.util.find_spec("pymlp._engine") is None:
             return (
                 "the C engine was not built when pymlp was installed (no working C compiler); "
-                "install one and run: pip install --force-reinstall --no-deps pymlp"
+                "install one and run: pip install --force-reinstall --no-cache-dir --no-deps pymlp"
             )
         if importlib.util.find_spec("_cffi_backend") is None:
             return "the package cffi is missing; run: pip install cffi"
