@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from cffi import FFI
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError
 
 HEADER = "csrc/pymlp.h"
 SOURCES = sorted(glob.glob("csrc/*.c"))
@@ -60,7 +61,11 @@ class BuildEngine(build_ext):
                 return [name for names in objects for name in names]
 
         self.compiler.compile = compile_in_parallel
-        super().build_extension(ext)
+        try:
+            super().build_extension(ext)
+        except CCompilerError as error:
+            # setuptools turns this into a warning, because the extension is optional
+            raise CCompilerError("the C compiler failed; pymlp is installed without its C engine") from error
 
 
 engine = Extension(
@@ -69,7 +74,8 @@ engine = Extension(
     depends=[name for name in sorted(glob.glob("csrc/*")) if name not in SOURCES],
     include_dirs=["csrc"],
     extra_compile_args=COMPILE_ARGS,
-    extra_link_args=["-pthread", "-fno-fast-math"],
+    # also here: to link with -ffast-math would switch subnormal numbers off for the whole process
+    extra_link_args=COMPILE_ARGS,
     py_limited_api=STABLE_ABI,
     optional=True,
 )
