@@ -21,13 +21,13 @@ SELU_SCALE = 1.0507009873554805
 GAUSS_FACTOR = 0.3989422804014327  # 1 / sqrt(2 pi)
 
 # erf(x) / x on 0 <= x <= 1, in powers of x**2; relative error 2e-19 before rounding
-_ERF_NEAR = (
+ERF_NEAR = (
     1.1283791670955126, -0.3761263890318375, 0.11283791670954879, -0.026866170645076792, 0.0052239776248180145,
     -0.000854832698083379, 0.0001205533111164271, -1.4925595266831182e-05, 1.6461000484121368e-06,
     -1.6350312701054695e-07, 1.4659775274047436e-08, -1.1372848856791674e-09, 5.957176147748911e-11,
 )  # fmt: skip
 # exp(x**2) erfc(x) (1 + 2 x) on 1 <= x <= 28, in powers of (x - 3) / (x + 3); relative error 2e-18 before rounding
-_ERFC_FAR = (
+ERFC_FAR = (
     1.2530080582697296, -0.13562110612458117, -0.04756229435345255, 0.12964515870275942, -0.11927366341514863,
     0.0683080273440213, -0.023770514924158083, 0.0025293918171539523, 0.0018886904548306967, -0.0007798323354491311,
     -0.00010516073045237441, 0.00012510040319467419, 4.954662305540925e-06, -2.0109122442179304e-05,
@@ -48,9 +48,9 @@ def normal_cdf(z: Array) -> Array:
     """Distribution function of the standard normal, with full relative accuracy in the left tail."""
     wide = np.asarray(z, np.float64)
     x = np.abs(wide) * np.sqrt(0.5)
-    near = 0.5 * x * polyval(np.minimum(x, 1.0) ** 2, _ERF_NEAR)
+    near = 0.5 * x * polyval(np.minimum(x, 1.0) ** 2, ERF_NEAR)
     far_x = np.clip(x, 1.0, 28.0)
-    far = 0.5 * np.exp(-x * x) * polyval((far_x - 3.0) / (far_x + 3.0), _ERFC_FAR) / (1.0 + 2.0 * far_x)
+    far = 0.5 * np.exp(-x * x) * polyval((far_x - 3.0) / (far_x + 3.0), ERFC_FAR) / (1.0 + 2.0 * far_x)
     tail = np.where(x < 1.0, 0.5 - near, far)
     whole = np.where(wide < 0, np.where(x < 1.0, 0.5 - near, tail), np.where(x < 1.0, 0.5 + near, 1.0 - far))
     return (whole + 0 * np.where(np.isnan(wide), wide, 0.0)).astype(z.dtype)
