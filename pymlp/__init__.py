@@ -18,7 +18,7 @@ from pymlp.network import Dense, Network
 
 if TYPE_CHECKING:
     from pymlp.estimators import MLPClassifier, MLPRegressor
-    from pymlp.files import load, save
+    from pymlp.files import ModelFormatError, load, load_network, save, save_network
     from pymlp.optimizers import SGD, Adam, AdamW
     from pymlp.progress import ProgressBar
     from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
@@ -36,11 +36,14 @@ _LAZY = {
     "InverseScaling": "pymlp.schedules",
     "MLPClassifier": "pymlp.estimators",
     "MLPRegressor": "pymlp.estimators",
+    "ModelFormatError": "pymlp.files",
     "OneCycle": "pymlp.schedules",
     "ProgressBar": "pymlp.progress",
     "SGD": "pymlp.optimizers",
     "load": "pymlp.files",
+    "load_network": "pymlp.files",
     "save": "pymlp.files",
+    "save_network": "pymlp.files",
     "show_config": "pymlp.selection",
     "train": "pymlp.training",
 }
@@ -55,13 +58,16 @@ __all__ = [
     "InverseScaling",
     "MLPClassifier",
     "MLPRegressor",
+    "ModelFormatError",
     "Network",
     "OneCycle",
     "ProgressBar",
     "config_context",
     "get_config",
     "load",
+    "load_network",
     "save",
+    "save_network",
     "set_config",
     "show_config",
     "train",

@@ -1,0 +1,323 @@
+"""Model files: the round trip, the public safetensors package on both ends, and everything that must be refused."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import pymlp
+from pymlp.files import FORMAT_VERSION, ModelFormatError, load, load_network, read, save, save_network
+from pymlp.network import DTYPES, Network
+
+safetensors = pytest.importorskip("safetensors", reason="the public reader comes with the extra 'test'")
+safetensors_numpy = pytest.importorskip("safetensors.numpy", reason="the public reader comes with the extra 'test'")
+
+
+def _network(dtype="float32"):
+    network = Network.from_widths((3, 4, 2), "tanh", loss="log_loss", dtype=dtype, l2=0.25)
+    return network, network.initial_params(3)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A small file, its header as a dict and its tensors as bytes."""
+    path = tmp_path / "model.safetensors"
+    save_network(*_network(), path, {"note": "a"})
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    return path, json.loads(content[8 : 8 + size]), content[8 + size :]
+
+
+def _rewrite(path, header, data):
+    encoded = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + data)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_round_trip_of_a_network(tmp_path, dtype):
+    network, params = _network(dtype)
+    state = {"classes": ["a", "\u00e4", 3], "history": [0.1, float("inf")]}
+    save_network(network, params, tmp_path / "model", state)
+
+    content = read(tmp_path / "model")
+
+    assert content.network == network
+    assert content.params.dtype == dtype
+    assert content.params.tobytes() == params.tobytes()
+    assert content.state == state
+    assert content.estimator is None
+    assert content.pymlp_version == pymlp.__version__
+
+
+def test_save_and_load_take_a_network_with_its_params(tmp_path):
+    network, params = _network()
+    pymlp.save((network, params), tmp_path / "model")
+    loaded_network, loaded = pymlp.load(tmp_path / "model")
+    assert loaded_network == network
+    assert loaded.tobytes() == params.tobytes()
+    assert loaded.flags.writeable
+
+
+def test_the_data_is_the_flat_vector(saved):
+    path, _, data = saved
+    assert data == _network()[1].astype("<f4").tobytes()
+    assert path.stat().st_size % 8 == len(data) % 8
+    assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_safetensors_package_reads_it(tmp_path, dtype):
+    network, params = _network(dtype)
+    save_network(network, params, tmp_path / "model")
+
+    tensors = safetensors_numpy.load_file(tmp_path / "model")
+    with safetensors.safe_open(tmp_path / "model", framework="numpy") as opened:
+        metadata = opened.metadata()
+
+    assert tensors.keys() == network.views(params).keys()
+    for name, values in network.views(params).items():
+        assert tensors[name].dtype == dtype
+        np.testing.assert_array_equal(tensors[name], values)
+    assert metadata["format"] == "pymlp"
+    assert Network.from_description(json.loads(metadata["network"])) == network
+
+
+def test_a_file_of_the_safetensors_package_loads(tmp_path):
+    # eleven layers: the package sorts tensors by name, so layer 10 stands before layer 2
+    network = Network.from_widths((2,) * 12, loss="squared_error", dtype="float64")
+    params = network.initial_params(0)
+    metadata = {
+        "format": "pymlp",
+        "format_version": FORMAT_VERSION,
+        "pymlp_version": "0.0",
+        "network": json.dumps(network.description),
+        "state": "{}",
+    }
+    safetensors_numpy.save_file(dict(network.views(params)), tmp_path / "model", metadata)
+
+    loaded_network, loaded = load_network(tmp_path / "model")
+
+    assert loaded_network == network
+    assert loaded.tobytes() == params.tobytes()
+
+
+def test_every_truncation_is_refused(saved):
+    path, _, _ = saved
+    content = path.read_bytes()
+    for size in range(len(content)):
+        path.write_bytes(content[:size])
+        with pytest.raises(ModelFormatError, match="is not a valid model file"):
+            read(path)
+
+
+def test_trailing_bytes_are_refused(saved):
+    path, header, data = saved
+    _rewrite(path, header, data + b"\0")
+    with pytest.raises(ModelFormatError, match="104 bytes of tensors must follow the header, found 105"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "message"),
+    [
+        (b"", "must begin with"),
+        (b" {}", "must begin with"),
+        (b"[]", "must begin with"),
+        (b"{", "the header is not JSON"),
+        (b"{} x", "the header is not JSON"),
+        (b'{"a\xff": 1}', "the header is not JSON"),
+        (b'{"a":' + b"[" * 100_000, "the header is not JSON"),
+        (b'{"a":' + b"9" * 10_000 + b"}", "the header is not JSON"),
+        (b"{}", "the header has no '__metadata__'"),
+        (b'{"__metadata__": []}', "'__metadata__' must be of type dict"),
+        (b'{"__metadata__": {"format": 1}}', r"__metadata__\['format'\] must be a string"),
+        (b'{"__metadata__": {}}', "__metadata__ has no 'format'"),
+        (b'{"__metadata__": {"format": "pt"}}', r"__metadata__\['format'\] must be 'pymlp', found 'pt'"),
+    ],
+)
+def test_malformed_headers(tmp_path, encoded, message):
+    _rewrite(tmp_path / "model", encoded, b"")
+    with pytest.raises(ModelFormatError, match=message):
+        read(tmp_path / "model")
+
+
+def test_header_lengths_out_of_bounds(tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes((100).to_bytes(8, "little") + b"{}")
+    with pytest.raises(ModelFormatError, match="should take 100 bytes, but only 2 follow"):
+        read(path)
+    path.write_bytes(b"\xff" * 8 + b"{}")
+    with pytest.raises(ModelFormatError, match="more than any model file has"):
+        read(path)
+
+
+def test_a_key_twice_is_refused(saved):
+    path, header, data = saved
+    text = json.dumps(header)
+    entry = json.dumps({"layers.0.bias": header["layers.0.bias"]})[1:-1]
+    _rewrite(path, (text[:-1] + ", " + entry + "}").encode(), data)
+    with pytest.raises(ModelFormatError, match=r"the header has the key 'layers\.0\.bias' twice"):
+        read(path)
+
+
+def _set(*keys_and_value):
+    *keys, last, value = keys_and_value
+
+    def change(header):
+        for key in keys:
+            header = header[key]
+        header[last] = value
+
+    return change
+
+
+def _delete(*keys):
+    def change(header):
+        for key in keys[:-1]:
+            header = header[key]
+        del header[keys[-1]]
+
+    return change
+
+
+def _description(**changes):
+    def change(header):
+        description = json.loads(header["__metadata__"]["network"])
+        description.update(changes)
+        header["__metadata__"]["network"] = json.dumps(description)
+
+    return change
+
+
+WEIGHT = "layers.0.weight"
+METADATA = "__metadata__"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set(METADATA, "format_version", "2"), "format version is '2' and this pymlp reads '1'"),
+        (_delete(METADATA, "format_version"), "has no 'format_version'"),
+        (_delete(METADATA, "pymlp_version"), "has no 'pymlp_version'"),
+        (_delete(METADATA, "network"), "has no 'network'"),
+        (_delete(METADATA, "state"), "has no 'state'"),
+        (_set(METADATA, "state", "[1]"), r"\['state'\] must be a JSON object, found \[1\]"),
+        (_set(METADATA, "state", '{"a": 1, "a": 2}'), r"\['state'\] has the key 'a' twice"),
+        (_set(METADATA, "more", "x"), "unknown key 'more'"),
+        (_set(METADATA, "estimator", "Pipeline"), r"must be one of MLPClassifier, MLPRegressor, found 'Pipeline'"),
+        (_set(METADATA, "network", "{"), r"\['network'\] is not JSON"),
+        (_set(METADATA, "network", "{}"), r"\['network'\]: not the description of a network"),
+        (_description(loss="hinge"), "loss='hinge' is unknown"),
+        (_description(dtype="float16"), "dtype='float16'"),
+        (_description(inputs=0), "inputs must be an integer of at least 1"),
+        (_description(inputs=True), "inputs must be an integer of at least 1"),
+        (_description(layers=[]), "layers must be at least one Dense"),
+        (_description(layers=["a"]), "not the description of a network"),
+        (_description(layers=[{"outputs": 2, "activation": ["relu"]}]), "not the description of a network"),
+        (_description(l2=float("nan")), "l2 must be a finite number"),
+        (_description(l2=10**400), "too large"),
+        (_description(batch=3), "not the description of a network"),
+        (_description(inputs=10**30), rf"{WEIGHT}: shape must be \[10+, 4\], found \[3, 4\]"),
+        (_description(dtype="float64"), f"{WEIGHT}: dtype must be 'F64', found 'F32'"),
+        (_delete("layers.1.bias"), r"the header has no 'layers\.1\.bias'"),
+        (_set("layers.2.bias", {}), r"the network has no tensor 'layers\.2\.bias'"),
+        (_set(WEIGHT, []), f"'{WEIGHT}' must be of type dict"),
+        (_set(WEIGHT, "dtype", "BF16"), f"{WEIGHT}: dtype must be 'F32', found 'BF16'"),
+        (_set(WEIGHT, "dtype", 4), f"{WEIGHT}: 'dtype' must be of type str"),
+        (_set(WEIGHT, "shape", [4, 3]), rf"{WEIGHT}: shape must be \[3, 4\], found \[4, 3\]"),
+        (_set(WEIGHT, "shape", [3, 4.0]), f"{WEIGHT}: shape must be"),
+        (_set(WEIGHT, "shape", [3, 4, 1]), f"{WEIGHT}: shape must be"),
+        (_set(WEIGHT, "shape", "34"), f"{WEIGHT}: 'shape' must be of type list"),
+        (_set(WEIGHT, "data_offsets", [0, 44]), f"{WEIGHT}: data_offsets must span 48 bytes"),
+        (_set(WEIGHT, "data_offsets", [-4, 44]), f"{WEIGHT}: data_offsets must span 48 bytes"),
+        (_set(WEIGHT, "data_offsets", [0, 48.0]), f"{WEIGHT}: data_offsets must be two integers"),
+        (_set(WEIGHT, "data_offsets", [0]), f"{WEIGHT}: data_offsets must be two integers"),
+        (_delete(WEIGHT, "data_offsets"), f"{WEIGHT} has no 'data_offsets'"),
+        (_set(WEIGHT, "extra", 1), f"{WEIGHT} has the unknown key 'extra'"),
+        (_set(WEIGHT, "data_offsets", [4, 52]), f"a hole between the header and {WEIGHT}"),
+        (_set("layers.1.bias", "data_offsets", [104, 112]), r"a hole between layers\.1\.weight and layers\.1\.bias"),
+        (_set("layers.1.bias", "data_offsets", [88, 96]), "an overlap between"),
+    ],
+)
+def test_malformed_entries(saved, change, message):
+    path, header, data = saved
+    change(header)
+    _rewrite(path, header, data)
+    with pytest.raises(ModelFormatError, match=message) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite(saved, value):
+    path, header, _ = saved
+    network, params = _network()
+    params[13] = value
+    _rewrite(path, header, params.astype("<f4").tobytes())
+    with pytest.raises(ModelFormatError, match=rf"layers\.0\.bias\[1\] is {value}, not a finite number"):
+        read(path)
+    with pytest.raises(ValueError, match=r"params cannot be saved: layers\.0\.bias\[1\]"):
+        save_network(network, params, path)
+
+
+def test_what_cannot_be_saved(tmp_path):
+    network, params = _network()
+    with pytest.raises(ValueError, match=r"model must be one of MLPClassifier, MLPRegressor .* got dict"):
+        save({}, tmp_path / "model")
+    with pytest.raises(ValueError, match=r"shape \(26,\), got float32 \(25,\)"):
+        save_network(network, params[1:], tmp_path / "model")
+    with pytest.raises(ValueError, match=r"state cannot be kept as JSON: .*int64"):
+        save_network(network, params, tmp_path / "model", {"a": np.int64(1)})
+    with pytest.raises(ValueError, match="state has the key '1' twice"):
+        save_network(network, params, tmp_path / "model", {"1": 0, 1: 0})
+    assert os.listdir(tmp_path) == []
+
+
+def test_reading_what_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "model")
+    with pytest.raises(IsADirectoryError):
+        load(tmp_path)
+
+
+def test_networks_need_neither_scikit_learn_nor_numba(tmp_path):
+    save_network(*_network(), tmp_path / "model")
+    program = (
+        "import sys; sys.modules['sklearn'] = None; import pymlp\n"
+        f"network, params = pymlp.load({str(tmp_path / 'model')!r})\n"
+        f"pymlp.save((network, params), {str(tmp_path / 'copy')!r})\n"
+        "print(network.widths, 'numba' in sys.modules)"
+    )
+    environment = dict(os.environ, PYMLP_BACKEND="numpy")
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (result.stdout, result.stderr) == ("(3, 4, 2) False\n", "")
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "model").read_bytes()
+
+
+def test_an_estimator_file_without_scikit_learn(tmp_path, saved, monkeypatch):
+    path, header, data = saved
+    header["__metadata__"]["estimator"] = "MLPClassifier"
+    _rewrite(path, header, data)
+    for name in [name for name in sys.modules if name.split(".")[0] == "sklearn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.delitem(sys.modules, "pymlp.estimators", raising=False)
+    monkeypatch.delattr(pymlp, "estimators", raising=False)
+
+    with pytest.raises(ImportError, match="needs scikit-learn: pip install scikit-learn") as caught:
+        load(path)
+
+    assert "\n" not in str(caught.value)
+    assert load_network(path)[0] == _network()[0]
+
+
+def test_an_old_file_keeps_its_permissions(saved):
+    path, _, _ = saved
+    path.chmod(0o640)
+    save_network(*_network(), path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
