@@ -1,0 +1,83 @@
+"""Prediction: single rows and bulk calls, every backend, against NumPy and scikit-learn.
+
+The reference of the ratios is NumPy written by hand over all rows at once; ``NumPy in chunks`` is the same code cut
+into pieces that stay in the cache, which is what the engines do by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from cases import PREDICTION_CASES, SEED, PredictionCase
+from interleaved import race, repetitions
+from numpy_forward import NumpyForward
+
+from pymlp import backends
+
+CASES = PREDICTION_CASES
+CHUNK = 256
+# on the scores of a float64 reference, relative to the largest of them
+TOLERANCE = 1e-5
+
+
+def _scikit_learn_model(case: PredictionCase, params: np.ndarray):
+    neural_network = pytest.importorskip("sklearn.neural_network", reason="scikit-learn is not installed")
+    model = neural_network.MLPRegressor(hidden_layer_sizes=case.widths[1:-1], random_state=SEED)
+    model.partial_fit(np.zeros((2, case.widths[0]), params.dtype), np.zeros((2, case.widths[-1]), params.dtype))
+    network = case.network(params.dtype.name)
+    model.coefs_, model.intercepts_ = network.weights(params), network.biases(params)
+    return model
+
+
+def _program(contestant: str, case: PredictionCase, params: np.ndarray) -> Callable[[np.ndarray, np.ndarray], None]:
+    network = case.network(params.dtype.name)
+    if contestant == "NumPy":
+        return NumpyForward(network, params, case.rows).run
+    if contestant == "NumPy in chunks":
+        return NumpyForward(network, params, CHUNK).run
+    if contestant == "scikit-learn":
+        model = _scikit_learn_model(case, params)
+
+        def predict(X: np.ndarray, out: np.ndarray) -> None:
+            out[...] = model.predict(X)
+
+        return predict
+    plan = backends.get(contestant).Plan(network, min(case.rows, backends.BLOCK_ROWS))
+    return lambda X, out: plan.forward(params, X, out)
+
+
+def _repeated(program: Callable, X: np.ndarray, out: np.ndarray, calls: int) -> Callable[[], None]:
+    def run() -> None:
+        for _ in range(calls):
+            program(X, out)
+
+    return run
+
+
+@pytest.mark.parametrize("contestant", [*backends.available(), "NumPy in chunks", "scikit-learn"])
+def test_predict(benchmark, peak, case, dtype, contestant):
+    if contestant == "NumPy in chunks" and case.rows <= CHUNK:
+        pytest.skip("the call is not longer than a chunk")
+    params = case.network(dtype).initial_params(SEED)
+    X = case.data(dtype)
+    out = np.full((case.rows, case.widths[-1]), np.nan, dtype)
+    reference_out = np.empty_like(out)
+    program, reference = _program(contestant, case, params), _program("NumPy", case, params)
+    calls = repetitions(_repeated(program, X, out, 3), units=3)
+    reference_calls = repetitions(_repeated(reference, X, reference_out, 3), units=3)
+
+    race(
+        benchmark,
+        _repeated(program, X, out, calls),
+        _repeated(reference, X, reference_out, reference_calls),
+        calls,
+        reference_calls,
+    )
+
+    exact = np.empty(out.shape)
+    NumpyForward(case.network("float64"), params.astype(np.float64), CHUNK).run(X.astype(np.float64), exact)
+    assert np.abs(out - exact).max() <= TOLERANCE * np.abs(exact).max()
+    benchmark.group = f"predict {case.name}"
+    benchmark.extra_info.update(kind="predict", case=case.name, dtype=dtype, contestant=contestant, rows=case.rows)

@@ -1,0 +1,94 @@
+"""What all benchmarks share: the ``--slow`` cases, the machine's peak, and a record of the machine without its name."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pymlp import backends
+from pymlp.config import resolve_threads
+
+RECORDED_PACKAGES = ("pymlp", "numpy", "scipy", "scikit-learn", "numba")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the cases that take minutes")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for `case` names its cases in the attribute `CASES` of its module."""
+    if "case" not in metafunc.fixturenames:
+        return
+    slow = metafunc.config.getoption("--slow")
+    cases = [case for case in metafunc.module.CASES if slow or not getattr(case, "slow", False)]
+    if "dtype" in metafunc.fixturenames:
+        pairs = [(case, dtype) for case in cases for dtype in getattr(case, "dtypes", ("float32",))]
+        metafunc.parametrize(("case", "dtype"), pairs, ids=[f"{case.name}-{dtype}" for case, dtype in pairs])
+    else:
+        metafunc.parametrize("case", cases, ids=[case.name for case in cases])
+
+
+@pytest.fixture(scope="session")
+def peak() -> Callable[[str, int], float | None]:
+    """GFLOP/s of a loop of multiply-adds in registers, by dtype and threads; None without the C engine."""
+
+    @functools.cache
+    def measure(dtype: str, n_threads: int) -> float | None:
+        if backends.missing_reason("c") is not None:
+            return None
+        engine = backends.get("c")
+        return max(engine.measure_peak(dtype, n_threads) for _ in range(3))
+
+    return measure
+
+
+def _first_line(command: str) -> str:
+    found = shutil.which(command)
+    if found is None:
+        return "none"
+    return subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    # only what explains the figures: no host name
+    cpu = machine_info["cpu"]
+    has_engine = backends.missing_reason("c") is None
+    record = {
+        "cpu": cpu.get("brand_raw", "unknown"),
+        "architecture": machine_info["machine"],
+        "second_level_cache_bytes": cpu.get("l2_cache_size"),
+        "third_level_cache_bytes": cpu.get("l3_cache_size"),
+        "usable_cores": resolve_threads().value,
+        "instruction_sets": list(backends.get("c").instruction_sets()) if has_engine else [],
+        "system": machine_info["system"],
+        "compiler": _first_line("cc"),
+        "python": machine_info["python_version"],
+        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
+    }
+    machine_info.clear()
+    machine_info.update(record)
+
+
+def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:
+    for name in ("project", "branch"):
+        commit_info.pop(name, None)
+
+
+def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list, output_json: dict[str, Any]) -> None:
+    # the medians of interleaved rounds are in extra_info; the single times would make the record a hundred times longer
+    for entry in output_json["benchmarks"]:
+        entry["stats"].pop("data", None)
+        entry.pop("params", None)

@@ -1,0 +1,82 @@
+"""Timing two programs against each other on a machine that others use too.
+
+A neighbour may take a core away for seconds, so times from different minutes do not compare.  Each round therefore runs
+the reference and then the contestant, right after each other; the figure to trust is the median of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Callable
+from time import perf_counter, sleep
+from typing import Any
+
+# a round of either program is repeated until it takes about this long, in seconds
+ROUND_SECONDS = 0.03
+# no benchmark measures for much longer than this, in seconds, and none has fewer than MIN_ROUNDS rounds
+TOTAL_SECONDS = 2.0
+MIN_ROUNDS = 3
+MAX_ROUNDS = 25
+# the threads of NumPy's OpenBLAS keep a core busy for some 30 ms after their last product, which is not their time
+SETTLE_SECONDS = 0.05
+
+
+def seconds_of(run: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    start = perf_counter()
+    run()
+    return perf_counter() - start
+
+
+def repetitions(run: Callable[[], Any], units: int = 1) -> int:
+    """How many units of work make up a round, where one call of `run` does `units`; it is called to warm up first."""
+    run()
+    seconds = min(seconds_of(run) for _ in range(2)) / units
+    return max(1, min(20_000, round(ROUND_SECONDS / seconds)))
+
+
+def race(
+    benchmark: Any,
+    contestant: Callable[[], Any],
+    reference: Callable[[], Any],
+    contestant_units: float,
+    reference_units: float,
+    before_round: Callable[[], Any] | None = None,
+) -> None:
+    """Time `contestant` with pytest-benchmark, each round right after a round of `reference`.
+
+    Parameters
+    ----------
+    benchmark : pytest_benchmark.fixture.BenchmarkFixture
+        Its ``extra_info`` receives ``seconds`` and ``reference_seconds`` (medians, for one unit of work), ``speed``
+        (the median of the rounds' ratios, above 1 where the contestant is faster) and ``rounds``.
+    contestant, reference : callable
+        Take no argument; already warm.
+    contestant_units, reference_units : float
+        Units of work (steps, rows, fits) in one call of either.
+    before_round : callable, optional
+        Called before each round of the contestant, outside its time.
+    """
+    references: list[float] = []
+    estimate = seconds_of(contestant) + seconds_of(reference) + SETTLE_SECONDS
+    rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(TOTAL_SECONDS / estimate)))
+
+    def run_reference_first() -> None:
+        references.append(seconds_of(reference) / reference_units)
+        if before_round is not None:
+            before_round()
+        sleep(SETTLE_SECONDS)
+
+    gc.collect()
+    benchmark.pedantic(contestant, setup=run_reference_first, rounds=rounds)
+    if benchmark.disabled:
+        return
+    seconds = [value / contestant_units for value in benchmark.stats.stats.data]
+    ratios = [slow / fast for slow, fast in zip(references, seconds, strict=True)]
+    benchmark.extra_info.update(
+        seconds=statistics.median(seconds),
+        reference_seconds=statistics.median(references),
+        speed=statistics.median(ratios),
+        rounds=rounds,
+    )
