@@ -17,7 +17,7 @@ from numpy_forward import NumpyForward
 from pymlp import backends
 
 CASES = PREDICTION_CASES
-CHUNK = 256
+CHUNK = 2048
 # on the scores of a float64 reference, relative to the largest of them
 TOLERANCE = 1e-5
 

@@ -10,8 +10,8 @@ from pymlp import Network
 class NumpyForward:
     """Scores of a network with relu in its hidden layers, `chunk` rows at a time.
 
-    A chunk of a few hundred rows keeps each layer's outputs in the cache; one chunk of all rows is how such code is
-    usually written.
+    A chunk of some two thousand rows keeps each layer's outputs in the cache and is enough for two threads; one chunk
+    of all rows is how such code is usually written.
     """
 
     def __init__(self, network: Network, params: np.ndarray, chunk: int) -> None:
