@@ -1,0 +1,210 @@
+"""The Numba backend: compiled when it is first used, for machines where no C compiler built the engine.
+
+It computes what `pymlp.backends.numpy` defines, to rounding.  A small network runs on kernels of its own
+(`numba_small`: whole runs of steps in one compiled call, on one thread), a large one on NumPy's matrix products
+(`numba_wide`: as many threads as NumPy's BLAS takes, which `n_threads` does not reach).  Compiled code is kept on disk,
+so only the first use on a machine waits for the compiler.  The GIL is free while compiled code and products run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from pymlp.backends import StoppedError
+from pymlp.backends.numba_functions import optimizer_constants
+from pymlp.backends.numba_small import SmallNetwork
+from pymlp.backends.numba_wide import WideNetwork, flat_pieces, optimize
+from pymlp.config import resolve_threads
+from pymlp.network import Network
+from pymlp.optimizers import SGD, Adam
+
+# A step of fewer multiply-adds spends more time between NumPy's products than in them; below so many parameters the
+# layers are too narrow for BLAS whatever the batch; above so many the padded copy of each verb costs too much.
+SMALL_STEP = 5_000_000
+SMALL_PARAMETERS = 32_768
+MOST_PARAMETERS = 262_144
+
+
+def is_small(network: Network, batch_size: int) -> bool:
+    """Whether the network runs on kernels of its own."""
+    parameters = network.n_parameters
+    small_step = parameters * batch_size * 3 <= SMALL_STEP
+    return parameters <= SMALL_PARAMETERS or (small_step and parameters <= MOST_PARAMETERS)
+
+
+class Plan:
+    """See `pymlp.backends.Plan`.
+
+    Raises
+    ------
+    ValueError
+        A verb got an array of another shape, dtype or memory order than it takes.
+    RuntimeError
+        Two threads used the plan at the same time.
+    """
+
+    def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
+        self.network = network
+        self.batch_size = int(batch_size)
+        self.n_threads = int(resolve_threads(n_threads).value)
+        self._stop = np.zeros(1, np.int64)
+        self._busy = threading.Lock()
+        if is_small(network, self.batch_size):
+            self._engine = SmallNetwork(network, self._stop)
+        else:
+            self._engine = WideNetwork(network, self.batch_size, self._stop)
+
+    def stop(self) -> None:
+        """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
+        self._stop[0] = 1
+
+    def forward(
+        self, params: np.ndarray, X: np.ndarray, out: np.ndarray, step: int | None = None, row_offset: int = 0
+    ) -> None:
+        """Write network(X) into `out`."""
+        self.network.check_params(params)
+        self._check("X", X, (None, self.network.inputs))
+        self._check("out", out, (len(X), self.network.outputs))
+        with self._running():
+            self._engine.forward(params, X, out)
+
+    def backward(
+        self,
+        params: np.ndarray,
+        X: np.ndarray,
+        output_gradient: np.ndarray,
+        gradient: np.ndarray | None = None,
+        x_gradient: np.ndarray | None = None,
+        step: int | None = None,
+        row_offset: int = 0,
+    ) -> None:
+        """Gradients of ``sum(network(X) * output_gradient)`` to the parameters and to X."""
+        self.network.check_params(params)
+        self._check("X", X, (None, self.network.inputs), batch=True)
+        self._check("output_gradient", output_gradient, (len(X), self.network.outputs))
+        if gradient is None:
+            gradient = np.empty(0, self.network.dtype)
+        else:
+            self._check("gradient", gradient, params.shape)
+        if x_gradient is None:
+            x_gradient = np.empty((0, self.network.inputs), self.network.dtype)
+        else:
+            self._check("x_gradient", x_gradient, X.shape)
+        with self._running():
+            self._engine.backward(params, X, output_gradient, gradient, x_gradient)
+
+    def loss_gradient(
+        self,
+        params: np.ndarray,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        gradient: np.ndarray,
+        step: int | None = None,
+        row_offset: int = 0,
+    ) -> float:
+        """Mean loss with the penalties; its gradient overwrites `gradient`."""
+        self.network.check_params(params)
+        self._check("X", X, (None, self.network.inputs), batch=True)
+        weight = self._checked_targets(X, y, weight)
+        self._check("gradient", gradient, params.shape)
+        with self._running():
+            return float(self._engine.loss_gradient(params, X, y, weight, gradient))
+
+    def update(
+        self, optimizer: SGD | Adam, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
+    ) -> None:
+        """One step of the optimizer, in place; weight decay spares the biases."""
+        self.network.check_params(params)
+        self._check("gradient", gradient, params.shape)
+        self._check("slots", slots, (optimizer.n_slots, len(params)))
+        size, decay = optimizer.coefficients(np.array([step]), np.array([rate]))[0].astype(self.network.dtype)
+        kind, constants = optimizer_constants(optimizer, self.network.dtype)
+        with self._running():
+            optimize(flat_pieces(self.network), kind, constants, size, decay, params, gradient, slots)
+
+    def train_steps(
+        self,
+        optimizer: SGD | Adam,
+        params: np.ndarray,
+        slots: np.ndarray,
+        step: int,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        order: np.ndarray,
+        starts: np.ndarray,
+        rates: np.ndarray,
+        losses: np.ndarray,
+    ) -> None:
+        """The loop of `loss_gradient` and `update` over the batches."""
+        self.network.check_params(params)
+        self._check("slots", slots, (optimizer.n_slots, len(params)))
+        self._check("X", X, (None, self.network.inputs))
+        weight = self._checked_targets(X, y, weight)
+        steps = len(rates)
+        self._check("order", order, (None,), np.int64)
+        self._check("starts", starts, (steps + 1,), np.int64)
+        self._check("rates", rates, (steps,), np.float64)
+        self._check("losses", losses, (steps,), np.float64)
+        self._check_batches(order, starts, len(X))
+        coefficients = optimizer.coefficients(np.arange(step, step + steps), rates).astype(self.network.dtype)
+        with self._running():
+            self._engine.train(optimizer, coefficients, params, slots, X, y, weight, order, starts, losses)
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("a plan is used by one thread at a time: make one for each thread")
+        try:
+            # the kernels poll the request and return early, also when it came before the call
+            yield
+            if self._stop[0]:
+                self._stop[0] = 0
+                raise StoppedError("stopped on request")
+        finally:
+            self._busy.release()
+
+    def _check(
+        self, name: str, array: np.ndarray, shape: tuple[int | None, ...], dtype: object = None, *, batch: bool = False
+    ) -> None:
+        """ValueError unless `array` is C-contiguous, of the dtype and shape (None: any length) and fits the batch."""
+        wanted = np.dtype(self.network.dtype if dtype is None else dtype)
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{name} must be an array, got {type(array).__name__}")
+        fits = array.ndim == len(shape) and all(
+            want in (None, found) for want, found in zip(shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype != wanted or not array.flags.c_contiguous:
+            sizes = ", ".join("any" if size is None else str(size) for size in shape)
+            order = "" if array.flags.c_contiguous else ", not C-contiguous"
+            raise ValueError(
+                f"{name} must be a C-contiguous {wanted} array of shape ({sizes}), "
+                f"got {array.dtype} {array.shape}{order}"
+            )
+        if batch and len(array) > self.batch_size:
+            raise ValueError(f"{len(array)} rows exceed the plan's batch_size={self.batch_size}")
+
+    def _checked_targets(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+        """Check y and weight against X; the weight, or an empty array for none."""
+        self._check("y", y, (len(X), self.network.outputs))
+        if weight is None:
+            return np.empty(0, self.network.dtype)
+        self._check("weight", weight, (len(X),))
+        return weight
+
+    def _check_batches(self, order: np.ndarray, starts: np.ndarray, rows: int) -> None:
+        sizes = np.diff(starts)
+        if starts[0] < 0 or starts[-1] > len(order) or (sizes < 0).any():
+            raise ValueError(f"starts must rise from at least 0 to at most {len(order)}, the length of order")
+        if sizes.size and sizes.max() > self.batch_size:
+            raise ValueError(f"a batch of {sizes.max()} rows exceeds the plan's batch_size={self.batch_size}")
+        used = order[starts[0] : starts[-1]]
+        if used.size and (used.min() < 0 or used.max() >= rows):
+            raise IndexError(f"order holds a row number outside the {rows} rows of X")

@@ -1,0 +1,529 @@
+"""Activations, losses and optimizers of the Numba backend: compiled loops over whole arrays.
+
+What each computes is defined in `pymlp.functions` and `pymlp.optimizers`.  The exponential and what is made of it are
+written out here, without branches, so that LLVM computes a vector of them at a time; a call of the C library for each
+element would take ten times as long.  Constants are given the type of the argument (``type(x)(...)``) because Numba
+takes every literal for a double, and one double in a loop makes the whole loop double.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+from pymlp.backends.numba_vector import polynomial
+from pymlp.functions import ERF_NEAR, ERFC_FAR, GAUSS_FACTOR, LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
+from pymlp.optimizers import SGD, Adam
+
+# no exceptions on division by zero, the GIL is free, and a product and a sum may fuse; nothing else of fast-math
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+# sums whose order does not matter may be taken a vector at a time
+SUM_OPTIONS = {**OPTIONS, "fastmath": {"contract", "reassoc"}}
+
+
+def cached(function: Callable) -> Callable:
+    """Compile an entry point and keep the machine code on disk, if there is a place for it.
+
+    Numba looks for changes in the entry point's own file only: who edits a function it calls in another file deletes
+    the ``__pycache__`` beside it.  (An installation renews all files.)
+    """
+    try:
+        return njit(**OPTIONS, cache=True)(function)
+    except RuntimeError:
+        # neither the package's directory nor the user's cache can be written: compile anew in each process
+        return njit(**OPTIONS)(function)
+
+
+ACTIVATION_CODES = {
+    name: code
+    for code, name in enumerate(
+        ("identity", "logistic", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus")
+        + ("exp", "softmax")
+    )
+}
+IDENTITY, LOGISTIC, TANH, RELU, LEAKY_RELU, ELU, SELU, GELU, SILU, MISH, SOFTPLUS, EXP, SOFTMAX = range(13)
+# SGD's two kinds of momentum, then Adam with or without decay
+PLAIN_MOMENTUM, NESTEROV, ADAM = range(3)
+LOSS_CODES = {"squared_error": 0, "log_loss": 1, "binary_log_loss": 2, "poisson": 3}
+SQUARED_ERROR, LOG_LOSS, BINARY_LOG_LOSS, POISSON = range(4)
+
+# (exp(r) - 1) / r by its Taylor series on |r| <= log(2) / 2: error 5e-9 with 7 terms, 4e-18 with 13
+_EXPM1_32 = polynomial([1 / math.factorial(k) for k in range(1, 8)])
+_EXPM1_64 = polynomial([1 / math.factorial(k) for k in range(1, 14)])
+# log1p(u) = 2 atanh(s), s = u / (2 + u) <= 1/3: series of atanh(s) / s in s**2, error 3e-9 with 8 terms, 2e-17 with 16
+_ATANH_32 = polynomial([1 / (2 * k + 1) for k in range(8)])
+_ATANH_64 = polynomial([1 / (2 * k + 1) for k in range(16)])
+_ERF_NEAR = polynomial(ERF_NEAR)
+_ERFC_FAR = polynomial(ERFC_FAR)
+
+LOG2_E = 1.4426950408889634
+# log(2) as a part with trailing zero bits, whose product with a small whole number is exact, and the rest
+LN2_HIGH_32, LN2_LOW_32 = 0.693359375, -2.12194440054690583e-4
+LN2_HIGH_64, LN2_LOW_64 = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+# 1.5 * 2**mantissa bits: adding it rounds to a whole number, which is then read from the low bits
+MAGIC_32, MAGIC_64 = 12582912.0, 6755399441055744.0
+
+
+def exponential_parts(x):
+    """(q, s1, s2) with ``exp(x) = (1 + q) * s1 * s2``; s1 and s2 are powers of two.  Keeps NaN, clamps the rest."""
+
+
+@overload(exponential_parts, jit_options=OPTIONS)
+def _exponential_parts(x):
+    if x == types.float32:
+
+        def parts(x):
+            # beyond these the result is 0 or infinity all the same
+            bounded = np.float32(-110.0) if x < np.float32(-110.0) else x
+            bounded = np.float32(89.0) if bounded > np.float32(89.0) else bounded
+            shifted = bounded * np.float32(LOG2_E) + np.float32(MAGIC_32)
+            whole = shifted - np.float32(MAGIC_32)
+            rest = bounded - whole * np.float32(LN2_HIGH_32)
+            rest = rest - whole * np.float32(LN2_LOW_32)
+            power = np.int32(np.float32(shifted).view(np.int32) - np.float32(MAGIC_32).view(np.int32))
+            half = np.int32(power >> 1)
+            scale_1 = np.int32((half + 127) << 23).view(np.float32)
+            scale_2 = np.int32((power - half + 127) << 23).view(np.float32)
+            return rest * _EXPM1_32(rest), scale_1, scale_2
+
+        return parts
+
+    def parts(x):
+        bounded = -760.0 if x < -760.0 else x
+        bounded = 710.0 if bounded > 710.0 else bounded
+        shifted = bounded * LOG2_E + MAGIC_64
+        whole = shifted - MAGIC_64
+        rest = bounded - whole * LN2_HIGH_64
+        rest = rest - whole * LN2_LOW_64
+        power = np.float64(shifted).view(np.int64) - np.float64(MAGIC_64).view(np.int64)
+        half = power >> 1
+        scale_1 = np.int64((half + 1023) << 52).view(np.float64)
+        scale_2 = np.int64((power - half + 1023) << 52).view(np.float64)
+        return rest * _EXPM1_64(rest), scale_1, scale_2
+
+    return parts
+
+
+def log1p_of_fraction(u):
+    """log(1 + u) for 0 <= u <= 1."""
+
+
+@overload(log1p_of_fraction, jit_options=OPTIONS)
+def _log1p_of_fraction(u):
+    series = _ATANH_32 if u == types.float32 else _ATANH_64
+
+    def log1p(u):
+        two = type(u)(2.0)
+        s = u / (two + u)
+        return two * s * series(s * s)
+
+    return log1p
+
+
+@njit(**OPTIONS)
+def exponential(x):
+    q, scale_1, scale_2 = exponential_parts(x)
+    return (type(x)(1.0) + q) * scale_1 * scale_2
+
+
+@njit(**OPTIONS)
+def expm1_of_negative(x):
+    """exp(x) - 1 for x <= 0."""
+    q, scale_1, scale_2 = exponential_parts(x)
+    scale = scale_1 * scale_2
+    return q * scale + (scale - type(x)(1.0))
+
+
+@njit(**OPTIONS)
+def identity(z):
+    return z
+
+
+@njit(**OPTIONS)
+def logistic(z):
+    one = type(z)(1.0)
+    small = exponential(-abs(z))
+    return (one if z >= type(z)(0.0) else small) / (one + small)
+
+
+@njit(**OPTIONS)
+def tanh(z):
+    t = expm1_of_negative(type(z)(-2.0) * abs(z))
+    size = -t / (type(z)(2.0) + t)
+    return -size if z < type(z)(0.0) else size
+
+
+@njit(**OPTIONS)
+def relu(z):
+    return type(z)(0.0) if z <= type(z)(0.0) else z
+
+
+@njit(**OPTIONS)
+def leaky_relu(z):
+    return z if z > type(z)(0.0) else z * type(z)(LEAKY_SLOPE)
+
+
+@njit(**OPTIONS)
+def elu(z):
+    zero = type(z)(0.0)
+    return z if z > zero else expm1_of_negative(zero if z > zero else z)
+
+
+@njit(**OPTIONS)
+def selu(z):
+    zero = type(z)(0.0)
+    negative = type(z)(SELU_ALPHA) * expm1_of_negative(zero if z > zero else z)
+    return type(z)(SELU_SCALE) * (z if z > zero else negative)
+
+
+@njit(**OPTIONS)
+def without_left_end(z):
+    """z, and 0 instead of -inf: for products with what vanishes there faster than z grows."""
+    return type(z)(0.0) if z == type(z)(-np.inf) else z
+
+
+@njit(**OPTIONS)
+def without_ends(z):
+    return type(z)(0.0) if abs(z) == type(z)(np.inf) else z
+
+
+@njit(**OPTIONS)
+def normal_cdf(z):
+    """Distribution function of the standard normal, in double whatever z is."""
+    wide = np.float64(z)
+    x = abs(wide) * math.sqrt(0.5)
+    near_x = 1.0 if x > 1.0 else x
+    near = 0.5 * x * _ERF_NEAR(near_x * near_x)
+    far_x = 1.0 if x < 1.0 else x
+    far_x = 28.0 if far_x > 28.0 else far_x
+    far = 0.5 * exponential(-x * x) * _ERFC_FAR((far_x - 3.0) / (far_x + 3.0)) / (1.0 + 2.0 * far_x)
+    upper = 0.5 + near if x < 1.0 else 1.0 - far
+    lower = 0.5 - near if x < 1.0 else far
+    return type(z)(lower if wide < 0.0 else upper)
+
+
+@njit(**OPTIONS)
+def gelu(z):
+    return without_left_end(z) * normal_cdf(z)
+
+
+@njit(**OPTIONS)
+def silu(z):
+    return without_left_end(z) * logistic(z)
+
+
+@njit(**OPTIONS)
+def tanh_of_softplus(z):
+    # with e = exp(-|z|) and n = exp(z): (n**2 + 2 n) / (n**2 + 2 n + 2), top and bottom divided by n**2 if z >= 0
+    one, two, small = type(z)(1.0), type(z)(2.0), exponential(-abs(z))
+    positive = z >= type(z)(0.0)
+    top = one + two * small if positive else small * (small + two)
+    return top / (top + (two * small * small if positive else two))
+
+
+@njit(**OPTIONS)
+def mish(z):
+    return without_left_end(z) * tanh_of_softplus(z)
+
+
+@njit(**OPTIONS)
+def softplus(z):
+    positive = type(z)(0.0) if z <= type(z)(0.0) else z
+    return positive + log1p_of_fraction(exponential(-abs(z)))
+
+
+@njit(**OPTIONS)
+def identity_slope(z, a):
+    return type(z)(1.0)
+
+
+@njit(**OPTIONS)
+def logistic_slope(z, a):
+    return a * (type(z)(1.0) - a)
+
+
+@njit(**OPTIONS)
+def tanh_slope(z, a):
+    return type(z)(1.0) - a * a
+
+
+@njit(**OPTIONS)
+def relu_slope(z, a):
+    return type(z)(1.0) if a != type(z)(0.0) else type(z)(0.0)
+
+
+@njit(**OPTIONS)
+def leaky_relu_slope(z, a):
+    return type(z)(1.0) if a > type(z)(0.0) else type(z)(LEAKY_SLOPE)
+
+
+@njit(**OPTIONS)
+def elu_slope(z, a):
+    return type(z)(1.0) if a > type(z)(0.0) else a + type(z)(1.0)
+
+
+@njit(**OPTIONS)
+def selu_slope(z, a):
+    return type(z)(SELU_SCALE) if a > type(z)(0.0) else a + type(z)(SELU_SCALE * SELU_ALPHA)
+
+
+@njit(**OPTIONS)
+def gelu_slope(z, a):
+    density = type(z)(GAUSS_FACTOR) * exponential(type(z)(-0.5) * z * z)
+    return normal_cdf(z) + without_ends(z) * density
+
+
+@njit(**OPTIONS)
+def silu_slope(z, a):
+    return logistic(z) + without_ends(z) * logistic(z) * logistic(-z)
+
+
+@njit(**OPTIONS)
+def mish_slope(z, a):
+    t = tanh_of_softplus(z)
+    return t + without_ends(z) * (type(z)(1.0) - t * t) * logistic(z)
+
+
+@njit(**OPTIONS)
+def softplus_slope(z, a):
+    return -expm1_of_negative(-a)
+
+
+@njit(**OPTIONS)
+def exp_slope(z, a):
+    return a
+
+
+def _over_array(value: Callable) -> Callable:
+    """A compiled loop that writes ``value(z)`` for all of `scores` into `values` (which may be the same array)."""
+
+    @njit(**OPTIONS)
+    def loop(scores, values):
+        for i in range(len(values)):
+            values[i] = value(scores[i])
+
+    return loop
+
+
+def _times_over_array(slope: Callable) -> Callable:
+    """A compiled loop that multiplies `deltas` by the slope."""
+
+    @njit(**OPTIONS)
+    def loop(scores, values, deltas):
+        for i in range(len(deltas)):
+            deltas[i] *= slope(scores[i], values[i])
+
+    return loop
+
+
+_identity, _logistic, _tanh, _relu = map(_over_array, (identity, logistic, tanh, relu))
+_leaky_relu, _elu, _selu, _gelu = map(_over_array, (leaky_relu, elu, selu, gelu))
+_silu, _mish, _softplus, _exp = map(_over_array, (silu, mish, softplus, exponential))
+_logistic_back, _tanh_back, _relu_back = map(_times_over_array, (logistic_slope, tanh_slope, relu_slope))
+_leaky_relu_back, _elu_back, _selu_back = map(_times_over_array, (leaky_relu_slope, elu_slope, selu_slope))
+_gelu_back, _silu_back, _mish_back = map(_times_over_array, (gelu_slope, silu_slope, mish_slope))
+_softplus_back, _exp_back = map(_times_over_array, (softplus_slope, exp_slope))
+
+
+@njit(**OPTIONS)
+def softmax(scores, values, rows, columns, outputs):
+    """Softmax of each row; a row has `outputs` scores and is stored in `columns` numbers."""
+    for row in range(rows):
+        z = scores[row * columns : row * columns + outputs]
+        a = values[row * columns : row * columns + outputs]
+        highest = z[0]
+        for j in range(1, outputs):
+            # the second condition lets NaN through, as NumPy's maximum does
+            if z[j] > highest or z[j] != z[j]:
+                highest = z[j]
+        for j in range(outputs):
+            a[j] = exponential(z[j] - highest)
+        total = a[0]
+        for j in range(1, outputs):
+            total += a[j]
+        for j in range(outputs):
+            a[j] /= total
+
+
+@njit(**OPTIONS)
+def activate(code, scores, values, rows, columns, outputs):
+    """Write the activation of `scores` into `values`: rows of `outputs` numbers, each stored in `columns`."""
+    if code == IDENTITY:
+        _identity(scores, values)
+    elif code == LOGISTIC:
+        _logistic(scores, values)
+    elif code == TANH:
+        _tanh(scores, values)
+    elif code == RELU:
+        _relu(scores, values)
+    elif code == LEAKY_RELU:
+        _leaky_relu(scores, values)
+    elif code == ELU:
+        _elu(scores, values)
+    elif code == SELU:
+        _selu(scores, values)
+    elif code == GELU:
+        _gelu(scores, values)
+    elif code == SILU:
+        _silu(scores, values)
+    elif code == MISH:
+        _mish(scores, values)
+    elif code == SOFTPLUS:
+        _softplus(scores, values)
+    elif code == EXP:
+        _exp(scores, values)
+    else:
+        softmax(scores, values, rows, columns, outputs)
+
+
+@njit(**OPTIONS)
+def pull_back(code, scores, values, deltas, rows, columns, outputs):
+    """Turn `deltas`, the gradient by the outputs of an activation, into the gradient by its scores, in place."""
+    if code == LOGISTIC:
+        _logistic_back(scores, values, deltas)
+    elif code == TANH:
+        _tanh_back(scores, values, deltas)
+    elif code == RELU:
+        _relu_back(scores, values, deltas)
+    elif code == LEAKY_RELU:
+        _leaky_relu_back(scores, values, deltas)
+    elif code == ELU:
+        _elu_back(scores, values, deltas)
+    elif code == SELU:
+        _selu_back(scores, values, deltas)
+    elif code == GELU:
+        _gelu_back(scores, values, deltas)
+    elif code == SILU:
+        _silu_back(scores, values, deltas)
+    elif code == MISH:
+        _mish_back(scores, values, deltas)
+    elif code == SOFTPLUS:
+        _softplus_back(scores, values, deltas)
+    elif code == EXP:
+        _exp_back(scores, values, deltas)
+    elif code == SOFTMAX:
+        for row in range(rows):
+            a = values[row * columns : row * columns + outputs]
+            d = deltas[row * columns : row * columns + outputs]
+            total = a[0] * d[0]
+            for j in range(1, outputs):
+                total += a[j] * d[j]
+            for j in range(outputs):
+                d[j] = a[j] * (d[j] - total)
+
+
+@njit(**OPTIONS)
+def row_loss(loss, y, output, epsilon):
+    """Reported loss of one row, in double; `epsilon` is that of the network's dtype."""
+    total = 0.0
+    for j in range(len(y)):
+        target, value = np.float64(y[j]), np.float64(output[j])
+        if loss == SQUARED_ERROR:
+            total += (target - value) ** 2
+        elif loss == POISSON:
+            total += (target * math.log(target / value) if target != 0.0 else 0.0) - target + value
+        else:
+            # bounds as conditions that let NaN through
+            p = epsilon if value < epsilon else value
+            p = 1.0 - epsilon if p > 1.0 - epsilon else p
+            if target != 0.0:
+                total -= target * math.log(p)
+            if loss == BINARY_LOG_LOSS and target != 1.0:
+                total -= (1.0 - target) * math.log(1.0 - p)
+    return 0.5 * total / len(y) if loss == SQUARED_ERROR else total
+
+
+@njit(**OPTIONS)
+def loss_and_deltas(loss, y, outputs, columns, weight, weight_sum, epsilon, deltas):
+    """Sum of the weighted losses of the rows of y; their gradient by the scores, over `weight_sum`, goes to `deltas`.
+
+    `y` is (rows, outputs), `outputs` and `deltas` are flat with `columns` numbers a row, `weight` is empty or (rows,).
+    """
+    total = 0.0
+    rows, width = y.shape
+    for row in range(rows):
+        output = outputs[row * columns : row * columns + width]
+        delta = deltas[row * columns : (row + 1) * columns]
+        delta[:] = 0
+        row_weight = np.float64(weight[row]) if len(weight) else 1.0
+        # a row of weight zero counts as removed, even where its loss is infinite
+        if row_weight != 0.0:
+            total += row_weight * row_loss(loss, y[row], output, epsilon)
+            factor = y.dtype.type(row_weight / weight_sum)
+            for j in range(width):
+                delta[j] = (output[j] - y[row, j]) * factor
+    return total
+
+
+@njit(**SUM_OPTIONS)
+def penalise(pieces, params, gradient, l1, l2, weight_sum):
+    """Add the gradient of the penalties, over `weight_sum`, and return the penalties (not divided)."""
+    total_1 = 0.0
+    total_2 = 0.0
+    for layer in range(len(pieces)):
+        W = params[pieces[layer, 0] : pieces[layer, 1]]
+        G = gradient[pieces[layer, 0] : pieces[layer, 1]]
+        if l2 != 0.0:
+            factor = params.dtype.type(l2 / weight_sum)
+            for i in range(len(W)):
+                total_2 += np.float64(W[i]) * np.float64(W[i])
+                G[i] += factor * W[i]
+        if l1 != 0.0:
+            factor = params.dtype.type(l1 / weight_sum)
+            for i in range(len(W)):
+                total_1 += abs(np.float64(W[i]))
+                G[i] += factor * np.sign(W[i])
+    return l1 * total_1 + 0.5 * l2 * total_2
+
+
+@njit(**OPTIONS)
+def momentum_step(params, gradient, velocity, momentum, size, nesterov):
+    """One step of SGD on a piece of the vector."""
+    for i in range(len(params)):
+        v = momentum * velocity[i] - size * gradient[i]
+        velocity[i] = v
+        params[i] += momentum * v - size * gradient[i] if nesterov else v
+
+
+@njit(**OPTIONS)
+def adam_step(params, gradient, first, second, constants, size, decay):
+    """One step of Adam on a piece of the vector; `constants` is beta_1, 1 - beta_1, beta_2, 1 - beta_2, epsilon."""
+    beta_1, rest_1, beta_2, rest_2, epsilon = constants[0], constants[1], constants[2], constants[3], constants[4]
+    for i in range(len(params)):
+        g = gradient[i]
+        m = beta_1 * first[i] + rest_1 * g
+        v = beta_2 * second[i] + rest_2 * (g * g)
+        first[i] = m
+        second[i] = v
+        p = params[i]
+        p -= decay * p
+        params[i] = p - size * m / (np.sqrt(v) + epsilon)
+
+
+@njit(**OPTIONS)
+def optimizer_step(pieces, kind, constants, size, decay, params, gradient, slots):
+    """One step in place on the vector whose weights and biases `pieces` names; the biases do not decay.
+
+    `size` and `decay` are of the vector's dtype, `constants` as `optimizer_constants` makes them.
+    """
+    zero = decay * params.dtype.type(0.0)
+    for layer in range(len(pieces)):
+        for part in range(2):
+            first, last = pieces[layer, 2 * part], pieces[layer, 2 * part + 1]
+            p, g, s = params[first:last], gradient[first:last], slots[0, first:last]
+            if kind == ADAM:
+                adam_step(p, g, s, slots[1, first:last], constants, size, decay if part == 0 else zero)
+            else:
+                momentum_step(p, g, s, constants[0], size, kind == NESTEROV)
+
+
+def optimizer_constants(optimizer: SGD | Adam, dtype: str) -> tuple[int, np.ndarray]:
+    """Code of an optimizer and its own numbers in the network's dtype, as `optimizer_step` takes them."""
+    if isinstance(optimizer, SGD):
+        return NESTEROV if optimizer.nesterov else PLAIN_MOMENTUM, np.array([optimizer.momentum], dtype)
+    beta_1, beta_2 = optimizer.beta_1, optimizer.beta_2
+    return ADAM, np.array([beta_1, 1.0 - beta_1, beta_2, 1.0 - beta_2, optimizer.epsilon], dtype)
