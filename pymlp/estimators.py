@@ -1,0 +1,342 @@
+"""`MLPClassifier` and `MLPRegressor`: scikit-learn's estimators of the same names, on pymlp's engine.
+
+With float64 data, the same parameters and the same integer ``random_state`` the fitted weights equal scikit-learn's up
+to rounding, so changing the import is the whole migration.  Here stands what the two do differently, which is all about
+targets; what they share is in `pymlp.perceptron`, what fitting does in `pymlp.fitting`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import unique_labels
+
+from pymlp import scores, threadpools  # noqa: F401 - threadpools makes the engine known to threadpoolctl
+from pymlp.functions import LOSSES
+from pymlp.network import Network
+from pymlp.perceptron import MultilayerPerceptron, plain
+from pymlp.targets import KINDS, ClassTargets
+from pymlp.validation import PARAMETER_CONSTRAINTS, StrOptions
+
+
+def _is_stochastic(estimator: MultilayerPerceptron) -> bool:
+    if estimator.solver == "lbfgs":
+        raise AttributeError("partial_fit is only available for stochastic optimizers. lbfgs is not stochastic.")
+    return True
+
+
+@dataclass(eq=False, repr=False)
+class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
+    """Multilayer perceptron for classes; parameters and results are those of scikit-learn's class of this name.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(100,)
+        Widths of the hidden layers; ``()`` is a linear model.
+    activation : str or sequence of str, default="relu"
+        Of the hidden layers, one for all or one for each: "identity", "logistic", "tanh", "relu", and beyond
+        scikit-learn "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus".
+    solver : {"adam", "sgd", "lbfgs"}, default="adam"
+        Adam (Kingma and Ba, 2015), gradient descent with momentum, or L-BFGS over all rows at once.
+    alpha : float, default=0.0001
+        L2 penalty on the weights, divided by the rows of the batch.
+    batch_size : int or "auto", default="auto"
+        "auto" is ``min(200, rows)``.
+    learning_rate : {"constant", "invscaling", "adaptive"}, default="constant"
+        For "sgd": the rate stays; falls as ``learning_rate_init / (t_ + 1) ** power_t``; is divided by 5 each time
+        patience runs out.
+    learning_rate_init : float, default=0.001
+    power_t : float, default=0.5
+    max_iter : int, default=200
+        Most epochs ("sgd", "adam") or iterations ("lbfgs").
+    shuffle : bool, default=True
+    random_state : int, RandomState or None, default=None
+        Draws the initial weights, the validation rows and the order of the rows.
+    tol : float, default=1e-4
+        Least improvement of the loss (of the score, with `early_stopping`); for "lbfgs" the largest component of the
+        gradient at convergence.
+    verbose : bool, default=False
+        Print a line an epoch to standard output.
+    warm_start : bool, default=False
+        Go on from the weights of the last fit.
+    momentum : float, default=0.9
+    nesterovs_momentum : bool, default=True
+    early_stopping : bool, default=False
+        Hold out `validation_fraction` of the rows, stop when their score no longer improves, keep the best weights.
+    validation_fraction : float, default=0.1
+    beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
+        Of Adam.
+    n_iter_no_change : int, default=10
+        Epochs without improvement before training stops.
+    max_fun : int, default=15000
+        Most evaluations of the loss, for "lbfgs".
+    loss : {"log_loss"}, default="log_loss"
+    dtype : {"float32", "float64"} or None, default=None
+        Type of the arithmetic; None follows X (anything but float32 becomes float64).
+
+    Attributes
+    ----------
+    classes_ : ndarray
+    coefs_, intercepts_ : list of ndarray
+        Views of `params_`; assigning one copies into it.
+    params_ : ndarray of shape (n_parameters,)
+        All weights and biases as one vector, laid out by `network_`.
+    network_ : Network
+    loss_, best_loss_ : float
+        Of the last epoch, and the lowest (None with early stopping).
+    loss_curve_ : list of float
+    validation_scores_, best_validation_score_ : list of float, float
+        None without early stopping.
+    n_iter_, t_ : int
+        Epochs of the last fit, rows seen in all.
+    n_features_in_, feature_names_in_, n_outputs_, n_layers_, out_activation_
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from pymlp import MLPClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
+    >>> model.predict(X[:2])
+    array([0, 0])
+    """
+
+    _: KW_ONLY
+    loss: str = "log_loss"
+    dtype: Any = None
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **PARAMETER_CONSTRAINTS,
+        "loss": [StrOptions({"log_loss"})],
+    }
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:
+        """Fit to training data.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, features)
+        y : array-like of shape (rows,), or 0/1 matrix of shape (rows, labels)
+        sample_weight : array-like of shape (rows,), optional
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Parameters or data do not fit; the estimator is then as it was.
+        KeyboardInterrupt
+            After Ctrl-C; the last complete epoch is kept.
+        """
+        return self._fit(X, y, sample_weight, incremental=False)
+
+    @available_if(_is_stochastic)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
+        """Train for one epoch over the given rows, going on from the present state.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, features)
+        y : array-like of shape (rows,), or 0/1 matrix of shape (rows, labels)
+        sample_weight : array-like of shape (rows,), optional
+        classes : array-like of shape (classes,)
+            All classes there will be; needed at the first call.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+
+    def predict(self, X: Any) -> Any:
+        """Predicted labels of shape (rows,), or (rows, labels)."""
+        return self._targets.decode(self._outputs(X))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each class, shape (rows, classes), or of each label, (rows, labels)."""
+        outputs = self._outputs(X)
+        return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithm of `predict_proba`."""
+        probabilities = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return np.log(probabilities, out=probabilities)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scores before the output activation: (rows,) for two classes, else (rows, classes) or (rows, labels)."""
+        outputs = self._outputs(X, activated=False)
+        return outputs[:, 0] if self.n_outputs_ == 1 else outputs
+
+    def _encode(self, y: Any, dtype: str, *, first: bool, incremental: bool, classes: Any) -> tuple[np.ndarray, str]:
+        """Output columns and loss, and on a first pass ``classes_``."""
+        known = self.__dict__.get("classes_")
+        if incremental and known is None:
+            if classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            known = unique_labels(classes)
+            targets = ClassTargets.from_labels(y)
+            if targets.kind != "multilabel-indicator":
+                targets = ClassTargets.from_labels(classes)
+            self._check_known(y, known, subset=True)
+        elif incremental or not first:
+            if classes is not None and not np.array_equal(known, unique_labels(classes)):
+                raise ValueError(
+                    f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {known!r}"
+                )
+            self._check_known(y, known, subset=not self.warm_start)
+            targets = self._targets
+        else:
+            targets = ClassTargets.from_labels(y)
+            known = targets.classes
+        encoded = targets.encode(y, dtype)
+        self.classes_, self._targets = known, targets
+        return encoded, targets.loss
+
+    @staticmethod
+    def _check_known(y: Any, known: np.ndarray, *, subset: bool) -> None:
+        found = unique_labels(y)
+        if subset:
+            if len(np.setdiff1d(found, known, assume_unique=True)):
+                raise ValueError(
+                    f"`y` has classes not in `self.classes_`. `self.classes_` has {known}. 'y' has {found}."
+                )
+        elif set(found) != set(known):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {known}, `y` has {found}"
+            )
+
+    def _validation_score(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
+        return scores.accuracy(self._targets.decide(outputs), self._targets.decide(y), weight)
+
+    def _stratification(self, y: np.ndarray) -> np.ndarray | None:
+        return y if y.shape[1] == 1 else None
+
+    def _add_target_state(self, metadata: dict[str, Any]) -> None:
+        targets = self._targets
+        metadata["classes"] = {
+            "kind": targets.kind,
+            "dtype": self.classes_.dtype.str,
+            "values": plain(self.classes_),
+            "sparse_labels": targets.sparse_labels,
+        }
+
+    def _take_target_state(self, metadata: dict[str, Any], network: Network) -> None:
+        state = metadata["classes"]
+        if state["kind"] not in KINDS:
+            raise ValueError(f"the model has an unknown kind of classes: {state['kind']!r}")
+        self.classes_ = np.array(state["values"], dtype=np.dtype(state["dtype"]))
+        self._targets = ClassTargets(state["kind"], self.classes_, bool(state["sparse_labels"]))
+        if self._targets.columns != network.outputs or self._targets.loss != network.loss:
+            raise ValueError(f"{len(self.classes_)} {state['kind']} classes do not fit the network's outputs and loss")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+@dataclass(eq=False, repr=False)
+class LossFirst:
+    """The one parameter scikit-learn's regressor takes before those it shares with the classifier."""
+
+    loss: str = "squared_error"
+
+
+@dataclass(eq=False, repr=False)
+class MLPRegressor(RegressorMixin, MultilayerPerceptron, LossFirst):
+    """Multilayer perceptron for numbers; parameters and results are those of scikit-learn's class of this name.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "poisson"}, default="squared_error"
+        "poisson" predicts positive means by an exponential output; y must not be negative.
+    hidden_layer_sizes, activation, solver, ..., max_fun, dtype
+        See `MLPClassifier`.
+
+    Attributes
+    ----------
+    coefs_, intercepts_, params_, network_, loss_, loss_curve_, n_iter_, ...
+        See `MLPClassifier`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from pymlp import MLPRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> MLPRegressor(solver="lbfgs", random_state=0).fit(X, y).predict(X).shape
+    (442,)
+    """
+
+    _: KW_ONLY
+    dtype: Any = None
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **PARAMETER_CONSTRAINTS,
+        "loss": [StrOptions({"squared_error", "poisson"})],
+    }
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+        """Fit to training data.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, features)
+        y : array-like of shape (rows,) or (rows, targets)
+        sample_weight : array-like of shape (rows,), optional
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Parameters or data do not fit; the estimator is then as it was.
+        KeyboardInterrupt
+            After Ctrl-C; the last complete epoch is kept.
+        """
+        return self._fit(X, y, sample_weight, incremental=False)
+
+    @available_if(_is_stochastic)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+        """Train for one epoch over the given rows, going on from the present state; arguments as for `fit`."""
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predicted numbers of shape (rows,), or (rows, targets)."""
+        outputs = self._outputs(X)
+        return outputs[:, 0] if self.n_outputs_ == 1 else outputs
+
+    def _encode(self, y: Any, dtype: str, *, first: bool, incremental: bool, classes: Any) -> tuple[np.ndarray, str]:
+        """Output columns and loss."""
+        columns = np.ascontiguousarray(y.reshape(len(y), -1), dtype)
+        lowest = LOSSES[self.loss].lowest_target
+        if columns.min() < lowest:
+            row, column = np.unravel_index(int(np.argmax(columns < lowest)), columns.shape)
+            raise ValueError(
+                f"y must be at least {lowest:g} for loss={self.loss!r}, but row {row}, column {column} (counted from "
+                f"0) has {columns[row, column]:g}"
+            )
+        return columns, self.loss
+
+    def _validation_score(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
+        return scores.r2(outputs, y, weight)
+
+    def _stratification(self, y: np.ndarray) -> None:
+        return None
+
+    def _add_target_state(self, metadata: dict[str, Any]) -> None:
+        """Numbers need no description."""
+
+    def _take_target_state(self, metadata: dict[str, Any], network: Network) -> None:
+        if network.loss != self.loss:
+            raise ValueError(f"the network's loss is {network.loss!r}, but loss={self.loss!r}")

@@ -1,0 +1,164 @@
+"""Full-batch training by SciPy's L-BFGS-B over `Plan.loss_gradient`.
+
+SciPy iterates in float64; for a float32 network each point is cast before its loss is computed.  (Byrd, Lu, Nocedal and
+Zhu, "A limited memory algorithm for bound constrained optimization", 1995.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+
+from pymlp.backends import Plan
+from pymlp.callbacks import Announcer
+from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
+from pymlp.network import Network
+from pymlp.rows import DENSE_BYTES, dense_blocks
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """A point the minimiser has accepted."""
+
+    params: np.ndarray
+    loss: float
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a minimisation ended; ``converged`` false comes with SciPy's status and message."""
+
+    iterate: Iterate
+    converged: bool
+    status: int
+    message: str
+
+
+class StopAskedError(Exception):
+    """A callback asked to stop; ends the minimisation from within."""
+
+
+class FullBatch:
+    """Loss and gradient over all rows, as SciPy asks for them.
+
+    Parameters
+    ----------
+    module : module
+        A backend.
+    network : Network
+    X : ndarray or CSR matrix of shape (rows, inputs)
+        A sparse one is made dense block by block, never as a whole.
+    y : ndarray of shape (rows, outputs)
+    weight : ndarray of shape (rows,), or None
+    """
+
+    def __init__(self, module: Any, network: Network, X: Any, y: np.ndarray, weight: np.ndarray | None) -> None:
+        self.network, self.X, self.y, self.weight = network, X, y, weight
+        rows = X.shape[0]
+        self.sparse = hasattr(X, "tocsr")
+        self.block = max(1, min(rows, DENSE_BYTES // (X.shape[1] * X.dtype.itemsize))) if self.sparse else rows
+        # over blocks every call would add the penalty: `_over_blocks` adds it once
+        planned = replace(network, l1=0.0, l2=0.0) if self.sparse else network
+        self.plan: Plan = module.Plan(planned, self.block)
+        self.gradient = np.empty(network.n_parameters, network.dtype)
+        self.evaluations = 0
+        self.last_loss = np.inf
+        self._seconds = training_seconds(network.n_parameters, self.block)
+
+    def __call__(self, point: np.ndarray) -> tuple[float, np.ndarray]:
+        """Loss and gradient (float64) at a point of shape (n_parameters,)."""
+        params = np.ascontiguousarray(point, self.network.dtype)
+        if self.sparse:
+            self.last_loss, gradient = self._over_blocks(params)
+        else:
+            self.last_loss = self._call(params, self.X, self.y, self.weight)
+            gradient = self.gradient.astype(np.float64)
+        self.evaluations += 1
+        return self.last_loss, gradient
+
+    def _call(self, params: np.ndarray, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
+        def call() -> float:
+            return self.plan.loss_gradient(params, X, y, weight, self.gradient)
+
+        began = perf_counter()
+        loss = run_interruptibly(call, self.plan.stop) if self._seconds > DIRECT_SECONDS else call()
+        self._seconds = perf_counter() - began
+        return loss
+
+    def _over_blocks(self, params: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, gradient, whole = 0.0, np.zeros(len(params)), 0.0
+        for part, block in dense_blocks(self.X, self.block):
+            weight = None if self.weight is None else self.weight[part]
+            share = float(len(block)) if weight is None else float(weight.sum(dtype=np.float64))
+            loss += share * self._call(params, block, self.y[part], weight)
+            gradient += share * self.gradient
+            whole += share
+        for layer in self.network.layout:
+            W = params[layer.weight].astype(np.float64)
+            loss += 0.5 * self.network.l2 * float(W @ W) + self.network.l1 * float(np.abs(W).sum())
+            gradient[layer.weight] += self.network.l2 * W + self.network.l1 * np.sign(W)
+        return loss / whole, gradient / whole
+
+
+class Minimisation:
+    """One run of L-BFGS-B.
+
+    Attributes
+    ----------
+    accepted : Iterate or None
+        The last accepted point, kept for an interruption; None before the first.
+    """
+
+    def __init__(self, batch: FullBatch, announcer: Announcer) -> None:
+        self.batch, self.announcer = batch, announcer
+        self.accepted: Iterate | None = None
+        self._began = perf_counter()
+
+    def run(self, params: np.ndarray, *, max_iter: int, max_fun: int, tol: float) -> Ending:
+        """Minimise from `params`, which stay as they are.
+
+        Parameters
+        ----------
+        params : ndarray of shape (n_parameters,)
+        max_iter, max_fun : int
+            Most iterations and evaluations.
+        tol : float
+            Largest component of the gradient at convergence.
+        """
+        self.announcer.begin_epoch(0, **self._metrics())
+        options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
+        try:
+            result = optimize.minimize(
+                self.batch,
+                params.astype(np.float64),
+                method="L-BFGS-B",
+                jac=True,
+                options=options,
+                callback=self._accept,
+            )
+        except StopAskedError:
+            return Ending(self.accepted, True, 0, "a callback asked to stop")
+        iterate = Iterate(self._cast(result.x), float(result.fun), min(int(result.nit), max_iter))
+        return Ending(iterate, result.status == 0, int(result.status), str(result.message))
+
+    def _cast(self, point: np.ndarray) -> np.ndarray:
+        return np.array(point, self.batch.network.dtype)
+
+    def _accept(self, point: np.ndarray) -> None:
+        # the accepted point is the last one evaluated
+        iterations = 1 if self.accepted is None else self.accepted.iterations + 1
+        self.accepted = Iterate(self._cast(point), self.batch.last_loss, iterations)
+        if self.announcer.end_epoch(**self._metrics(), loss=self.batch.last_loss, validation_score=None):
+            raise StopAskedError
+        self.announcer.begin_epoch(iterations, **self._metrics())
+
+    def _metrics(self) -> dict[str, Any]:
+        rows = (0 if self.accepted is None else self.accepted.iterations) * self.batch.X.shape[0]
+        seconds = perf_counter() - self._began
+        evaluated = self.batch.evaluations * self.batch.X.shape[0]
+        return {"rows": rows, "seconds": seconds, "rows_per_second": evaluated / max(seconds, 1e-9), "rate": None}

@@ -1,0 +1,89 @@
+"""Class labels and the columns a network is trained on, in both directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.multiclass import type_of_target, unique_labels
+
+KINDS = ("binary", "multiclass", "multilabel-indicator")
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTargets:
+    """How labels are laid out over output columns.
+
+    Parameters
+    ----------
+    kind : {"binary", "multiclass", "multilabel-indicator"}
+        One column, one column a class, or the columns of the label matrix itself.
+    classes : ndarray
+        The labels in sorted order; the numbers of the columns for a label matrix.
+    sparse_labels : bool
+        Whether the label matrix was sparse, and predictions are to be so too.
+    """
+
+    kind: str
+    classes: np.ndarray
+    sparse_labels: bool = False
+
+    @classmethod
+    def from_labels(cls, y: Any) -> ClassTargets:
+        """Learn the layout from labels; ValueError if they are not classes."""
+        kind = type_of_target(y, input_name="y")
+        if "multioutput" in kind:
+            raise ValueError(f"y must hold one class label a row or be a 0/1 label matrix, but it is {kind}")
+        return cls(kind, unique_labels(y), sparse.issparse(y))
+
+    @property
+    def columns(self) -> int:
+        """Number of output columns."""
+        return 1 if self.kind == "binary" else len(self.classes)
+
+    @property
+    def loss(self) -> str:
+        """The log loss that fits the layout."""
+        return "log_loss" if self.kind == "multiclass" else "binary_log_loss"
+
+    def encode(self, y: Any, dtype: str) -> np.ndarray:
+        """0/1 columns of shape (rows, columns) for labels that are all among `classes`.
+
+        Raises
+        ------
+        ValueError
+            A label matrix where single labels are expected or the other way round, or one of another width.
+        """
+        multilabel = self.kind == "multilabel-indicator"
+        kind = type_of_target(y)
+        if multilabel != (kind == "multilabel-indicator"):
+            raise ValueError(f"y is {kind}, but the model was fitted to {self.kind} targets")
+        if multilabel:
+            y = y.toarray() if sparse.issparse(y) else np.asarray(y)
+            if y.shape[1] != len(self.classes):
+                raise ValueError(f"y has {y.shape[1]} label columns, but the model was fitted to {len(self.classes)}")
+            return np.ascontiguousarray(y, dtype)
+        positions = np.searchsorted(self.classes, y)
+        if self.kind == "binary":
+            # the second class is 1; a single class is 0 throughout
+            return positions[:, None].astype(dtype)
+        columns = np.zeros((len(positions), len(self.classes)), dtype)
+        columns[np.arange(len(positions)), positions] = 1
+        return columns
+
+    def decide(self, outputs: np.ndarray) -> np.ndarray:
+        """Decisions from outputs: column numbers (rows,) for single labels, 0/1 (rows, columns) for a label matrix."""
+        if self.kind == "multiclass":
+            return outputs.argmax(axis=1)
+        decisions = (outputs > 0.5).astype(np.int64)
+        return decisions[:, 0] if self.kind == "binary" else decisions
+
+    def decode(self, outputs: np.ndarray) -> Any:
+        """Predicted labels from outputs of shape (rows, columns)."""
+        decisions = self.decide(outputs)
+        if self.kind == "multilabel-indicator":
+            return sparse.csr_matrix(decisions) if self.sparse_labels else decisions
+        # with a single class there is nothing to decide
+        return self.classes[np.minimum(decisions, len(self.classes) - 1)]

@@ -1,0 +1,133 @@
+"""The one file that imports private names of scikit-learn: its checks of parameters; and the checks of data.
+
+Whatever is wrong with parameters or data raises before a model changes.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral, Number, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import validate_data
+
+from pymlp.finiteness import first_non_finite
+from pymlp.functions import ACTIVATIONS
+from pymlp.network import DTYPES
+from pymlp.training import check_weight
+
+HIDDEN_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.hidden)
+
+# scikit-learn's constraints, so that its messages come out; activation and dtype take more than its own classes do
+PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), list, tuple],
+    "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "dtype": [None, StrOptions(set(DTYPES)), Options(type, {np.float32, np.float64})],
+}
+
+
+def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
+    """Widths of the hidden layers; ValueError if one is not above 0."""
+    sizes = list(hidden_layer_sizes) if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
+    if any(not isinstance(size, Integral) or size <= 0 for size in sizes):
+        raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+    return tuple(int(size) for size in sizes)
+
+
+def _explain_non_finite(error: ValueError, name: str, array: Any, dtype: Any, column_names: Any = None) -> None:
+    """Raise an error that names row and column, if the reason for `error` is a NaN or an infinity in `array`."""
+    try:
+        found = first_non_finite(array if hasattr(array, "tocsr") else np.asarray(array, dtype))
+    except (TypeError, ValueError):
+        # not numbers at all: `error` says so
+        return
+    if found is None:
+        return
+    row, column, kind = found
+    place = f"row {row}"
+    if np.ndim(array) == 2 or hasattr(array, "tocsr"):
+        named = "" if column_names is None else f" ({column_names[column]!r})"
+        place = f"row {row}, column {column}{named}"
+    first, *rest = str(error).split("\n")
+    raise ValueError("\n".join([f"Input {name} contains {kind}: first in {place} (counted from 0). {first}", *rest]))
+
+
+def check_training_data(estimator: Any, X: Any, y: Any, *, dtype: Any, reset: bool, numeric: bool) -> tuple[Any, Any]:
+    """X as a C-contiguous or CSR array of `dtype`, and y as an array.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets ``n_features_in_`` and ``feature_names_in_`` if `reset`, else X must fit the ones it has.
+    X, y
+        What was given to fit.
+    dtype : dtype or sequence of dtypes
+        The first is used if that of X is none of them.
+    reset : bool
+    numeric : bool
+        Whether y must hold numbers.
+
+    Raises
+    ------
+    ValueError
+        scikit-learn's messages; for NaN and infinity with the first row and column.
+    """
+    options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "y_numeric": numeric, "order": "C"}
+    try:
+        X, y = validate_data(estimator, X, y, dtype=dtype, reset=reset, **options)
+    except ValueError as error:
+        wanted = dtype if isinstance(dtype, str) else None
+        try:
+            _explain_non_finite(error, "X", X, wanted, getattr(X, "columns", None))
+            _explain_non_finite(error, "y", y, None)
+        except ValueError as explained:
+            raise explained from error
+        raise
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    return X.tocsr() if hasattr(X, "tocsr") else X, y
+
+
+def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
+    """X as a C-contiguous or CSR array of `dtype`, checked against the data the estimator was fitted to."""
+    try:
+        X = validate_data(estimator, X, accept_sparse=["csr", "csc"], dtype=dtype, order="C", reset=False)
+    except ValueError as error:
+        try:
+            _explain_non_finite(error, "X", X, dtype, getattr(X, "columns", None))
+        except ValueError as explained:
+            raise explained from error
+        raise
+    return X.tocsr() if hasattr(X, "tocsr") else X
+
+
+def check_sample_weight(sample_weight: Any, rows: int, dtype: str) -> np.ndarray | None:
+    """Weights as an array of shape (rows,), from an array, one number for all rows, or None."""
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, Number):
+        sample_weight = np.full(rows, sample_weight)
+    return check_weight(sample_weight, rows, dtype, "sample_weight")
