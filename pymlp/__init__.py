@@ -77,7 +77,16 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LAZY[name]), name)
+    try:
+        module = importlib.import_module(_LAZY[name])
+    except ModuleNotFoundError as error:
+        missing = str(error.name).split(".")[0]
+        if missing == __name__:
+            raise
+        package = {"sklearn": "scikit-learn"}.get(missing, missing)
+        message = f"pymlp.{name} needs the package {package}; run: pip install {package}"
+        raise ModuleNotFoundError(message, name=missing) from error
+    value = getattr(module, name)
     globals()[name] = value
     return value
 
