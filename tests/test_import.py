@@ -37,9 +37,7 @@ def test_training_and_files_need_no_scikit_learn():
 
 
 def test_import_is_fast():
-    code = (
-        "import time, numpy\nstart = time.perf_counter()\nimport pymlp\nprint(time.perf_counter() - start)"
-    )
+    code = "import time, numpy\nstart = time.perf_counter()\nimport pymlp\nprint(time.perf_counter() - start)"
     # the first run may have to compile the modules to bytecode
     _run(code)
     seconds = statistics.median(float(_run(code)) for _ in range(5))

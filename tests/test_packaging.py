@@ -6,6 +6,7 @@ Their NumPy, cffi and Numba are links to those of the tests, so nothing is downl
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_wheel_holds_the_package_alone(wheel):
     assert f"\nVersion: {pymlp.__version__}\n" in metadata
     assert "pymlp = pymlp.__main__:main" in entry_points
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
-    assert [line.split()[1].split(">")[0] for line in required] == ["numpy", "cffi", "scikit-learn", "tqdm"]
+    assert [re.split("[ <>=]", line)[1] for line in required] == ["numpy", "cffi", "scikit-learn", "tqdm"]
 
 
 @needs_compiler
