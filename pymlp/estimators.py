@@ -157,7 +157,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     def predict(self, X: Any) -> Any:
         """Predicted labels of shape (rows,), or (rows, labels)."""
-        return self._targets.decode(self._outputs(X))
+        outputs = self._outputs(X)
+        return self._targets.decode(outputs)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class, shape (rows, classes), or of each label, (rows, labels)."""

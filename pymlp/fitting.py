@@ -29,6 +29,9 @@ from pymlp.training import EpochLoop
 if TYPE_CHECKING:
     from pymlp.perceptron import MultilayerPerceptron
 
+# a warning shall name the line that called fit: a solver, `fit` here, the estimator's two methods, then that line
+STACK_LEVEL = 5
+
 HISTORY = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_", "_no_improvement_count")
 
 
@@ -118,7 +121,7 @@ def _minimise(
             f"lbfgs failed to converge after {ending.iterate.iterations} iteration(s) (status={ending.status}): "
             f"{ending.message}.{advice} Inputs of similar scale help: see sklearn.preprocessing.StandardScaler.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=STACK_LEVEL,
         )
 
 
@@ -158,7 +161,7 @@ def _descend(
             f"Stochastic Optimizer: Maximum iterations ({draft.max_iter}) reached and the optimization hasn't "
             "converged yet.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=STACK_LEVEL,
         )
 
 
@@ -213,7 +216,8 @@ def _batch_size(batch_size: Any, n_rows: int) -> int:
         return min(200, n_rows)
     if batch_size > n_rows:
         warnings.warn(
-            f"batch_size={batch_size} is larger than the {n_rows} training rows and is clipped to them", stacklevel=5
+            f"batch_size={batch_size} is larger than the {n_rows} training rows and is clipped to them",
+            stacklevel=STACK_LEVEL + 1,
         )
     return min(int(batch_size), n_rows)
 
