@@ -1,0 +1,22 @@
+/* engine.inc.h: the engine for one instruction set and one REAL: its parts in order, and the table that offers them. */
+#include "vector.inc.h"
+#include "functions.inc.h"
+#include "kernels.inc.h"
+#include "dense.inc.h"
+#include "head.inc.h"
+#include "step.inc.h"
+#include "measure.inc.h"
+
+static const struct operations NAME(operations) = {
+    .panel = PANEL,
+    .lanes = LANES,
+    .real_bytes = sizeof(REAL),
+    .forward = NAME(forward),
+    .backward = NAME(backward),
+    .loss_gradient = NAME(loss_gradient),
+    .update = NAME(update),
+    .train_steps = NAME(train_steps),
+    .evaluate = NAME(evaluate),
+    .measure_peak = NAME(measure_peak),
+    .measure_tile = NAME(measure_tile),
+};

@@ -1,0 +1,20 @@
+/* isa_avx2.c: the engine for x86-64 with AVX2 and FMA.
+ * Registers: 6 x 2 sums + 2 of b + 1 of a = 15 of 16. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define ISA avx2
+#define ISA_TARGET "avx2,fma"
+#define VECTOR_BYTES 32
+#define TILE_ROWS 6
+#define TILE_VECTORS 2
+#define FMA_F32(a, b, c) ((VECTOR)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define FMA_F64(a, b, c) ((VECTOR)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
+#define SQRT_F32(a) ((VECTOR)_mm256_sqrt_ps((__m256)(a)))
+#define SQRT_F64(a) ((VECTOR)_mm256_sqrt_pd((__m256d)(a)))
+#define VECTOR_REGISTER(x) "+x"(x)
+#include "float_mode_x86.h"
+#include "isa.inc.h"
+#else
+typedef int pymlp_no_avx2; /* a translation unit must hold something */
+#endif

@@ -1,0 +1,20 @@
+/* isa_avx512.c: the engine for x86-64 with AVX-512.
+ * Registers: 14 x 2 sums + 2 of b + 1 of a = 31 of 32. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define ISA avx512
+#define ISA_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
+#define VECTOR_BYTES 64
+#define TILE_ROWS 14
+#define TILE_VECTORS 2
+#define FMA_F32(a, b, c) ((VECTOR)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define FMA_F64(a, b, c) ((VECTOR)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
+#define SQRT_F32(a) ((VECTOR)_mm512_sqrt_ps((__m512)(a)))
+#define SQRT_F64(a) ((VECTOR)_mm512_sqrt_pd((__m512d)(a)))
+#define VECTOR_REGISTER(x) "+v"(x)
+#include "float_mode_x86.h"
+#include "isa.inc.h"
+#else
+typedef int pymlp_no_avx512; /* a translation unit must hold something */
+#endif

@@ -1,0 +1,25 @@
+/* isa_portable.c: the engine for any machine the compiler knows, without fused multiply-add: it agrees with the other
+ * sets to a tolerance, not to the bit.  Registers (of 16): 3 x 4 sums + 3 of b or a. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include "float_mode_x86.h"
+#define VECTOR_REGISTER(x) "+x"(x)
+#elif defined(__aarch64__)
+#include "float_mode_aarch64.h"
+#define VECTOR_REGISTER(x) "+w"(x)
+#else
+#define VECTOR_REGISTER(x) "+m"(x)
+#define SAVE_FLOAT_MODE() 0
+#define RESTORE_FLOAT_MODE(mode) ((void)(mode))
+#endif
+
+#define ISA portable
+#define VECTOR_BYTES 16
+#define TILE_ROWS 3
+#define TILE_VECTORS 4
+#define FMA_F32(a, b, c) ((a) * (b) + (c))
+#define FMA_F64(a, b, c) ((a) * (b) + (c))
+#define SQRT_F32(a) ((VECTOR){__builtin_sqrtf((a)[0]), __builtin_sqrtf((a)[1]), __builtin_sqrtf((a)[2]), \
+                              __builtin_sqrtf((a)[3])})
+#define SQRT_F64(a) ((VECTOR){__builtin_sqrt((a)[0]), __builtin_sqrt((a)[1])})
+#include "isa.inc.h"

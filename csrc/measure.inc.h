@@ -1,0 +1,75 @@
+/* measure.inc.h: what the machine can do at most, what the micro-kernel makes of it, and single functions for tests. */
+
+static int NAME(evaluate)(int activation, const void *z, int64_t count, void *out) {
+    __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t rest = count - i < LANES ? count - i : LANES;
+        REAL padded[LANES] = {0};
+        memcpy(padded, (const REAL *)z + i, (size_t)rest * sizeof(REAL));
+        if (activation == N_ACTIVATIONS)
+            NAME(store)(padded, NAME(vector_log)(NAME(load)(padded)));
+        else
+            NAME(activate)(activation, 1, LANES, 0, padded, padded);
+        memcpy((REAL *)out + i, padded, (size_t)rest * sizeof(REAL));
+    }
+    RESTORE_FLOAT_MODE(mode);
+    return PYMLP_OK;
+}
+
+static double NAME(seconds_now)(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+struct NAME(peak_run) {
+    double seconds, rate[MOST_THREADS];
+};
+
+enum { NAME(PEAK_CHAINS) = TILE_ROWS < 10 ? 10 : TILE_ROWS };
+
+/* as many independent chains as the unit's latency times its width, in registers alone */
+static void NAME(peak_work)(void *context, int index, int members) {
+    struct NAME(peak_run) *run = context;
+    VECTOR sums[NAME(PEAK_CHAINS)], a = NAME(splat)(BY_TYPE(0.999f, 0.999)), b = NAME(splat)(BY_TYPE(0.001f, 0.001));
+    for (int i = 0; i < NAME(PEAK_CHAINS); i++) sums[i] = NAME(splat)((REAL)i);
+    double start = NAME(seconds_now)(), now = start, flops = 0;
+    (void)members;
+    while (now - start < run->seconds) {
+        for (int repeat = 0; repeat < 20000; repeat++) {
+            for (int i = 0; i < NAME(PEAK_CHAINS); i++) sums[i] = FMA(sums[i], a, b);
+            /* keeps the compiler from taking the chains apart or out of registers */
+            for (int i = 0; i < NAME(PEAK_CHAINS); i++) __asm__ volatile("" : VECTOR_REGISTER(sums[i]));
+        }
+        flops += 2.0 * LANES * NAME(PEAK_CHAINS) * 20000;
+        now = NAME(seconds_now)();
+    }
+    run->rate[index] = flops / (now - start) * 1e-9;
+}
+
+static double NAME(measure_peak)(int n_threads, double seconds) {
+    struct NAME(peak_run) run = {.seconds = seconds};
+    int members = team_begin(n_threads);
+    team_run(members, NAME(peak_work), &run);
+    team_end(members);
+    double sum = 0;
+    for (int i = 0; i < members; i++) sum += run.rate[i];
+    return sum;
+}
+
+/* The largest tile, A by rows and B a packed panel, all from cache. */
+static double NAME(measure_tile)(int64_t depth, double seconds) {
+    if (depth < 1 || depth > NAME(DEPTH_BLOCK)) return 0;
+    REAL a[TILE_ROWS * (NAME(DEPTH_BLOCK) + 16)], b[NAME(DEPTH_BLOCK) * PANEL] __attribute__((aligned(64)));
+    REAL c[TILE_ROWS * PANEL] __attribute__((aligned(64)));
+    for (size_t i = 0; i < sizeof a / sizeof *a; i++) a[i] = (REAL)0.5;
+    for (size_t i = 0; i < sizeof b / sizeof *b; i++) b[i] = (REAL)0.25;
+    double start = NAME(seconds_now)(), now = start, flops = 0;
+    while (now - start < seconds) {
+        for (int repeat = 0; repeat < 100; repeat++)
+            NAME(row_tiles)[TILE_ROWS](TILE_VECTORS, depth, a, depth + 16, b, PANEL, NULL, 0, c, PANEL);
+        flops += 200.0 * TILE_ROWS * PANEL * (double)depth;
+        now = NAME(seconds_now)();
+    }
+    return flops / (now - start) * 1e-9;
+}

@@ -1,0 +1,109 @@
+/* plan.h: what a plan holds, and the table of functions that an instruction set brings.
+ *
+ * A plan is one allocation: the table of layers, the packed parameters, the buffers of a batch and each thread's
+ * scratch.  Sizes are in elements of the plan's dtype unless they say bytes; pages of what a verb does not use are
+ * never touched.
+ */
+#ifndef PYMLP_PLAN_H
+#define PYMLP_PLAN_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "functions.h"
+#include "pymlp.h"
+
+/* rows of a block: the gradients of a longer batch are added block by block, in order */
+enum { BLOCK_ROWS = 4096 };
+/* inputs of a unit of phase 2, and rows and columns of one partial sum of the penalties: the same for every instruction
+ * set, because the order of sums must be */
+enum { UNIT_INPUTS = 32, PENALTY_COLUMNS = 8 };
+
+enum { NEEDS_INPUT_GRADIENT = 1 };
+
+/* The outputs of a layer, or the network's inputs, for all rows of a block: `stride` numbers a row, of which the first
+ * `width` are in use and the rest are 0. */
+struct buffer {
+    int64_t width, stride;
+    void *outputs;  /* (block rows, stride) */
+    void *inputs;   /* pre-activations; the same as outputs where slopes are taken from those */
+    void *deltas;   /* gradient to the outputs, then to the pre-activations */
+};
+
+struct layer {
+    int kind, activation, flags;
+    int64_t inputs, outputs;
+    int input_buffer, output_buffer; /* numbers in plan->buffers */
+    int64_t weight, bias;            /* offsets in the flat vector */
+    /* Packed: panels of `panel` columns (the instruction set's), each (padded_inputs, panel), so that a tile reads its
+     * weights in one run; the transpose likewise, each panel (padded_outputs, panel).  Bias: padded_outputs numbers. */
+    int64_t panels, padded_inputs, padded_outputs;
+    int64_t packed_weight, packed_bias, packed_transpose;
+    int64_t row_groups;    /* groups of UNIT_INPUTS inputs; times the panels: units of phase 2 */
+    int64_t first_unit;    /* number of the layer's first unit */
+    int64_t first_penalty; /* number of the layer's first partial sum */
+};
+
+struct engine;
+struct operations;
+
+struct pymlp_plan {
+    const struct operations *operations;
+    int loss, n_threads, automatic;
+    double l1, l2;
+    int64_t batch_size, block_rows; /* block_rows: rows of the buffers */
+    int64_t strip_rows;             /* rows that a thread carries through all layers before the next */
+    int64_t n_layers, n_parameters, n_units, n_penalties, packed_size, transpose_size;
+    double multiply_adds; /* of one row, forward */
+    struct layer *layers;
+    struct buffer *buffers; /* n_layers + 1 */
+    void *packed;           /* weights and biases of all layers */
+    void *transposes;
+    void *slots[MOST_SLOTS]; /* laid out like `packed` */
+    void *sums;              /* gradient of the blocks so far, laid out like `packed` */
+    void *row_losses;        /* (block rows) */
+    double *penalties;       /* (n_penalties, 2): sums of squares and of absolute values */
+    void *scratch;           /* a piece for each thread */
+    size_t scratch_bytes;    /* of one piece */
+    size_t bytes;
+    double counted; /* the same without overflow */
+    atomic_int stop;
+    atomic_int busy; /* generation of the process that uses the plan, 0: free */
+};
+
+/* One training step's arrays, as the verbs get them; NULL where a verb has none. */
+struct batch {
+    const void *X, *y, *weight;
+    const void *output_gradient; /* backward: instead of a loss */
+    const int64_t *order;        /* row numbers; NULL: rows in their order */
+    int64_t rows;
+};
+
+struct operations {
+    /* numbers in a panel; plan_layout needs it before there is a plan */
+    int panel, lanes;
+    size_t real_bytes;
+    int (*forward)(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out);
+    int (*backward)(pymlp_plan *plan, const void *params, const struct batch *batch, void *gradient, void *x_gradient);
+    int (*loss_gradient)(pymlp_plan *plan, const void *params, const struct batch *batch, void *gradient, double *loss);
+    int (*update)(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, const void *gradient, void *slots,
+                  const double *coefficients);
+    int (*train_steps)(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots,
+                       const struct batch *data, const int64_t *starts, int64_t n_steps, const double *coefficients,
+                       double *losses);
+    int (*evaluate)(int activation, const void *z, int64_t count, void *out);
+    double (*measure_peak)(int n_threads, double seconds);
+    double (*measure_tile)(int64_t depth, double seconds);
+};
+
+struct engine {
+    const char *name;
+    const struct operations *single, *twofold;
+};
+
+/* Threads for a piece of work of so many multiply-adds between two barriers. */
+int pymlp_threads_for(const pymlp_plan *plan, double multiply_adds);
+
+#endif

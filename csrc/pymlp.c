@@ -1,0 +1,366 @@
+/* pymlp.c: plans, the table of instruction sets, and the verbs' way in: everything that is compiled once.
+ *
+ * A plan is one allocation laid out here; the arithmetic is in the operations of its instruction set.  Every verb takes
+ * the plan's busy flag, so that two threads on one plan get an error and not each other's scratch memory.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include "plan.h"
+#include "threads.h"
+
+/* a plan of more numbers is refused before any product of sizes is made: 2**47, far above any memory */
+#define MOST_NUMBERS 140737488355328.0
+
+#define ACTIVATION_ROW(name, slope) {#name, slope},
+#define LOSS_ROW(name, output) {#name, ACTIVATION_##output},
+#define OPTIMIZER_ROW(name, slots) {#name, slots},
+#define LAYER_KIND_ROW(name) #name,
+const struct activation_row pymlp_activation_rows[N_ACTIVATIONS] = {ACTIVATION_ROWS(ACTIVATION_ROW)};
+const struct loss_row pymlp_loss_rows[N_LOSSES] = {LOSS_ROWS(LOSS_ROW)};
+const struct optimizer_row pymlp_optimizer_rows[N_OPTIMIZERS] = {OPTIMIZER_ROWS(OPTIMIZER_ROW)};
+static const char *const layer_kind_names[N_LAYER_KINDS] = {LAYER_KIND_ROWS(LAYER_KIND_ROW)};
+
+#if defined(__x86_64__)
+extern const struct engine pymlp_engine_avx512, pymlp_engine_avx2;
+#elif defined(__aarch64__)
+extern const struct engine pymlp_engine_neon;
+#endif
+extern const struct engine pymlp_engine_portable;
+
+/* best first */
+static const struct engine *const engines[] = {
+#if defined(__x86_64__)
+    &pymlp_engine_avx512,
+    &pymlp_engine_avx2,
+#elif defined(__aarch64__)
+    &pymlp_engine_neon,
+#endif
+    &pymlp_engine_portable,
+};
+enum { N_ENGINES = sizeof engines / sizeof *engines };
+
+static bool machine_runs(const struct engine *engine) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (engine == &pymlp_engine_avx512)
+        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (engine == &pymlp_engine_avx2) return avx2;
+#endif
+    (void)engine;
+    return true;
+}
+
+const char *pymlp_instruction_set(int position) {
+    for (int i = 0; i < N_ENGINES; i++)
+        if (machine_runs(engines[i]) && position-- == 0) return engines[i]->name;
+    return NULL;
+}
+
+static const struct operations *operations_of(const char *instruction_set, int dtype) {
+    for (int i = 0; i < N_ENGINES; i++)
+        if (strcmp(engines[i]->name, instruction_set) == 0 && machine_runs(engines[i]))
+            return dtype == 32 ? engines[i]->single : dtype == 64 ? engines[i]->twofold : NULL;
+    return NULL;
+}
+
+const char *pymlp_error_text(int code) {
+    switch (code) {
+        case PYMLP_OK: return "no error";
+        case PYMLP_OUT_OF_MEMORY: return "out of memory";
+        case PYMLP_BUSY: return "the plan is in use by another thread";
+        case PYMLP_STOPPED: return "stopped on request";
+        case PYMLP_ROW_OUT_OF_RANGE: return "order holds a row number outside X";
+        case PYMLP_BAD_ARGUMENT: return "an argument is out of its range";
+        case PYMLP_NO_INSTRUCTION_SET: return "this machine cannot run that instruction set";
+        default: return "unknown error code";
+    }
+}
+
+#define FIND_NAME(rows, count, field)                                  \
+    for (int i = 0; i < (count); i++)                                  \
+        if (strcmp((rows)[i] field, name) == 0) return i;              \
+    return -1
+int pymlp_activation(const char *name) { FIND_NAME(pymlp_activation_rows, N_ACTIVATIONS, .name); }
+int pymlp_loss(const char *name) { FIND_NAME(pymlp_loss_rows, N_LOSSES, .name); }
+int pymlp_optimizer_kind(const char *name) { FIND_NAME(pymlp_optimizer_rows, N_OPTIMIZERS, .name); }
+int pymlp_layer_kind(const char *name) { FIND_NAME(layer_kind_names, N_LAYER_KINDS, ); }
+
+int pymlp_threads_for(const pymlp_plan *plan, double multiply_adds) {
+    /* a thread is worth its barriers and its cold caches from about 20 us of work */
+    const double worth = 1.0e6;
+    if (!plan->automatic) return plan->n_threads;
+    double threads = multiply_adds / worth;
+    return threads >= plan->n_threads ? plan->n_threads : threads < 1 ? 1 : (int)threads;
+}
+
+int pymlp_plan_threads(const pymlp_plan *plan) {
+    return pymlp_threads_for(plan, 3 * plan->multiply_adds * (double)plan->batch_size);
+}
+
+/* --- the layout of a plan --------------------------------------------------------------------------------------- */
+
+static int64_t rounded_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
+
+/* Numbers in a row of a buffer: whole groups of 16, and never a multiple of 4096 bytes, whose rows would share a few
+ * cache sets. */
+static int64_t row_stride(int64_t width, size_t real_bytes) {
+    int64_t stride = rounded_up(width, 16);
+    return stride * (int64_t)real_bytes % 1024 == 0 ? stride + 16 : stride;
+}
+
+/* Rows that go through all layers together: their activations should stay in a second-level cache. */
+static int64_t strip_rows_for(int64_t widest, size_t real_bytes) {
+    int64_t rows = 262144 / (int64_t)real_bytes / (widest + 1);
+    return rows < 32 ? 32 : rows > 128 ? 128 : rows;
+}
+
+/* Fills the table of layers and the counts that follow from it. */
+static int describe_layers(pymlp_plan *plan, const pymlp_layer *given) {
+    const int64_t panel = plan->operations->panel;
+    double size = 0;
+    for (int64_t l = 0; l < plan->n_layers; l++, given++) {
+        if (given->inputs < 1 || given->outputs < 1) return PYMLP_BAD_ARGUMENT;
+        struct layer *layer = &plan->layers[l];
+        *layer = (struct layer){.kind = given->kind,
+                                .activation = given->activation,
+                                .flags = l > 0 ? NEEDS_INPUT_GRADIENT : 0,
+                                .inputs = given->inputs,
+                                .outputs = given->outputs,
+                                .input_buffer = (int)l,
+                                .output_buffer = (int)l + 1,
+                                .panels = rounded_up(given->outputs, panel) / panel,
+                                .padded_inputs = rounded_up(given->inputs, UNIT_INPUTS),
+                                .padded_outputs = rounded_up(given->outputs, panel),
+                                .row_groups = rounded_up(given->inputs, UNIT_INPUTS) / UNIT_INPUTS,
+                                .first_unit = plan->n_units,
+                                .first_penalty = plan->n_penalties};
+        /* in floating point first: the products of hostile widths would overflow */
+        size += ((double)given->inputs + UNIT_INPUTS + 1) * ((double)given->outputs + (double)panel);
+        if (size > MOST_NUMBERS) return PYMLP_OUT_OF_MEMORY;
+        layer->weight = plan->n_parameters;
+        layer->bias = layer->weight + layer->inputs * layer->outputs;
+        layer->packed_weight = plan->packed_size;
+        layer->packed_bias = layer->packed_weight + layer->padded_inputs * layer->padded_outputs;
+        layer->packed_transpose = plan->transpose_size;
+        plan->packed_size = layer->packed_bias + layer->padded_outputs;
+        plan->transpose_size += layer->padded_inputs * layer->padded_outputs;
+        plan->n_parameters = layer->bias + layer->outputs;
+        plan->n_units += layer->row_groups * layer->panels;
+        plan->n_penalties += layer->row_groups * (rounded_up(layer->outputs, PENALTY_COLUMNS) / PENALTY_COLUMNS);
+        plan->multiply_adds += (double)layer->inputs * (double)layer->outputs;
+    }
+    return PYMLP_OK;
+}
+
+/* Deals out the next piece of the plan's allocation, on a cache line of its own. */
+static void *piece(pymlp_plan *plan, double count, size_t bytes) {
+    /* counted in floating point as well, for the check that nothing overflowed */
+    plan->counted += count * (double)bytes + 64;
+    char *at = (char *)plan + plan->bytes;
+    plan->bytes += ((size_t)count * bytes + 63) & ~(size_t)63;
+    return at;
+}
+
+/* Deals out all pieces; called once to count the bytes, and once more where they are. */
+static void deal_out(pymlp_plan *plan) {
+    const size_t real = plan->operations->real_bytes;
+    plan->bytes = (size_t)((char *)(plan->buffers + plan->n_layers + 1) - (char *)plan + 63) & ~(size_t)63;
+    plan->counted = (double)plan->bytes;
+    plan->penalties = piece(plan, 2.0 * (double)plan->n_penalties, sizeof(double));
+    plan->packed = piece(plan, (double)plan->packed_size, real);
+    plan->transposes = piece(plan, (double)plan->transpose_size, real);
+    for (int i = 0; i < MOST_SLOTS; i++) plan->slots[i] = piece(plan, (double)plan->packed_size, real);
+    plan->sums = piece(plan, plan->batch_size > BLOCK_ROWS ? (double)plan->packed_size : 0, real);
+    plan->row_losses = piece(plan, (double)plan->block_rows, real);
+    int64_t widest = 0;
+    for (int64_t b = 0; b <= plan->n_layers; b++) {
+        struct buffer *buffer = &plan->buffers[b];
+        const struct layer *layer = b > 0 ? &plan->layers[b - 1] : NULL;
+        buffer->width = layer == NULL ? plan->layers[0].inputs : layer->outputs;
+        buffer->stride = row_stride(buffer->width, real);
+        const double count = (double)plan->block_rows * (double)buffer->stride;
+        bool keeps_inputs = layer != NULL && pymlp_activation_rows[layer->activation].slope == SLOPE_FROM_INPUT;
+        buffer->outputs = piece(plan, count, real);
+        buffer->inputs = keeps_inputs ? piece(plan, count, real) : buffer->outputs;
+        buffer->deltas = piece(plan, count, real);
+        if (buffer->stride > widest) widest = buffer->stride;
+    }
+    plan->strip_rows = strip_rows_for(widest, real);
+    /* a strip of activations twice, and three times the outputs of a vector of rows */
+    const double outputs = (double)plan->layers[plan->n_layers - 1].outputs;
+    const double numbers = 2.0 * (double)plan->strip_rows * (double)widest + 3.0 * outputs * plan->operations->lanes;
+    plan->scratch_bytes = ((size_t)numbers * real + 63) & ~(size_t)63;
+    plan->scratch = piece(plan, (double)plan->n_threads * (numbers * (double)real + 64) / (double)real, real);
+}
+
+/* A cache-line-aligned block of zeros whose pages are not touched before they are used. */
+static void *new_zeros(size_t bytes) {
+    char *block = calloc(1, bytes + 64 + sizeof(void *));
+    if (block == NULL) return NULL;
+    char *aligned = (char *)(((uintptr_t)block + sizeof(void *) + 63) & ~(uintptr_t)63);
+    memcpy(aligned - sizeof(void *), &block, sizeof(void *));
+    return aligned;
+}
+
+static void free_zeros(void *aligned) {
+    void *block;
+    memcpy(&block, (char *)aligned - sizeof(void *), sizeof(void *));
+    free(block);
+}
+
+static void ask_for_huge_pages(char *from, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    /* only whole huge pages inside; a refusal costs speed, nothing else */
+    const uintptr_t page = (uintptr_t)1 << 21;
+    uintptr_t first = ((uintptr_t)from + page - 1) & ~(page - 1), last = ((uintptr_t)from + bytes) & ~(page - 1);
+    if (last > first + page) (void)madvise((void *)first, last - first, MADV_HUGEPAGE);
+#else
+    (void)from;
+    (void)bytes;
+#endif
+}
+
+int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype, const pymlp_layer *layers,
+                      int64_t n_layers, int loss, double l1, double l2, int64_t batch_size, int n_threads,
+                      int automatic) {
+    *plan = NULL;
+    const struct operations *operations = operations_of(instruction_set, dtype);
+    if (operations == NULL) return PYMLP_NO_INSTRUCTION_SET;
+    if (n_layers < 1 || n_layers > 100000 || loss < 0 || loss >= N_LOSSES || batch_size < 1 || n_threads < 1)
+        return PYMLP_BAD_ARGUMENT;
+    for (int64_t l = 0; l < n_layers; l++)
+        if (layers[l].kind < 0 || layers[l].kind >= N_LAYER_KINDS || layers[l].activation < 0 ||
+            layers[l].activation >= N_ACTIVATIONS || (l > 0 && layers[l].inputs != layers[l - 1].outputs))
+            return PYMLP_BAD_ARGUMENT;
+    if (layers[n_layers - 1].activation != pymlp_loss_rows[loss].output_activation) return PYMLP_BAD_ARGUMENT;
+
+    /* first the head alone, to count; then all of it in one piece */
+    const size_t layers_at = (sizeof(pymlp_plan) + 63) & ~(size_t)63;
+    const size_t buffers_at = layers_at + (size_t)n_layers * sizeof(struct layer);
+    const size_t head_bytes = buffers_at + ((size_t)n_layers + 1) * sizeof(struct buffer);
+    pymlp_plan *head = new_zeros(head_bytes);
+    if (head == NULL) return PYMLP_OUT_OF_MEMORY;
+    head->operations = operations;
+    head->loss = loss;
+    head->n_threads = n_threads < MOST_THREADS ? n_threads : MOST_THREADS;
+    head->automatic = automatic;
+    head->l1 = l1;
+    head->l2 = l2;
+    head->batch_size = batch_size;
+    head->block_rows = batch_size < BLOCK_ROWS ? batch_size : BLOCK_ROWS;
+    head->n_layers = n_layers;
+    head->layers = (struct layer *)((char *)head + layers_at);
+    head->buffers = (struct buffer *)((char *)head + buffers_at);
+    int code = describe_layers(head, layers);
+    if (code == PYMLP_OK) {
+        deal_out(head);
+        if (head->counted > MOST_NUMBERS * 8) code = PYMLP_OUT_OF_MEMORY;
+    }
+    pymlp_plan *whole = code == PYMLP_OK ? new_zeros(head->bytes) : NULL;
+    if (whole != NULL) {
+        memcpy(whole, head, head_bytes);
+        whole->layers = (struct layer *)((char *)whole + layers_at);
+        whole->buffers = (struct buffer *)((char *)whole + buffers_at);
+        deal_out(whole);
+        ask_for_huge_pages((char *)whole, whole->bytes);
+    } else if (code == PYMLP_OK) {
+        code = PYMLP_OUT_OF_MEMORY;
+    }
+    free_zeros(head);
+    *plan = whole;
+    return code;
+}
+
+void pymlp_plan_free(pymlp_plan *plan) {
+    if (plan != NULL) free_zeros(plan);
+}
+
+/* --- the verbs ---------------------------------------------------------------------------------------------------- */
+
+static bool take(pymlp_plan *plan) {
+    int now = process_generation(), found = atomic_load(&plan->busy);
+    /* a flag from before a fork belongs to a thread that does not exist here */
+    return found != now && atomic_compare_exchange_strong(&plan->busy, &found, now);
+}
+
+static int release(pymlp_plan *plan, int code) {
+    atomic_store(&plan->busy, 0);
+    return code;
+}
+
+static bool is_optimizer(const pymlp_optimizer *optimizer) {
+    return optimizer->kind >= 0 && optimizer->kind < N_OPTIMIZERS;
+}
+
+int pymlp_forward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out) {
+    if (rows < 0) return PYMLP_BAD_ARGUMENT;
+    if (!take(plan)) return PYMLP_BUSY;
+    return release(plan, plan->operations->forward(plan, params, X, rows, out));
+}
+
+int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, const void *output_gradient,
+                   void *gradient, void *x_gradient) {
+    if (rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
+    if (!take(plan)) return PYMLP_BUSY;
+    const struct batch batch = {.X = X, .output_gradient = output_gradient, .rows = rows};
+    return release(plan, plan->operations->backward(plan, params, &batch, gradient, x_gradient));
+}
+
+int pymlp_loss_gradient(pymlp_plan *plan, const void *params, const void *X, const void *y, const void *weight,
+                        int64_t rows, void *gradient, double *loss) {
+    if (rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
+    if (!take(plan)) return PYMLP_BUSY;
+    const struct batch batch = {.X = X, .y = y, .weight = weight, .rows = rows};
+    return release(plan, plan->operations->loss_gradient(plan, params, &batch, gradient, loss));
+}
+
+int pymlp_update(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, const void *gradient, void *slots,
+                 double size, double decay) {
+    if (!is_optimizer(optimizer)) return PYMLP_BAD_ARGUMENT;
+    if (!take(plan)) return PYMLP_BUSY;
+    const double coefficients[2] = {size, decay};
+    return release(plan, plan->operations->update(plan, optimizer, params, gradient, slots, coefficients));
+}
+
+int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots, const void *X,
+                      const void *y, const void *weight, int64_t n_rows, const int64_t *order, const int64_t *starts,
+                      int64_t n_steps, const double *coefficients, double *losses) {
+    if (!is_optimizer(optimizer) || n_steps < 0) return PYMLP_BAD_ARGUMENT;
+    for (int64_t step = 0; step < n_steps; step++) {
+        const int64_t rows = starts[step + 1] - starts[step];
+        if (starts[step] < 0 || rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
+    }
+    for (int64_t i = starts[0]; i < starts[n_steps]; i++)
+        if (order[i] < 0 || order[i] >= n_rows) return PYMLP_ROW_OUT_OF_RANGE;
+    if (!take(plan)) return PYMLP_BUSY;
+    const struct batch data = {.X = X, .y = y, .weight = weight, .order = order};
+    return release(plan, plan->operations->train_steps(plan, optimizer, params, slots, &data, starts, n_steps,
+                                                       coefficients, losses));
+}
+
+void pymlp_stop(pymlp_plan *plan) { atomic_store(&plan->stop, 1); }
+
+int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, const void *z, int64_t count, void *out) {
+    const struct operations *operations = operations_of(instruction_set, dtype);
+    if (operations == NULL) return PYMLP_NO_INSTRUCTION_SET;
+    int activation = strcmp(name, "log") == 0 ? N_ACTIVATIONS : pymlp_activation(name);
+    if (activation < 0 || activation == ACTIVATION_softmax || count < 0) return PYMLP_BAD_ARGUMENT;
+    return operations->evaluate(activation, z, count, out);
+}
+
+double pymlp_measure_peak(const char *instruction_set, int dtype, int n_threads, double seconds) {
+    const struct operations *operations = operations_of(instruction_set, dtype);
+    return operations == NULL ? 0 : operations->measure_peak(n_threads, seconds);
+}
+
+double pymlp_measure_tile(const char *instruction_set, int dtype, int64_t depth, double seconds) {
+    const struct operations *operations = operations_of(instruction_set, dtype);
+    return operations == NULL ? 0 : operations->measure_tile(depth, seconds);
+}

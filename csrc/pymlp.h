@@ -1,0 +1,92 @@
+/* pymlp.h: the C interface of the pymlp engine.
+ *
+ * The verbs are those of the Python class Plan (pymlp/backends/__init__.py), on plain pointers: a plan is a network made
+ * ready to run for one batch size and number of threads.  Parameters are one flat vector [W0 b0 W1 b1 ...], each W is
+ * (inputs, outputs) in C order; all arrays are contiguous, of the plan's dtype (float or double), and owned by the
+ * caller.  Nothing here prints, exits or keeps a pointer after it returns.  Functions that can fail return a code;
+ * pymlp_error_text says what it means.
+ *
+ * The block below is also what the Python extension is declared from, so it holds declarations alone.
+ */
+#ifndef PYMLP_H
+#define PYMLP_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cffi declarations begin */
+typedef struct pymlp_plan pymlp_plan;
+
+typedef struct {
+    int32_t kind;        /* number of a layer kind, from pymlp_layer_kind */
+    int32_t activation;  /* number of an activation, from pymlp_activation */
+    int64_t inputs, outputs;
+} pymlp_layer;
+
+typedef struct {
+    int32_t kind;          /* number of an optimizer, from pymlp_optimizer_kind */
+    double parameters[4];  /* sgd: momentum, Nesterov (0 or 1); adam and adamw: beta_1, beta_2, epsilon */
+} pymlp_optimizer;
+
+/* Numbers of the registries' rows by name; -1 where there is none. */
+int pymlp_layer_kind(const char *name);
+int pymlp_activation(const char *name);
+int pymlp_loss(const char *name);
+int pymlp_optimizer_kind(const char *name);
+
+/* Instruction sets this machine can run, best first; NULL past the last. */
+const char *pymlp_instruction_set(int position);
+const char *pymlp_error_text(int code);
+
+/* dtype: 32 or 64.  n_threads bounds the threads of a verb; with automatic != 0 it takes fewer where the work is small.
+ * batch_size bounds the rows of backward, loss_gradient and a batch of train_steps. */
+int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype, const pymlp_layer *layers,
+                      int64_t n_layers, int loss, double l1, double l2, int64_t batch_size, int n_threads,
+                      int automatic);
+void pymlp_plan_free(pymlp_plan *plan);
+/* Threads that a training step on a full batch takes. */
+int pymlp_plan_threads(const pymlp_plan *plan);
+
+/* out (rows, outputs) = network(X), X (rows, inputs) */
+int pymlp_forward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out);
+/* gradient and x_gradient of sum(network(X) * output_gradient); either may be NULL */
+int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, const void *output_gradient,
+                   void *gradient, void *x_gradient);
+/* mean loss with penalties, and its gradient; weight may be NULL */
+int pymlp_loss_gradient(pymlp_plan *plan, const void *params, const void *X, const void *y, const void *weight,
+                        int64_t rows, void *gradient, double *loss);
+/* one optimizer step in place; size and decay are the step's coefficients (pymlp/optimizers.py) */
+int pymlp_update(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, const void *gradient, void *slots,
+                 double size, double decay);
+/* n_steps batches, rows order[starts[i]] .. order[starts[i + 1] - 1] of X, y and weight (n_rows rows);
+ * coefficients (n_steps, 2): size and decay of each step; losses (n_steps) */
+int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots, const void *X,
+                      const void *y, const void *weight, int64_t n_rows, const int64_t *order, const int64_t *starts,
+                      int64_t n_steps, const double *coefficients, double *losses);
+/* Ends the running verb, or else the next one, soon; may be called from any thread. */
+void pymlp_stop(pymlp_plan *plan);
+
+/* out[i] = function(z[i]) for one activation of the registry (not softmax), or "log"; for tests and tables of error */
+int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, const void *z, int64_t count, void *out);
+/* GFLOP/s of register-only multiply-adds on n_threads threads, and of the micro-kernel at a depth, from cache */
+double pymlp_measure_peak(const char *instruction_set, int dtype, int n_threads, double seconds);
+double pymlp_measure_tile(const char *instruction_set, int dtype, int64_t depth, double seconds);
+/* cffi declarations end */
+
+enum {
+    PYMLP_OK = 0,
+    PYMLP_OUT_OF_MEMORY = 1,
+    PYMLP_BUSY = 2,
+    PYMLP_STOPPED = 3,
+    PYMLP_ROW_OUT_OF_RANGE = 4,
+    PYMLP_BAD_ARGUMENT = 5,
+    PYMLP_NO_INSTRUCTION_SET = 6
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif

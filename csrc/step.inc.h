@@ -1,0 +1,341 @@
+/* step.inc.h: the two phases of a training step, and the verbs of a plan.
+ *
+ *   phase 1   each thread carries its rows through all layers: forward, loss, deltas back to the first layer
+ *   barrier
+ *   phase 2   each thread takes units of weights: gradient over all rows of the block, then the optimizer in place
+ *   barrier
+ * Two barriers at any depth, no private gradients, no reduction.  Every thread works out the same plan of steps by
+ * itself; what is summed in order is summed by thread 0.  A stop is agreed on at barriers, so that none is left waiting.
+ */
+
+/* What the threads of a verb share. */
+struct NAME(run) {
+    pymlp_plan *plan;
+    const struct batch *data;
+    const REAL *params;
+    const pymlp_optimizer *optimizer; /* training; NULL: one batch, gradient stored */
+    REAL *trained, *slots;            /* training: the flat vectors to write at the end */
+    REAL *gradient, *x_gradient, *out;
+    const int64_t *starts;
+    int64_t n_steps;
+    const double *coefficients;
+    double *losses;
+    bool stopped;
+};
+
+/* First unit of thread `index`: units are dealt by their number of vectors, in their order. */
+static int64_t NAME(first_unit)(const pymlp_plan *plan, int index, int members) {
+    int64_t total = 0, passed = 0;
+    for (int64_t l = 0; l < plan->n_layers; l++)
+        total += plan->layers[l].row_groups * ((plan->layers[l].outputs + LANES - 1) / LANES);
+    int64_t goal = total * index / members;
+    for (int64_t l = 0; l < plan->n_layers; l++) {
+        const struct layer *layer = &plan->layers[l];
+        for (int64_t panel = 0; panel < layer->panels; panel++) {
+            int64_t vectors = NAME(vectors_of)(layer->outputs - panel * PANEL), cost = layer->row_groups * vectors;
+            if (passed + cost > goal) return layer->first_unit + panel * layer->row_groups + (goal - passed) / vectors;
+            passed += cost;
+        }
+    }
+    return plan->n_units;
+}
+
+static const struct layer *NAME(layer_of)(const pymlp_plan *plan, int64_t unit) {
+    int64_t l = plan->n_layers - 1;
+    while (plan->layers[l].first_unit > unit) l--;
+    return &plan->layers[l];
+}
+
+static void NAME(pack)(const pymlp_plan *plan, int64_t first, int64_t last, const REAL *flat, bool with_transposes) {
+    for (int64_t number = first; number < last; number++) {
+        const struct layer *layer = NAME(layer_of)(plan, number);
+        const struct NAME(unit) unit = NAME(unit_of)(layer, number);
+        NAME(pack_unit)(&unit, flat, plan->packed);
+        if (with_transposes && layer->packed_transpose >= 0) NAME(transpose_unit)(plan, &unit);
+    }
+}
+
+static REAL *NAME(scratch)(const pymlp_plan *plan, int index) {
+    return (REAL *)((char *)plan->scratch + (size_t)index * plan->scratch_bytes);
+}
+
+/* Phase 1 for rows `row` .. `end` of the block that starts at `block` in the batch. */
+static void NAME(row_phase)(const struct NAME(run) *run, const struct batch *batch, int64_t block, int64_t row,
+                            int64_t end, REAL *scratch) {
+    const pymlp_plan *plan = run->plan;
+    const struct buffer *buffers = plan->buffers;
+    for (; row < end; row += plan->strip_rows) {
+        int64_t rows = end - row < plan->strip_rows ? end - row : plan->strip_rows;
+        REAL *inputs = (REAL *)buffers[0].outputs + row * buffers[0].stride;
+        for (int64_t i = 0; i < rows; i++) {
+            int64_t number = batch->order == NULL ? block + row + i : batch->order[block + row + i];
+            memcpy(inputs + i * buffers[0].stride, (const REAL *)batch->X + number * buffers[0].width,
+                   (size_t)buffers[0].width * sizeof(REAL));
+        }
+        for (int64_t l = 0; l < plan->n_layers; l++) {
+            const struct layer *layer = &plan->layers[l];
+            const struct buffer *in = &buffers[layer->input_buffer], *out = &buffers[layer->output_buffer];
+            NAME(layer_kinds)[layer->kind].forward(plan, layer, rows, (REAL *)in->outputs + row * in->stride, in->stride,
+                                                   (REAL *)out->inputs + row * out->stride,
+                                                   (REAL *)out->outputs + row * out->stride, out->stride,
+                                                   l < plan->n_layers - 1);
+        }
+        NAME(head)(plan, batch, block, row, rows, scratch);
+        for (int64_t l = plan->n_layers - 1; l >= 0; l--) {
+            const struct layer *layer = &plan->layers[l];
+            const struct buffer *in = &buffers[layer->input_buffer], *out = &buffers[layer->output_buffer];
+            bool wanted = layer->flags & NEEDS_INPUT_GRADIENT || (l == 0 && run->x_gradient != NULL);
+            NAME(layer_kinds)[layer->kind].backward(plan, layer, rows, (REAL *)out->inputs + row * out->stride,
+                                                    (REAL *)out->outputs + row * out->stride,
+                                                    (REAL *)out->deltas + row * out->stride, out->stride,
+                                                    l < plan->n_layers - 1,
+                                                    wanted ? (REAL *)in->deltas + row * in->stride : NULL, in->stride);
+        }
+        if (run->x_gradient != NULL)
+            for (int64_t i = 0; i < rows; i++)
+                memcpy(run->x_gradient + (block + row + i) * buffers[0].width,
+                       (const REAL *)buffers[0].deltas + (row + i) * buffers[0].stride,
+                       (size_t)buffers[0].width * sizeof(REAL));
+    }
+}
+
+static double NAME(weight_sum)(const struct batch *batch) {
+    if (batch->weight == NULL) return (double)batch->rows;
+    double sum = 0;
+    for (int64_t i = 0; i < batch->rows; i++)
+        sum += (double)((const REAL *)batch->weight)[batch->order == NULL ? i : batch->order[i]];
+    return sum;
+}
+
+/* Both phases over all blocks of a batch; false if told to stop.  *loss, on thread 0 alone, becomes the sum of the rows'
+ * losses; the penalties' sums are complete after the last barrier. */
+static bool NAME(batch_phases)(const struct NAME(run) *run, const struct batch *batch, struct NAME(gradient_job) *job,
+                               int64_t first, int64_t last, int index, int members, double *loss) {
+    pymlp_plan *plan = run->plan;
+    REAL *scratch = NAME(scratch)(plan, index);
+    *loss = 0;
+    for (int64_t block = 0; block < batch->rows; block += BLOCK_ROWS) {
+        int64_t rows = batch->rows - block < BLOCK_ROWS ? batch->rows - block : BLOCK_ROWS;
+        NAME(row_phase)(run, batch, block, rows * index / members, rows * (index + 1) / members, scratch);
+        if (team_barrier(members, &plan->stop)) return false;
+        if (index == 0 && batch->output_gradient == NULL)
+            for (int64_t i = 0; i < rows; i++) *loss += (double)((const REAL *)plan->row_losses)[i];
+        if (job != NULL) {
+            job->rows = rows;
+            job->first = block == 0;
+            job->last = block + rows == batch->rows;
+            for (int64_t number = first; number < last; number++) {
+                if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) break;
+                const struct layer *layer = NAME(layer_of)(plan, number);
+                NAME(layer_kinds)[layer->kind].gradient(plan, job, layer, number);
+            }
+        }
+        if (team_barrier(members, &plan->stop)) return false;
+    }
+    return true;
+}
+
+static double NAME(penalty)(const pymlp_plan *plan) {
+    if (plan->l1 == 0 && plan->l2 == 0) return 0;
+    double squares = 0, absolutes = 0;
+    for (int64_t i = 0; i < plan->n_penalties; i++) {
+        squares += plan->penalties[2 * i];
+        absolutes += plan->penalties[2 * i + 1];
+    }
+    return 0.5 * plan->l2 * squares + plan->l1 * absolutes;
+}
+
+static struct NAME(gradient_job) NAME(job_of)(const pymlp_plan *plan, double weight_sum, REAL *gradient) {
+    return (struct NAME(gradient_job)){
+        .penalised = plan->l1 != 0 || plan->l2 != 0,
+        .l1 = (REAL)plan->l1,
+        .l2 = (REAL)plan->l2,
+        .inverse = (REAL)(1 / weight_sum),
+        .gradient = gradient,
+    };
+}
+
+static void NAME(training)(void *context, int index, int members) {
+    struct NAME(run) *run = context;
+    pymlp_plan *plan = run->plan;
+    __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
+    const int n_slots = pymlp_optimizer_rows[run->optimizer->kind].n_slots;
+    int64_t first = NAME(first_unit)(plan, index, members), last = NAME(first_unit)(plan, index + 1, members);
+    NAME(pack)(plan, first, last, run->trained, true);
+    for (int64_t number = first; number < last; number++) {
+        const struct NAME(unit) unit = NAME(unit_of)(NAME(layer_of)(plan, number), number);
+        for (int slot = 0; slot < n_slots; slot++)
+            NAME(pack_unit)(&unit, run->slots + slot * plan->n_parameters, plan->slots[slot]);
+    }
+    bool stopped = team_barrier(members, &plan->stop);
+    for (int64_t step = 0; step < run->n_steps && !stopped; step++) {
+        struct batch batch = *run->data;
+        batch.order += run->starts[step];
+        batch.rows = run->starts[step + 1] - run->starts[step];
+        double weight_sum = NAME(weight_sum)(&batch), loss;
+        if (weight_sum == 0) {
+            if (index == 0) run->losses[step] = 0;
+            continue;
+        }
+        struct NAME(gradient_job) job = NAME(job_of)(plan, weight_sum, NULL);
+        job.rule = NAME(rule_of)(run->optimizer, run->coefficients + 2 * step);
+        /* weight decay spares the biases */
+        job.bias_rule = job.rule;
+        job.bias_rule.decay = ZERO;
+        stopped = !NAME(batch_phases)(run, &batch, &job, first, last, index, members, &loss);
+        if (index == 0 && !stopped) run->losses[step] = (loss + NAME(penalty)(plan)) / weight_sum;
+    }
+    if (stopped) {
+        if (index == 0) run->stopped = true;
+    } else {
+        for (int64_t number = first; number < last; number++) {
+            const struct NAME(unit) unit = NAME(unit_of)(NAME(layer_of)(plan, number), number);
+            NAME(unpack_unit)(&unit, plan->packed, run->trained);
+            for (int slot = 0; slot < n_slots; slot++)
+                NAME(unpack_unit)(&unit, plan->slots[slot], run->slots + slot * plan->n_parameters);
+        }
+    }
+    RESTORE_FLOAT_MODE(mode);
+}
+
+static void NAME(differentiation)(void *context, int index, int members) {
+    struct NAME(run) *run = context;
+    pymlp_plan *plan = run->plan;
+    __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
+    int64_t first = NAME(first_unit)(plan, index, members), last = NAME(first_unit)(plan, index + 1, members);
+    NAME(pack)(plan, first, last, run->params, true);
+    bool stopped = team_barrier(members, &plan->stop);
+    if (!stopped) {
+        bool with_loss = run->losses != NULL;
+        double weight_sum = with_loss ? NAME(weight_sum)(run->data) : 1, loss;
+        struct NAME(gradient_job) job = NAME(job_of)(plan, weight_sum, run->gradient);
+        job.penalised = job.penalised && with_loss;
+        stopped = !NAME(batch_phases)(run, run->data, run->gradient == NULL ? NULL : &job, first, last, index, members,
+                                      &loss);
+        if (index == 0 && with_loss && !stopped) *run->losses = (loss + NAME(penalty)(plan)) / weight_sum;
+    }
+    if (index == 0 && stopped) run->stopped = true;
+    RESTORE_FLOAT_MODE(mode);
+}
+
+static void NAME(inference)(void *context, int index, int members) {
+    struct NAME(run) *run = context;
+    const pymlp_plan *plan = run->plan;
+    __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
+    NAME(pack)(plan, NAME(first_unit)(plan, index, members), NAME(first_unit)(plan, index + 1, members), run->params, false);
+    bool stopped = team_barrier(members, &plan->stop);
+    const int64_t inputs = plan->buffers[0].width, columns = plan->layers[plan->n_layers - 1].outputs;
+    int64_t widest = 0;
+    for (int64_t l = 1; l <= plan->n_layers; l++)
+        if (plan->buffers[l].stride > widest) widest = plan->buffers[l].stride;
+    REAL *scratch = NAME(scratch)(plan, index), *strips[2];
+    strips[0] = scratch + 3 * columns * LANES;
+    strips[1] = strips[0] + plan->strip_rows * widest;
+    int64_t row = run->data->rows * index / members, end = run->data->rows * (index + 1) / members;
+    for (; row < end && !stopped; row += plan->strip_rows) {
+        int64_t rows = end - row < plan->strip_rows ? end - row : plan->strip_rows, in_stride = inputs;
+        const REAL *in = (const REAL *)run->data->X + row * inputs;
+        for (int64_t l = 0; l < plan->n_layers; l++) {
+            const struct layer *layer = &plan->layers[l];
+            REAL *out = strips[l % 2];
+            int64_t stride = plan->buffers[layer->output_buffer].stride;
+            NAME(layer_kinds)[layer->kind].forward(plan, layer, rows, in, in_stride, out, out, stride,
+                                                   l < plan->n_layers - 1);
+            in = out;
+            in_stride = stride;
+        }
+        NAME(write_outputs)(plan, rows, in, in_stride, run->out + row * columns, columns, scratch);
+        stopped = atomic_load_explicit(&plan->stop, memory_order_relaxed) != 0;
+    }
+    if (team_barrier(members, &plan->stop) && index == 0) run->stopped = true;
+    RESTORE_FLOAT_MODE(mode);
+}
+
+/* Runs `work` on as many threads as `multiply_adds` are worth. */
+static int NAME(run_threads)(struct NAME(run) *run, void (*work)(void *context, int index, int members),
+                             double multiply_adds) {
+    int members = team_begin(pymlp_threads_for(run->plan, multiply_adds));
+    team_run(members, work, run);
+    team_end(members);
+    if (!run->stopped) return PYMLP_OK;
+    atomic_store(&run->plan->stop, 0);
+    return PYMLP_STOPPED;
+}
+
+static int NAME(forward)(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out) {
+    const struct batch batch = {.X = X, .rows = rows};
+    struct NAME(run) run = {.plan = plan, .data = &batch, .params = params, .out = out};
+    return NAME(run_threads)(&run, NAME(inference), plan->multiply_adds * (double)rows);
+}
+
+static int NAME(backward)(pymlp_plan *plan, const void *params, const struct batch *batch, void *gradient,
+                          void *x_gradient) {
+    if (batch->rows == 0) {
+        if (gradient != NULL) memset(gradient, 0, (size_t)plan->n_parameters * sizeof(REAL));
+        return PYMLP_OK;
+    }
+    struct NAME(run) run = {.plan = plan, .data = batch, .params = params, .gradient = gradient, .x_gradient = x_gradient};
+    return NAME(run_threads)(&run, NAME(differentiation), 3 * plan->multiply_adds * (double)batch->rows);
+}
+
+static int NAME(loss_gradient)(pymlp_plan *plan, const void *params, const struct batch *batch, void *gradient,
+                               double *loss) {
+    if (NAME(weight_sum)(batch) == 0) {
+        memset(gradient, 0, (size_t)plan->n_parameters * sizeof(REAL));
+        *loss = 0;
+        return PYMLP_OK;
+    }
+    struct NAME(run) run = {.plan = plan, .data = batch, .params = params, .gradient = gradient, .losses = loss};
+    return NAME(run_threads)(&run, NAME(differentiation), 3 * plan->multiply_adds * (double)batch->rows);
+}
+
+static int NAME(train_steps)(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots,
+                             const struct batch *data, const int64_t *starts, int64_t n_steps,
+                             const double *coefficients, double *losses) {
+    struct NAME(run) run = {.plan = plan,
+                            .data = data,
+                            .optimizer = optimizer,
+                            .trained = params,
+                            .slots = slots,
+                            .starts = starts,
+                            .n_steps = n_steps,
+                            .coefficients = coefficients,
+                            .losses = losses};
+    if (n_steps == 0) return PYMLP_OK;
+    double rows = (double)(starts[n_steps] - starts[0]) / (double)n_steps;
+    return NAME(run_threads)(&run, NAME(training), 3 * plan->multiply_adds * rows);
+}
+
+/* The flat vectors have no padding: a vector's worth is copied out and back where a piece ends. */
+static void NAME(update_piece)(const struct NAME(rule) *rule, int64_t count, REAL *w, const REAL *g, REAL *s, REAL *t) {
+    int64_t whole = count / LANES * LANES, rest = count - whole;
+    NAME(optimize)(rule, whole, w, g, s, t);
+    if (rest == 0) return;
+    REAL last[4][LANES] = {{0}};
+    const REAL *from[4] = {w + whole, g + whole, s + whole, t == NULL ? NULL : t + whole};
+    for (int i = 0; i < 4; i++)
+        if (from[i] != NULL) memcpy(last[i], from[i], (size_t)rest * sizeof(REAL));
+    NAME(optimize)(rule, LANES, last[0], last[1], last[2], last[3]);
+    memcpy(w + whole, last[0], (size_t)rest * sizeof(REAL));
+    memcpy(s + whole, last[2], (size_t)rest * sizeof(REAL));
+    if (t != NULL) memcpy(t + whole, last[3], (size_t)rest * sizeof(REAL));
+}
+
+static int NAME(update)(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, const void *gradient,
+                        void *slots, const double *coefficients) {
+    __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
+    REAL *w = params, *s = slots;
+    REAL *t = pymlp_optimizer_rows[optimizer->kind].n_slots > 1 ? s + plan->n_parameters : NULL;
+    const REAL *g = gradient;
+    struct NAME(rule) rule = NAME(rule_of)(optimizer, coefficients), bias_rule = rule;
+    bias_rule.decay = ZERO;
+    for (int64_t l = 0; l < plan->n_layers; l++) {
+        const struct layer *layer = &plan->layers[l];
+        int64_t at = layer->weight;
+        NAME(update_piece)(&rule, layer->inputs * layer->outputs, w + at, g + at, s + at, t == NULL ? NULL : t + at);
+        at = layer->bias;
+        NAME(update_piece)(&bias_rule, layer->outputs, w + at, g + at, s + at, t == NULL ? NULL : t + at);
+    }
+    RESTORE_FLOAT_MODE(mode);
+    return PYMLP_OK;
+}

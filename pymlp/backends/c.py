@@ -1,0 +1,295 @@
+"""The C backend: hands the verbs of a plan to the engine in csrc.
+
+Everything here is checking and pointers: an array of another dtype or shape must not reach C, where it would be read as
+what it is not.  The interpreter's lock is released while C works.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import numpy as np
+
+from pymlp._engine import ffi, lib
+from pymlp.backends import StoppedError
+from pymlp.config import Choice, requested, resolve_threads
+from pymlp.network import Network
+from pymlp.optimizers import SGD, Adam
+
+# pymlp_error_text says the rest; these deserve an exception of their own
+_EXCEPTIONS = {
+    lib.pymlp_error_text(code): exception
+    for code, exception in ((1, MemoryError), (2, RuntimeError), (3, StoppedError), (4, IndexError), (5, ValueError))
+}
+
+
+def _fail(code: int) -> NoReturn:
+    text = lib.pymlp_error_text(code)
+    raise _EXCEPTIONS.get(text, RuntimeError)(ffi.string(text).decode())
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Names of the instruction sets this machine can run, best first."""
+    names: list[str] = []
+    while (name := lib.pymlp_instruction_set(len(names))) != ffi.NULL:
+        names.append(ffi.string(name).decode())
+    return tuple(names)
+
+
+def choose_instruction_set() -> Choice:
+    """The instruction set to use, and why.
+
+    Raises
+    ------
+    ValueError
+        The one asked for is not among those this machine can run.
+    """
+    choice = requested("isa")
+    here = instruction_sets()
+    if choice.value is None:
+        return Choice(here[0], "best that this machine can run")
+    if choice.value not in here:
+        raise ValueError(f"isa={choice.value!r} ({choice.reason}) cannot run here; this machine runs {', '.join(here)}")
+    return choice
+
+
+def _bits(dtype: str) -> int:
+    return 8 * np.dtype(dtype).itemsize
+
+
+def measure_peak(dtype: str = "float32", n_threads: int = 1, seconds: float = 0.2) -> float:
+    """GFLOP/s of multiply-adds that touch no memory, on `n_threads` threads at once."""
+    return lib.pymlp_measure_peak(choose_instruction_set().value.encode(), _bits(dtype), n_threads, seconds)
+
+
+def measure_tile(dtype: str = "float32", k: int = 256, seconds: float = 0.1) -> float:
+    """GFLOP/s of the micro-kernel on one thread, from cache, for products of depth `k` (1 to 512)."""
+    if not 1 <= k <= 512:
+        raise ValueError(f"k must be in 1 to 512, got {k!r}")
+    return lib.pymlp_measure_tile(choose_instruction_set().value.encode(), _bits(dtype), k, seconds)
+
+
+def evaluate(name: str, z: np.ndarray) -> np.ndarray:
+    """One element-wise activation of the engine (or "log") on an array, for tests and tables of error."""
+    z = np.ascontiguousarray(z)
+    out = np.empty_like(z)
+    isa = choose_instruction_set().value.encode()
+    code = lib.pymlp_evaluate(
+        isa, _bits(z.dtype.name), name.encode(), ffi.from_buffer(z), z.size, ffi.from_buffer(out, require_writable=True)
+    )
+    if code:
+        _fail(code)
+    return out
+
+
+class Plan:
+    """See `pymlp.backends.Plan`; `isa` is the instruction set it runs on."""
+
+    def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
+        self.network = network
+        self.batch_size = int(batch_size)
+        self.isa = str(choose_instruction_set().value)
+        self._dtype = np.dtype(network.dtype)
+        self._parameters = (network.n_parameters,)
+        self._optimizers: dict[SGD | Adam, object] = {}
+        layers = ffi.new("pymlp_layer[]", len(network.layers))
+        for row, layer, part in zip(layers, network.layers, network.layout, strict=True):
+            row.kind = lib.pymlp_layer_kind(b"dense")
+            row.activation = lib.pymlp_activation(layer.activation.encode())
+            row.inputs, row.outputs = part.inputs, part.outputs
+        plan = ffi.new("pymlp_plan **")
+        code = lib.pymlp_plan_create(
+            plan, self.isa.encode(), _bits(network.dtype), layers, len(network.layers),
+            lib.pymlp_loss(network.loss.encode()), network.l1, network.l2, self.batch_size,
+            resolve_threads(n_threads).value, n_threads is None,
+        )  # fmt: skip
+        if code:
+            _fail(code)
+        self._plan = ffi.gc(plan[0], lib.pymlp_plan_free)
+        self.n_threads = int(lib.pymlp_plan_threads(self._plan))
+
+    def _address(self, name: str, array: np.ndarray, shape: tuple[int, ...], *, writes: bool = False) -> object:
+        if (
+            not isinstance(array, np.ndarray)
+            or array.dtype != self._dtype
+            or array.shape != shape
+            or not array.flags.c_contiguous
+        ):
+            raise ValueError(_mismatch(name, array, self._dtype, shape))
+        return ffi.from_buffer(array, require_writable=writes)
+
+    def _rows_of(self, X: np.ndarray) -> tuple[int, object]:
+        rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
+        return rows, self._address("X", X, (rows, self.network.inputs))
+
+    def _within_batch(self, X: np.ndarray) -> tuple[int, object]:
+        rows, address = self._rows_of(X)
+        if rows > self.batch_size:
+            raise ValueError(f"{rows} rows exceed the plan's batch_size={self.batch_size}")
+        return rows, address
+
+    def _optimizer(self, optimizer: SGD | Adam) -> object:
+        if optimizer not in self._optimizers:
+            if optimizer.name == "sgd":
+                numbers = [optimizer.momentum, float(optimizer.nesterov)]
+            else:
+                numbers = [optimizer.beta_1, optimizer.beta_2, optimizer.epsilon]
+            record = ffi.new("pymlp_optimizer *")
+            record.kind = lib.pymlp_optimizer_kind(optimizer.name.encode())
+            for position, number in enumerate(numbers):
+                record.parameters[position] = number
+            self._optimizers[optimizer] = record
+        return self._optimizers[optimizer]
+
+    def forward(
+        self, params: np.ndarray, X: np.ndarray, out: np.ndarray, step: int | None = None, row_offset: int = 0
+    ) -> None:
+        """Write network(X) into `out`."""
+        rows, X_address = self._rows_of(X)
+        code = lib.pymlp_forward(
+            self._plan,
+            self._address("params", params, self._parameters),
+            X_address,
+            rows,
+            self._address("out", out, (rows, self.network.outputs), writes=True),
+        )
+        if code:
+            _fail(code)
+
+    def backward(
+        self,
+        params: np.ndarray,
+        X: np.ndarray,
+        output_gradient: np.ndarray,
+        gradient: np.ndarray | None = None,
+        x_gradient: np.ndarray | None = None,
+        step: int | None = None,
+        row_offset: int = 0,
+    ) -> None:
+        """Gradients of ``sum(network(X) * output_gradient)`` to the parameters and to X."""
+        rows, X_address = self._within_batch(X)
+        shape = (rows, self.network.inputs)
+        code = lib.pymlp_backward(
+            self._plan,
+            self._address("params", params, self._parameters),
+            X_address,
+            rows,
+            self._address("output_gradient", output_gradient, (rows, self.network.outputs)),
+            ffi.NULL if gradient is None else self._address("gradient", gradient, self._parameters, writes=True),
+            ffi.NULL if x_gradient is None else self._address("x_gradient", x_gradient, shape, writes=True),
+        )
+        if code:
+            _fail(code)
+
+    def loss_gradient(
+        self,
+        params: np.ndarray,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        gradient: np.ndarray,
+        step: int | None = None,
+        row_offset: int = 0,
+    ) -> float:
+        """Mean loss with the penalties; its gradient overwrites `gradient`."""
+        rows, X_address = self._within_batch(X)
+        loss = ffi.new("double *")
+        code = lib.pymlp_loss_gradient(
+            self._plan,
+            self._address("params", params, self._parameters),
+            X_address,
+            self._address("y", y, (rows, self.network.outputs)),
+            ffi.NULL if weight is None else self._address("weight", weight, (rows,)),
+            rows,
+            self._address("gradient", gradient, self._parameters, writes=True),
+            loss,
+        )
+        if code:
+            _fail(code)
+        return loss[0]
+
+    def update(
+        self, optimizer: SGD | Adam, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
+    ) -> None:
+        """One step of the optimizer, in place."""
+        size, decay = optimizer.coefficients(np.array([step]), np.array([rate]))[0]
+        code = lib.pymlp_update(
+            self._plan,
+            self._optimizer(optimizer),
+            self._address("params", params, self._parameters, writes=True),
+            self._address("gradient", gradient, self._parameters),
+            self._address("slots", slots, (optimizer.n_slots, *self._parameters), writes=True),
+            size,
+            decay,
+        )
+        if code:
+            _fail(code)
+
+    def train_steps(
+        self,
+        optimizer: SGD | Adam,
+        params: np.ndarray,
+        slots: np.ndarray,
+        step: int,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        order: np.ndarray,
+        starts: np.ndarray,
+        rates: np.ndarray,
+        losses: np.ndarray,
+    ) -> None:
+        """A run of batches in one call; see `pymlp.backends.Plan.train_steps`."""
+        rows, X_address = self._rows_of(X)
+        n_steps = len(rates)
+        _check_vector("order", order, np.int64, None)
+        _check_vector("starts", starts, np.int64, n_steps + 1)
+        _check_vector("rates", rates, np.float64, n_steps)
+        _check_vector("losses", losses, np.float64, n_steps)
+        if starts[-1] > len(order):
+            raise ValueError(f"starts ends at {starts[-1]}, past the {len(order)} numbers of order")
+        code = lib.pymlp_train_steps(
+            self._plan,
+            self._optimizer(optimizer),
+            self._address("params", params, self._parameters, writes=True),
+            self._address("slots", slots, (optimizer.n_slots, *self._parameters), writes=True),
+            X_address,
+            self._address("y", y, (rows, self.network.outputs)),
+            ffi.NULL if weight is None else self._address("weight", weight, (rows,)),
+            rows,
+            ffi.from_buffer("int64_t *", order),
+            ffi.from_buffer("int64_t *", starts),
+            n_steps,
+            ffi.from_buffer("double *", optimizer.coefficients(np.arange(step, step + n_steps), rates)),
+            ffi.from_buffer("double *", losses, require_writable=True),
+        )
+        if code == 5:
+            raise ValueError(f"starts holds a batch of more than batch_size={self.batch_size} rows, or does not ascend")
+        if code:
+            _fail(code)
+
+    def stop(self) -> None:
+        """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
+        lib.pymlp_stop(self._plan)
+
+
+def _mismatch(name: str, array: object, dtype: np.dtype, shape: tuple[int, ...]) -> str:
+    if isinstance(array, np.ndarray):
+        found = f"{array.dtype} {array.shape}" + ("" if array.flags.c_contiguous else ", not contiguous")
+    else:
+        found = type(array).__name__
+    return f"{name} must be a C-contiguous {dtype} array of shape {shape}, got {found}"
+
+
+def _check_vector(name: str, array: np.ndarray, dtype: type, length: int | None) -> None:
+    if (
+        not isinstance(array, np.ndarray)
+        or array.ndim != 1
+        or array.dtype != dtype
+        or not array.flags.c_contiguous
+        or (length is not None and len(array) != length)
+    ):
+        shape = (len(array) if length is None and isinstance(array, np.ndarray) else length,)
+        raise ValueError(_mismatch(name, array, np.dtype(dtype), shape))
