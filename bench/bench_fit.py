@@ -64,7 +64,8 @@ def test_fit(benchmark, case, dtype, backend):
     # max_iter ends these fits, and both say so
     with warnings.catch_warnings(), pymlp.config_context(backend=backend):
         warnings.simplefilter("ignore", category=UserWarning)
-        model.fit(X, y)
+        # Numba compiles in its first call
+        model.fit(X[: case.batch_size], y[: case.batch_size])
         race(benchmark, lambda: model.fit(X, y), lambda: reference.fit(X, y), 1, 1)
 
     assert model.n_iter_ == reference.n_iter_ == case.epochs

@@ -65,8 +65,8 @@ def test_predict(benchmark, peak, case, dtype, contestant):
     out = np.full((case.rows, case.widths[-1]), np.nan, dtype)
     reference_out = np.empty_like(out)
     program, reference = _program(contestant, case, params), _program("NumPy", case, params)
-    calls = repetitions(_repeated(program, X, out, 3), units=3)
-    reference_calls = repetitions(_repeated(reference, X, reference_out, 3), units=3)
+    calls = repetitions(benchmark, _repeated(program, X, out, 3), units=3)
+    reference_calls = repetitions(benchmark, _repeated(reference, X, reference_out, 3), units=3)
 
     race(
         benchmark,

@@ -72,14 +72,14 @@ def _program(contestant: str, case: TrainingCase, dtype: str) -> Program:
     return _backend_program(contestant, case, dtype)
 
 
-def _steps_of_a_round(program: Program, case: TrainingCase, dtype: str) -> int:
+def _steps_of_a_round(benchmark: Any, program: Program, case: TrainingCase, dtype: str) -> int:
     trial = TrainingRun(case, dtype, 2)
-    return max(BATCHES, repetitions(lambda: trial.take(program), units=2))
+    return max(BATCHES, repetitions(benchmark, lambda: trial.take(program), units=2))
 
 
-def _reference(case: TrainingCase, dtype: str) -> tuple[Program, TrainingRun]:
+def _reference(benchmark: Any, case: TrainingCase, dtype: str) -> tuple[Program, TrainingRun]:
     program = TightNumpyStep(case.network(dtype), case.batch_size).run
-    return program, TrainingRun(case, dtype, _steps_of_a_round(program, case, dtype))
+    return program, TrainingRun(case, dtype, _steps_of_a_round(benchmark, program, case, dtype))
 
 
 def _exact_losses(case: TrainingCase) -> np.ndarray:
@@ -102,8 +102,8 @@ def _record(benchmark: Any, case: TrainingCase, dtype: str, contestant: str, pea
 @pytest.mark.parametrize("contestant", [*backends.available(), "plain NumPy"])
 def test_step(benchmark, peak, case, dtype, contestant):
     program = _program(contestant, case, dtype)
-    run = TrainingRun(case, dtype, _steps_of_a_round(program, case, dtype))
-    reference, reference_run = _reference(case, dtype)
+    run = TrainingRun(case, dtype, _steps_of_a_round(benchmark, program, case, dtype))
+    reference, reference_run = _reference(benchmark, case, dtype)
 
     race(
         benchmark,
@@ -122,7 +122,7 @@ def test_step(benchmark, peak, case, dtype, contestant):
 def test_scikit_learn(benchmark, peak, case, dtype):
     neural_network = pytest.importorskip("sklearn.neural_network", reason="scikit-learn is not installed")
     estimator = neural_network.MLPRegressor if case.loss == "squared_error" else neural_network.MLPClassifier
-    reference, reference_run = _reference(case, dtype)
+    reference, reference_run = _reference(benchmark, case, dtype)
     steps = BATCHES * max(1, reference_run.steps // (2 * BATCHES))
     run = TrainingRun(case, dtype, steps)
     X, y = run.X[run.order], run.y[run.order]

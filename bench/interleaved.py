@@ -29,8 +29,10 @@ def seconds_of(run: Callable[[], Any]) -> float:
     return perf_counter() - start
 
 
-def repetitions(run: Callable[[], Any], units: int = 1) -> int:
+def repetitions(benchmark: Any, run: Callable[[], Any], units: int = 1) -> int:
     """How many units of work make up a round, where one call of `run` does `units`; it is called to warm up first."""
+    if benchmark.disabled:
+        return units
     run()
     seconds = min(seconds_of(run) for _ in range(2)) / units
     return max(1, min(20_000, round(ROUND_SECONDS / seconds)))
@@ -52,15 +54,17 @@ def race(
         Its ``extra_info`` receives ``seconds`` and ``reference_seconds`` (medians, for one unit of work), ``speed``
         (the median of the rounds' ratios, above 1 where the contestant is faster) and ``rounds``.
     contestant, reference : callable
-        Take no argument; already warm.
+        Take no argument; called before, where the first call takes longer.
     contestant_units, reference_units : float
         Units of work (steps, rows, fits) in one call of either.
     before_round : callable, optional
         Called before each round of the contestant, outside its time.
     """
     references: list[float] = []
-    estimate = seconds_of(contestant) + seconds_of(reference) + SETTLE_SECONDS
-    rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(TOTAL_SECONDS / estimate)))
+    rounds = 1
+    if not benchmark.disabled:
+        estimate = seconds_of(contestant) + seconds_of(reference) + SETTLE_SECONDS
+        rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(TOTAL_SECONDS / estimate)))
 
     def run_reference_first() -> None:
         references.append(seconds_of(reference) / reference_units)
