@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pymlp import backends
-from pymlp.config import BACKENDS, Choice, requested, resolve_threads
+from pymlp.config import BACKENDS, resolve_threads
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ def _backend() -> Setting:
 def _instruction_set(backend: str) -> Setting:
     if backend != "c":
         return Setting("instruction set", "none", "only the C engine is compiled for several")
-    usable = backends.get("c").instruction_sets()
-    choice = requested("isa")
-    if choice.value is None:
-        choice = Choice(usable[0], "best of those this machine runs")
-    elif choice.value not in usable:
-        return Setting("instruction set", "none", f"{choice.value} ({choice.reason}) is not among {', '.join(usable)}")
-    return Setting("instruction set", str(choice.value), f"{choice.reason} ({', '.join(usable)})")
+    engine = backends.get("c")
+    usable = ", ".join(engine.instruction_sets())
+    try:
+        choice = engine.choose_instruction_set()
+    except ValueError as error:
+        return Setting("instruction set", "none", str(error))
+    return Setting("instruction set", str(choice.value), f"{choice.reason} ({usable})")
 
 
 def selection() -> list[Setting]:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from pymlp.backends import StoppedError
-from pymlp.backends.numba_functions import optimizer_constants
+from pymlp.backends.numba_optimizers import optimizer_constants
 from pymlp.backends.numba_small import SmallNetwork
 from pymlp.backends.numba_wide import WideNetwork, flat_pieces, optimize
 from pymlp.config import resolve_threads

@@ -1,6 +1,6 @@
-"""Activations, losses and optimizers of the Numba backend: compiled loops over whole arrays.
+"""Activations of the Numba backend: compiled loops over whole arrays, and how its functions are compiled and kept.
 
-What each computes is defined in `pymlp.functions` and `pymlp.optimizers`.  The exponential and what is made of it are
+What each computes is defined in `pymlp.functions`.  The exponential and what is made of it are
 written out here, without branches, so that LLVM computes a vector of them at a time; a call of the C library for each
 element would take ten times as long.  Constants are given the type of the argument (``type(x)(...)``) because Numba
 takes every literal for a double, and one double in a loop makes the whole loop double.
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 from numba import njit, types
@@ -17,39 +19,37 @@ from numba.extending import overload
 
 from pymlp.backends.numba_vector import polynomial
 from pymlp.functions import ERF_NEAR, ERFC_FAR, GAUSS_FACTOR, LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
-from pymlp.optimizers import SGD, Adam
 
-# no exceptions on division by zero, the GIL is free, and a product and a sum may fuse; nothing else of fast-math
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-# sums whose order does not matter may be taken a vector at a time
-SUM_OPTIONS = {**OPTIONS, "fastmath": {"contract", "reassoc"}}
+# no exceptions on division by zero, and a product and a sum may fuse: nothing else of fast-math
+_MEANING = {"error_model": "numpy", "fastmath": {"contract"}}
+# functions that only compiled code calls need no way in from Python, which saves a third of the compilation
+OPTIONS = {**_MEANING, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+def _digest_of_sources() -> str:
+    files = [*sorted(Path(__file__).parent.glob("numba*.py")), Path(__file__).parent.parent / "functions.py"]
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+_DIGEST = _digest_of_sources()
 
 
 def cached(function: Callable) -> Callable:
     """Compile an entry point and keep the machine code on disk, if there is a place for it.
 
-    Numba looks for changes in the entry point's own file only: who edits a function it calls in another file deletes
-    the ``__pycache__`` beside it.  (An installation renews all files.)
+    Numba notices changes in the entry point's own file only; so the name it is kept under says what all files were.
     """
+    function.__qualname__ = f"{function.__qualname__}_{_DIGEST}"
     try:
-        return njit(**OPTIONS, cache=True)(function)
+        return njit(**_MEANING, nogil=True, cache=True)(function)
     except RuntimeError:
         # neither the package's directory nor the user's cache can be written: compile anew in each process
-        return njit(**OPTIONS)(function)
+        return njit(**_MEANING, nogil=True)(function)
 
 
-ACTIVATION_CODES = {
-    name: code
-    for code, name in enumerate(
-        ("identity", "logistic", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus")
-        + ("exp", "softmax")
-    )
-}
-IDENTITY, LOGISTIC, TANH, RELU, LEAKY_RELU, ELU, SELU, GELU, SILU, MISH, SOFTPLUS, EXP, SOFTMAX = range(13)
-# SGD's two kinds of momentum, then Adam with or without decay
-PLAIN_MOMENTUM, NESTEROV, ADAM = range(3)
-LOSS_CODES = {"squared_error": 0, "log_loss": 1, "binary_log_loss": 2, "poisson": 3}
-SQUARED_ERROR, LOG_LOSS, BINARY_LOG_LOSS, POISSON = range(4)
+_NAMES = "identity logistic tanh relu leaky_relu elu selu gelu silu mish softplus exp softmax"
+ACTIVATION_CODES = {name: code for code, name in enumerate(_NAMES.split())}
+LOGISTIC, TANH, RELU, LEAKY_RELU, ELU, SELU, GELU, SILU, MISH, SOFTPLUS, EXP, SOFTMAX = range(1, 13)
 
 # (exp(r) - 1) / r by its Taylor series on |r| <= log(2) / 2: error 5e-9 with 7 terms, 4e-18 with 13
 _EXPM1_32 = polynomial([1 / math.factorial(k) for k in range(1, 8)])
@@ -136,11 +136,6 @@ def expm1_of_negative(x):
     q, scale_1, scale_2 = exponential_parts(x)
     scale = scale_1 * scale_2
     return q * scale + (scale - type(x)(1.0))
-
-
-@njit(**OPTIONS)
-def identity(z):
-    return z
 
 
 @njit(**OPTIONS)
@@ -237,11 +232,6 @@ def softplus(z):
 
 
 @njit(**OPTIONS)
-def identity_slope(z, a):
-    return type(z)(1.0)
-
-
-@njit(**OPTIONS)
 def logistic_slope(z, a):
     return a * (type(z)(1.0) - a)
 
@@ -298,31 +288,64 @@ def exp_slope(z, a):
     return a
 
 
-def _over_array(value: Callable) -> Callable:
-    """A compiled loop that writes ``value(z)`` for all of `scores` into `values` (which may be the same array)."""
+@njit(**OPTIONS)
+def copy(source, target):
+    """target[:] = source, in a fraction of the time that Numba takes to compile that assignment."""
+    for i in range(len(target)):
+        target[i] = source[i]
 
-    @njit(**OPTIONS)
-    def loop(scores, values):
+
+@njit(**OPTIONS)
+def clear(target):
+    """target[:] = 0, likewise."""
+    for i in range(len(target)):
+        target[i] = 0
+
+
+def _named_after(function: Callable, loop: Callable) -> Callable:
+    """Compile `loop` under a name of its own.
+
+    Numba links cached code by name: two closures of one factory, cached by different processes, would be taken for
+    each other.
+    """
+    loop.__name__ = loop.__qualname__ = f"{function.__name__}_{loop.__name__}"
+    return njit(**OPTIONS)(loop)
+
+
+def _in_place(value: Callable) -> Callable:
+    """A compiled loop that replaces z by ``value(z)`` in `values`, which holds the scores."""
+
+    def in_place(scores, values):
+        # one array only: LLVM takes vectors just where it can prove that arrays do not overlap
+        for i in range(len(values)):
+            values[i] = value(values[i])
+
+    return _named_after(value, in_place)
+
+
+def _from_scores(value: Callable) -> Callable:
+    """A compiled loop that writes ``value(z)`` for all of `scores` into `values`, another array."""
+
+    def from_scores(scores, values):
         for i in range(len(values)):
             values[i] = value(scores[i])
 
-    return loop
+    return _named_after(value, from_scores)
 
 
 def _times_over_array(slope: Callable) -> Callable:
     """A compiled loop that multiplies `deltas` by the slope."""
 
-    @njit(**OPTIONS)
-    def loop(scores, values, deltas):
+    def times_slope(scores, values, deltas):
         for i in range(len(deltas)):
             deltas[i] *= slope(scores[i], values[i])
 
-    return loop
+    return _named_after(slope, times_slope)
 
 
-_identity, _logistic, _tanh, _relu = map(_over_array, (identity, logistic, tanh, relu))
-_leaky_relu, _elu, _selu, _gelu = map(_over_array, (leaky_relu, elu, selu, gelu))
-_silu, _mish, _softplus, _exp = map(_over_array, (silu, mish, softplus, exponential))
+_logistic, _tanh, _relu, _leaky_relu = map(_in_place, (logistic, tanh, relu, leaky_relu))
+_elu, _selu, _softplus, _exp = map(_in_place, (elu, selu, softplus, exponential))
+_gelu, _silu, _mish = map(_from_scores, (gelu, silu, mish))
 _logistic_back, _tanh_back, _relu_back = map(_times_over_array, (logistic_slope, tanh_slope, relu_slope))
 _leaky_relu_back, _elu_back, _selu_back = map(_times_over_array, (leaky_relu_slope, elu_slope, selu_slope))
 _gelu_back, _silu_back, _mish_back = map(_times_over_array, (gelu_slope, silu_slope, mish_slope))
@@ -330,20 +353,18 @@ _softplus_back, _exp_back = map(_times_over_array, (softplus_slope, exp_slope))
 
 
 @njit(**OPTIONS)
-def softmax(scores, values, rows, columns, outputs):
-    """Softmax of each row; a row has `outputs` scores and is stored in `columns` numbers."""
+def softmax(values, rows, columns, outputs):
+    """Replace the scores of each row by their softmax; a row has `outputs` scores, stored in `columns` numbers."""
     for row in range(rows):
-        z = scores[row * columns : row * columns + outputs]
         a = values[row * columns : row * columns + outputs]
-        highest = z[0]
+        highest = a[0]
         for j in range(1, outputs):
             # the second condition lets NaN through, as NumPy's maximum does
-            if z[j] > highest or z[j] != z[j]:
-                highest = z[j]
+            if a[j] > highest or a[j] != a[j]:
+                highest = a[j]
+        total = type(highest)(0.0)
         for j in range(outputs):
-            a[j] = exponential(z[j] - highest)
-        total = a[0]
-        for j in range(1, outputs):
+            a[j] = exponential(a[j] - highest)
             total += a[j]
         for j in range(outputs):
             a[j] /= total
@@ -351,10 +372,11 @@ def softmax(scores, values, rows, columns, outputs):
 
 @njit(**OPTIONS)
 def activate(code, scores, values, rows, columns, outputs):
-    """Write the activation of `scores` into `values`: rows of `outputs` numbers, each stored in `columns`."""
-    if code == IDENTITY:
-        _identity(scores, values)
-    elif code == LOGISTIC:
+    """Write the activation of `scores` into `values`: rows of `outputs` numbers, each stored in `columns`.
+
+    Both are one array, except where the slope is taken from the scores (``uses="input"``), which then stay.
+    """
+    if code == LOGISTIC:
         _logistic(scores, values)
     elif code == TANH:
         _tanh(scores, values)
@@ -376,8 +398,8 @@ def activate(code, scores, values, rows, columns, outputs):
         _softplus(scores, values)
     elif code == EXP:
         _exp(scores, values)
-    else:
-        softmax(scores, values, rows, columns, outputs)
+    elif code == SOFTMAX:
+        softmax(values, rows, columns, outputs)
 
 
 @njit(**OPTIONS)
@@ -414,116 +436,3 @@ def pull_back(code, scores, values, deltas, rows, columns, outputs):
                 total += a[j] * d[j]
             for j in range(outputs):
                 d[j] = a[j] * (d[j] - total)
-
-
-@njit(**OPTIONS)
-def row_loss(loss, y, output, epsilon):
-    """Reported loss of one row, in double; `epsilon` is that of the network's dtype."""
-    total = 0.0
-    for j in range(len(y)):
-        target, value = np.float64(y[j]), np.float64(output[j])
-        if loss == SQUARED_ERROR:
-            total += (target - value) ** 2
-        elif loss == POISSON:
-            total += (target * math.log(target / value) if target != 0.0 else 0.0) - target + value
-        else:
-            # bounds as conditions that let NaN through
-            p = epsilon if value < epsilon else value
-            p = 1.0 - epsilon if p > 1.0 - epsilon else p
-            if target != 0.0:
-                total -= target * math.log(p)
-            if loss == BINARY_LOG_LOSS and target != 1.0:
-                total -= (1.0 - target) * math.log(1.0 - p)
-    return 0.5 * total / len(y) if loss == SQUARED_ERROR else total
-
-
-@njit(**OPTIONS)
-def loss_and_deltas(loss, y, outputs, columns, weight, weight_sum, epsilon, deltas):
-    """Sum of the weighted losses of the rows of y; their gradient by the scores, over `weight_sum`, goes to `deltas`.
-
-    `y` is (rows, outputs), `outputs` and `deltas` are flat with `columns` numbers a row, `weight` is empty or (rows,).
-    """
-    total = 0.0
-    rows, width = y.shape
-    for row in range(rows):
-        output = outputs[row * columns : row * columns + width]
-        delta = deltas[row * columns : (row + 1) * columns]
-        delta[:] = 0
-        row_weight = np.float64(weight[row]) if len(weight) else 1.0
-        # a row of weight zero counts as removed, even where its loss is infinite
-        if row_weight != 0.0:
-            total += row_weight * row_loss(loss, y[row], output, epsilon)
-            factor = y.dtype.type(row_weight / weight_sum)
-            for j in range(width):
-                delta[j] = (output[j] - y[row, j]) * factor
-    return total
-
-
-@njit(**SUM_OPTIONS)
-def penalise(pieces, params, gradient, l1, l2, weight_sum):
-    """Add the gradient of the penalties, over `weight_sum`, and return the penalties (not divided)."""
-    total_1 = 0.0
-    total_2 = 0.0
-    for layer in range(len(pieces)):
-        W = params[pieces[layer, 0] : pieces[layer, 1]]
-        G = gradient[pieces[layer, 0] : pieces[layer, 1]]
-        if l2 != 0.0:
-            factor = params.dtype.type(l2 / weight_sum)
-            for i in range(len(W)):
-                total_2 += np.float64(W[i]) * np.float64(W[i])
-                G[i] += factor * W[i]
-        if l1 != 0.0:
-            factor = params.dtype.type(l1 / weight_sum)
-            for i in range(len(W)):
-                total_1 += abs(np.float64(W[i]))
-                G[i] += factor * np.sign(W[i])
-    return l1 * total_1 + 0.5 * l2 * total_2
-
-
-@njit(**OPTIONS)
-def momentum_step(params, gradient, velocity, momentum, size, nesterov):
-    """One step of SGD on a piece of the vector."""
-    for i in range(len(params)):
-        v = momentum * velocity[i] - size * gradient[i]
-        velocity[i] = v
-        params[i] += momentum * v - size * gradient[i] if nesterov else v
-
-
-@njit(**OPTIONS)
-def adam_step(params, gradient, first, second, constants, size, decay):
-    """One step of Adam on a piece of the vector; `constants` is beta_1, 1 - beta_1, beta_2, 1 - beta_2, epsilon."""
-    beta_1, rest_1, beta_2, rest_2, epsilon = constants[0], constants[1], constants[2], constants[3], constants[4]
-    for i in range(len(params)):
-        g = gradient[i]
-        m = beta_1 * first[i] + rest_1 * g
-        v = beta_2 * second[i] + rest_2 * (g * g)
-        first[i] = m
-        second[i] = v
-        p = params[i]
-        p -= decay * p
-        params[i] = p - size * m / (np.sqrt(v) + epsilon)
-
-
-@njit(**OPTIONS)
-def optimizer_step(pieces, kind, constants, size, decay, params, gradient, slots):
-    """One step in place on the vector whose weights and biases `pieces` names; the biases do not decay.
-
-    `size` and `decay` are of the vector's dtype, `constants` as `optimizer_constants` makes them.
-    """
-    zero = decay * params.dtype.type(0.0)
-    for layer in range(len(pieces)):
-        for part in range(2):
-            first, last = pieces[layer, 2 * part], pieces[layer, 2 * part + 1]
-            p, g, s = params[first:last], gradient[first:last], slots[0, first:last]
-            if kind == ADAM:
-                adam_step(p, g, s, slots[1, first:last], constants, size, decay if part == 0 else zero)
-            else:
-                momentum_step(p, g, s, constants[0], size, kind == NESTEROV)
-
-
-def optimizer_constants(optimizer: SGD | Adam, dtype: str) -> tuple[int, np.ndarray]:
-    """Code of an optimizer and its own numbers in the network's dtype, as `optimizer_step` takes them."""
-    if isinstance(optimizer, SGD):
-        return NESTEROV if optimizer.nesterov else PLAIN_MOMENTUM, np.array([optimizer.momentum], dtype)
-    beta_1, beta_2 = optimizer.beta_1, optimizer.beta_2
-    return ADAM, np.array([beta_1, 1.0 - beta_1, beta_2, 1.0 - beta_2, optimizer.epsilon], dtype)

@@ -15,16 +15,15 @@ from numba import njit
 
 from pymlp.backends.numba_functions import (
     ACTIVATION_CODES,
-    LOSS_CODES,
     OPTIONS,
     activate,
     cached,
-    loss_and_deltas,
-    optimizer_constants,
-    optimizer_step,
-    penalise,
+    clear,
+    copy,
     pull_back,
 )
+from pymlp.backends.numba_losses import LOSS_CODES, loss_and_deltas, penalise
+from pymlp.backends.numba_optimizers import optimizer_constants, optimizer_step
 from pymlp.backends.numba_vector import TILE_ROWS, VECTOR_BYTES, tile_of_rows
 from pymlp.functions import ACTIVATIONS
 from pymlp.network import Network
@@ -72,10 +71,8 @@ def layer_table(network: Network) -> tuple[np.ndarray, np.ndarray, int]:
         deltas = take(BLOCK * columns)
         transposed = take(part.outputs * source_deltas_columns)
         code = ACTIVATION_CODES[layer.activation]
-        table.append(
-            (part.inputs, part.outputs, columns, code, weight, bias, part.weight.start, scores, values, deltas)
-            + (source, source_columns, source_deltas, source_deltas_columns, transposed)
-        )
+        buffers = (scores, values, deltas, source, source_columns, source_deltas, source_deltas_columns, transposed)
+        table.append((part.inputs, part.outputs, columns, code, weight, bias, part.weight.start, *buffers))
         pieces.append((weight, bias, bias, bias + columns))
         weight = bias + columns
         source, source_columns, source_deltas, source_deltas_columns = values, columns, deltas, columns
@@ -90,8 +87,8 @@ def pack(table, flat, packed):
         # the bias is one more row behind the weights, in both vectors
         for row in range(table[layer, INPUTS] + 1):
             to, start = table[layer, WEIGHT] + row * columns, table[layer, FLAT] + row * outputs
-            packed[to : to + outputs] = flat[start : start + outputs]
-            packed[to + outputs : to + columns] = 0
+            copy(flat[start : start + outputs], packed[to : to + outputs])
+            clear(packed[to + outputs : to + columns])
 
 
 @njit(**OPTIONS)
@@ -101,7 +98,7 @@ def unpack(table, packed, flat):
         columns, outputs = table[layer, COLUMNS], table[layer, OUTPUTS]
         for row in range(table[layer, INPUTS] + 1):
             start, to = table[layer, WEIGHT] + row * columns, table[layer, FLAT] + row * outputs
-            flat[to : to + outputs] = packed[start : start + outputs]
+            copy(packed[start : start + outputs], flat[to : to + outputs])
 
 
 @njit(**OPTIONS)
@@ -139,12 +136,12 @@ def product(c, c_stride, a, a_row, a_k, b, b_stride, start, start_stride, rows, 
 
 
 @njit(**OPTIONS)
-def gather(X, order, first, rows, scratch, to):
-    """Copy the block's rows of X; `order` empty means the rows as they stand."""
+def gather(X, order, first, rows, target):
+    """Copy the block's rows of X into the flat `target`; `order` empty means the rows as they stand."""
     width = X.shape[1]
     for i in range(rows):
-        row = order[first + i] if len(order) else first + i
-        scratch[to + i * width : to + (i + 1) * width] = X[row]
+        source = X[order[first + i] if len(order) else first + i]
+        copy(source, target[i * width : (i + 1) * width])
 
 
 @njit(**OPTIONS)
@@ -186,7 +183,7 @@ def backward_block(table, packed, rows, gradient, is_first, wants_gradient, want
                 start, stride, inputs, columns, rows,
             )  # fmt: skip
             if is_first:
-                bias_gradient[:] = 0
+                clear(bias_gradient)
             for row in range(rows):
                 delta = deltas[row * columns : (row + 1) * columns]
                 for j in range(columns):
@@ -212,7 +209,7 @@ def transpose(W, inputs, columns, outputs, transposed, before):
         row = transposed[j * before : (j + 1) * before]
         for k in range(inputs):
             row[k] = W[k * columns + j]
-        row[inputs:] = 0
+        clear(row[inputs:])
 
 
 @njit(**OPTIONS)
@@ -238,12 +235,10 @@ def batch_gradient(
     total = 0.0
     for at in range(first, last, BLOCK):
         rows = min(BLOCK, last - at)
-        gather(X, order, at, rows, scratch, table[0, SOURCE])
-        for i in range(rows):
-            row = order[at + i] if len(order) else at + i
-            block_y[i] = y[row]
-            if len(weight):
-                block_weight[i] = weight[row]
+        gather(X, order, at, rows, scratch[table[0, SOURCE] :])
+        gather(y, order, at, rows, block_y.ravel())
+        for i in range(len(block_weight[:rows])):
+            block_weight[i] = weight[order[at + i] if len(order) else at + i]
         forward_block(table, packed, rows, scratch, stop)
         outputs = scratch[final[VALUES] : final[VALUES] + rows * columns]
         deltas = scratch[final[DELTAS] : final[DELTAS] + rows * columns]
@@ -265,13 +260,13 @@ def forward_rows(table, params, X, out, packed, scratch, stop):
     no_order = np.empty(0, np.int64)
     for first in range(0, len(X), BLOCK):
         rows = min(BLOCK, len(X) - first)
-        gather(X, no_order, first, rows, scratch, table[0, SOURCE])
+        gather(X, no_order, first, rows, scratch[table[0, SOURCE] :])
         forward_block(table, packed, rows, scratch, stop)
         if stop[0]:
             return
         for row in range(rows):
             at = final[VALUES] + row * columns
-            out[first + row] = scratch[at : at + outputs]
+            copy(scratch[at : at + outputs], out[first + row])
 
 
 @cached
@@ -281,17 +276,18 @@ def backward_rows(table, params, X, output_gradient, gradient, x_gradient, packe
     final = table[len(table) - 1]
     columns, outputs = final[COLUMNS], final[OUTPUTS]
     no_order = np.empty(0, np.int64)
-    packed_gradient[:] = 0
+    clear(packed_gradient)
     for first in range(0, len(X), BLOCK):
         rows = min(BLOCK, len(X) - first)
-        gather(X, no_order, first, rows, scratch, table[0, SOURCE])
+        gather(X, no_order, first, rows, scratch[table[0, SOURCE] :])
         forward_block(table, packed, rows, scratch, stop)
         scores = scratch[final[SCORES] : final[SCORES] + rows * columns]
         values = scratch[final[VALUES] : final[VALUES] + rows * columns]
         deltas = scratch[final[DELTAS] : final[DELTAS] + rows * columns]
-        deltas[:] = 0
+        clear(deltas)
         for row in range(rows):
-            deltas[row * columns : row * columns + outputs] = output_gradient[first + row]
+            at = row * columns
+            copy(output_gradient[first + row], deltas[at : at + outputs])
         pull_back(final[ACTIVATION], scores, values, deltas, rows, columns, outputs)
         wants_inputs = len(x_gradient) > 0
         backward_block(table, packed, rows, packed_gradient, first == 0, len(gradient) > 0, wants_inputs, scratch, stop)
@@ -300,7 +296,7 @@ def backward_rows(table, params, X, output_gradient, gradient, x_gradient, packe
         if wants_inputs:
             for row in range(rows):
                 at = table[0, SOURCE_DELTAS] + row * table[0, SOURCE_DELTAS_COLUMNS]
-                x_gradient[first + row] = scratch[at : at + X.shape[1]]
+                copy(scratch[at : at + X.shape[1]], x_gradient[first + row])
     if len(gradient):
         unpack(table, packed_gradient, gradient)
 
@@ -313,7 +309,7 @@ def loss_gradient_rows(
     no_order = np.empty(0, np.int64)
     weight_sum = weight_sum_of(weight, no_order, 0, len(X))
     if weight_sum == 0.0:
-        gradient[:] = 0
+        clear(gradient)
         return 0.0
     pack(table, params, packed)
     value = batch_gradient(

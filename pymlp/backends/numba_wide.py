@@ -12,15 +12,12 @@ import numpy as np
 from pymlp.backends import BLOCK_ROWS
 from pymlp.backends.numba_functions import (
     ACTIVATION_CODES,
-    LOSS_CODES,
     activate,
     cached,
-    loss_and_deltas,
-    optimizer_constants,
-    optimizer_step,
-    penalise,
     pull_back,
 )
+from pymlp.backends.numba_losses import LOSS_CODES, loss_and_deltas, penalise
+from pymlp.backends.numba_optimizers import optimizer_constants, optimizer_step
 from pymlp.functions import ACTIVATIONS
 from pymlp.network import Network
 from pymlp.optimizers import SGD, Adam

@@ -165,11 +165,12 @@ class Plan:
         losses: np.ndarray,
     ) -> None:
         """The loop of `loss_gradient` and `update` over the batches."""
+        used = order[starts[0] : starts[-1]]
+        if len(used) and (used.min() < 0 or used.max() >= len(X)):
+            raise IndexError(f"order holds a row number outside the {len(X)} rows of X")
         gradient = np.empty_like(params)
         for i in range(len(rates)):
             rows = order[starts[i] : starts[i + 1]]
-            if len(rows) and (rows.min() < 0 or rows.max() >= len(X)):
-                raise IndexError(f"order holds a row number outside the {len(X)} rows of X")
             batch_weight = None if weight is None else weight[rows]
             losses[i] = self.loss_gradient(params, X[rows], y[rows], batch_weight, gradient, step + i)
             if batch_weight is None or batch_weight.sum(dtype=np.float64) != 0:
