@@ -166,10 +166,12 @@ static void NAME(transpose_unit)(const pymlp_plan *plan, const struct NAME(unit)
     for (int64_t input = 0; input < unit->inputs; input += LANES)
         for (int64_t column = 0; column < unit->columns; column += LANES) {
             VECTOR square[LANES];
+#pragma GCC unroll 16
             for (int row = 0; row < LANES; row++) square[row] = NAME(load)(from + (input + row) * PANEL + column);
             NAME(transpose_square)(square);
             int64_t target = unit->input + input;
             REAL *panel = to + target / PANEL * unit->layer->padded_outputs * PANEL + target % PANEL;
+#pragma GCC unroll 16
             for (int row = 0; row < LANES; row++)
                 NAME(store)(panel + (unit->column + column + row) * PANEL, square[row]);
         }

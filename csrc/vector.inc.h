@@ -154,29 +154,37 @@ ALWAYS_INLINE VECTOR NAME(vector_normal_cdf)(VECTOR z, VECTOR *bell) {
     return NAME(select)(negative, left, right);
 }
 
-/* LANES rows of LANES numbers become columns: log2(LANES) rounds of exchanging halves */
-ALWAYS_INLINE void NAME(transpose_square)(VECTOR *rows) {
-    for (int distance = 1; distance < LANES; distance *= 2) {
-        UNSIGNEDS low, high;
-        for (int lane = 0; lane < LANES; lane++) {
-            low[lane] = (UNSIGNED)(lane & distance ? LANES + lane - distance : lane);
-            high[lane] = (UNSIGNED)(lane & distance ? LANES + lane : lane + distance);
-        }
-        for (int row = 0; row < LANES; row++) {
-            if (row & distance) continue;
-            VECTOR a = rows[row], b = rows[row + distance];
-#if defined(__clang__)
-            VECTOR c, d;
-            for (int lane = 0; lane < LANES; lane++) {
-                c[lane] = low[lane] < LANES ? a[low[lane]] : b[low[lane] - LANES];
-                d[lane] = high[lane] < LANES ? a[high[lane]] : b[high[lane] - LANES];
-            }
-            rows[row] = c;
-            rows[row + distance] = d;
-#else
-            rows[row] = __builtin_shuffle(a, b, (INTEGERS)low);
-            rows[row + distance] = __builtin_shuffle(a, b, (INTEGERS)high);
-#endif
-        }
+/* One round of a transposition: rows `distance` apart exchange every second run of `distance` lanes. */
+ALWAYS_INLINE void NAME(exchange_lanes)(VECTOR *rows, const int distance) {
+    UNSIGNEDS low, high;
+#pragma GCC unroll 16
+    for (int lane = 0; lane < LANES; lane++) {
+        low[lane] = (UNSIGNED)(lane & distance ? LANES + lane - distance : lane);
+        high[lane] = (UNSIGNED)(lane & distance ? LANES + lane : lane + distance);
     }
+#pragma GCC unroll 16
+    for (int row = 0; row < LANES; row++) {
+        if (row & distance) continue;
+        VECTOR a = rows[row], b = rows[row + distance];
+#if defined(__clang__)
+        VECTOR c, d;
+        for (int lane = 0; lane < LANES; lane++) {
+            c[lane] = low[lane] < LANES ? a[low[lane]] : b[low[lane] - LANES];
+            d[lane] = high[lane] < LANES ? a[high[lane]] : b[high[lane] - LANES];
+        }
+        rows[row] = c;
+        rows[row + distance] = d;
+#else
+        rows[row] = __builtin_shuffle(a, b, (INTEGERS)low);
+        rows[row + distance] = __builtin_shuffle(a, b, (INTEGERS)high);
+#endif
+    }
+}
+
+/* LANES rows of LANES numbers become columns.  The rounds stand one by one so that their masks are constants. */
+ALWAYS_INLINE void NAME(transpose_square)(VECTOR *rows) {
+    if (LANES > 1) NAME(exchange_lanes)(rows, 1);
+    if (LANES > 2) NAME(exchange_lanes)(rows, 2);
+    if (LANES > 4) NAME(exchange_lanes)(rows, 4);
+    if (LANES > 8) NAME(exchange_lanes)(rows, 8);
 }

@@ -44,13 +44,21 @@ def logistic(z: Array) -> Array:
     return np.where(z >= 0, 1 / (1 + small), small / (1 + small)) + 0 * z
 
 
+def bell(z: Array) -> Array:
+    """exp(-z**2 / 2), with full relative accuracy where it is small."""
+    bounded = np.clip(z, -40.0, 40.0)
+    # the square of the leading half of the digits is exact; rounding z**2 would cost z**2 / 2 units in the last place
+    leading = bounded.astype(np.float32).astype(np.float64)
+    return np.exp(-0.5 * leading * leading) * np.exp(-0.5 * (bounded - leading) * (bounded + leading))
+
+
 def normal_cdf(z: Array) -> Array:
     """Distribution function of the standard normal, with full relative accuracy in the left tail."""
     wide = np.asarray(z, np.float64)
     x = np.abs(wide) * np.sqrt(0.5)
     near = 0.5 * x * polyval(np.minimum(x, 1.0) ** 2, ERF_NEAR)
     far_x = np.clip(x, 1.0, 28.0)
-    far = 0.5 * np.exp(-x * x) * polyval((far_x - 3.0) / (far_x + 3.0), ERFC_FAR) / (1.0 + 2.0 * far_x)
+    far = 0.5 * bell(wide) * polyval((far_x - 3.0) / (far_x + 3.0), ERFC_FAR) / (1.0 + 2.0 * far_x)
     tail = np.where(x < 1.0, 0.5 - near, far)
     whole = np.where(wide < 0, np.where(x < 1.0, 0.5 - near, tail), np.where(x < 1.0, 0.5 + near, 1.0 - far))
     return (whole + 0 * np.where(np.isnan(wide), wide, 0.0)).astype(z.dtype)
