@@ -173,6 +173,8 @@ def _checked(table: Table, task: str | None) -> Dataset:
     if told == "regression":
         y = _quantities(table, y)
         y_test = None if y_test is None else _quantities(table, y_test)
+        if len(y) > 1 and np.ptp(y) == 0:
+            raise DataError(f"{table.source}: column {table.target!r} holds only the value {y[0]:g}; nothing varies")
     else:
         y = _classes(y)
         y_test = None if y_test is None else _classes(y_test)

@@ -13,8 +13,10 @@ import numpy as np
 
 from pymlp.network import Network
 
-# |mean| / deviation of a column above which float32 loses more than four of its seven digits to the column's mean
+# |mean| / deviation of a column above which float32 loses more than three of its seven digits to the column's mean
 LARGEST_RATIO_OF_FLOAT32 = 1000.0
+# sizes whose squares and reciprocals float32 still holds
+SMALLEST_OF_FLOAT32, LARGEST_OF_FLOAT32 = 1e-15, 1e15
 # rows scaled in one go: the float64 copy stays small beside the data
 ROWS = 4096
 
@@ -52,7 +54,13 @@ class Scaling:
     @property
     def fits_float32(self) -> bool:
         """Whether raw values in float32 still tell the rows of every column apart."""
-        return bool(np.all(np.abs(self.mean) <= LARGEST_RATIO_OF_FLOAT32 * self.deviation))
+        offset, varies = np.abs(self.mean), np.isfinite(self.deviation)
+        deviation = np.where(varies, self.deviation, 1.0)
+        return bool(
+            np.all(offset <= LARGEST_OF_FLOAT32)
+            and np.all((deviation >= SMALLEST_OF_FLOAT32) & (deviation <= LARGEST_OF_FLOAT32))
+            and np.all(offset[varies] <= LARGEST_RATIO_OF_FLOAT32 * deviation[varies])
+        )
 
     def apply(self, values: np.ndarray, dtype: str) -> np.ndarray:
         """The scaled values (rows, columns), in C order."""

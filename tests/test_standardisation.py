@@ -67,6 +67,9 @@ def test_when_float32_is_enough():
     assert Scaling(np.array([1000.0, 0]), np.array([1.0, 1e-9])).fits_float32
     assert not Scaling(np.array([1001.0, 0]), np.array([1.0, 1])).fits_float32
     assert Scaling.of(np.full((3, 1), 1e9)).fits_float32
+    assert not Scaling.of(np.full((3, 1), 1e50)).fits_float32
+    for size in (1e-20, 1e20):
+        assert not Scaling(np.zeros(1), np.array([size])).fits_float32
 
 
 def test_a_target_cannot_be_folded_into_a_curve():
