@@ -44,6 +44,8 @@ class Task:
     init_time : datetime.datetime
     source_estimator_name, source_task_name : str or None
         The task of a meta-estimator that this one stands for.
+    sequential_subtasks : bool
+        True: subtasks follow one another and are numbered from 0.
     """
 
     task_name: str
@@ -56,6 +58,7 @@ class Task:
     init_time: datetime = field(default_factory=lambda: datetime.now(UTC))
     source_estimator_name: str | None = None
     source_task_name: str | None = None
+    sequential_subtasks: bool = True
 
 
 def check_callbacks(callbacks: Iterable[Any]) -> list[Any]:

@@ -39,7 +39,8 @@ HISTORY = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_s
 class Data:
     """Checked training data of one call of fit or partial_fit.
 
-    ``first`` says that the weights are drawn anew, ``incremental`` that this is ``partial_fit``.
+    ``first`` says that the weights are drawn anew, ``incremental`` that this is ``partial_fit``.  ``given`` is X and y
+    as the user gave them, for callbacks.
     """
 
     X: Any
@@ -48,6 +49,7 @@ class Data:
     first: bool
     incremental: bool
     random: np.random.RandomState
+    given: tuple[Any, Any]
 
 
 def fit(draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: Network, data: Data) -> None:
@@ -81,7 +83,8 @@ def _announcer(
     estimator: MultilayerPerceptron, data: Data, epochs: int, rows: int, so_far: Callable[[], Any]
 ) -> Announcer:
     metadata = {} if data.weight is None else {"sample_weight": data.weight}
-    values = {"X": lambda: data.X, "y": lambda: data.y, "metadata": lambda: metadata, "fitted_estimator": so_far}
+    X, y = data.given
+    values = {"X": lambda: X, "y": lambda: y, "metadata": lambda: metadata, "fitted_estimator": so_far}
     callbacks = getattr(estimator, "_skl_callbacks", ())
     return Announcer(callbacks, estimator, type(estimator).__name__, epochs, rows, values)
 
@@ -149,13 +152,14 @@ def _descend(
     try:
         with announcer:
             stopped = loop.run(epochs, data.random if draft.shuffle else None, announcer)
+            if score is not None and rule.best_params is not None:
+                params = rule.best_params
     except KeyboardInterrupt:
         if loop.completed is not None:
             rule.restore(loop.completed.rule_state)
             _take_epochs(draft, network, rule, loop, loop.completed.params)
         raise
-    best = rule.best_params if score is not None and rule.best_params is not None else loop.params
-    _take_epochs(draft, network, rule, loop, best)
+    _take_epochs(draft, network, rule, loop, params)
     if not stopped and not data.incremental:
         warnings.warn(
             f"Stochastic Optimizer: Maximum iterations ({draft.max_iter}) reached and the optimization hasn't "

@@ -168,6 +168,7 @@ class MultilayerPerceptron(BaseEstimator):
             dtype = self.network_.dtype
         elif self.dtype is not None:
             dtype = np.dtype(self.dtype).name
+        given = X, y
         X, y = check_training_data(self, X, y, dtype=dtype, reset=first, numeric=is_regressor(self))
         dtype = X.dtype.name
         y, loss = self._encode(y, dtype, first=first, incremental=incremental, classes=classes)
@@ -179,7 +180,7 @@ class MultilayerPerceptron(BaseEstimator):
                 f"the model has the layer widths {self.network_.widths}, but its parameters and the data now ask for "
                 f"{network.widths}; call fit with warm_start=False"
             )
-        return network, fitting.Data(X, y, weight, first, incremental, check_random_state(self.random_state))
+        return network, fitting.Data(X, y, weight, first, incremental, check_random_state(self.random_state), given)
 
     def _outputs(self, X: Any, *, activated: bool = True) -> np.ndarray:
         check_is_fitted(self)
