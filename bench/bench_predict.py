@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from cases import PREDICTION_CASES, SEED, PredictionCase
-from interleaved import race, repetitions
+from interleaved import race, units_of_a_round
 from numpy_forward import NumpyForward
 
 from pymlp import backends
@@ -57,7 +57,7 @@ def _repeated(program: Callable, X: np.ndarray, out: np.ndarray, calls: int) -> 
 
 
 @pytest.mark.parametrize("contestant", [*backends.available(), "NumPy in chunks", "scikit-learn"])
-def test_predict(benchmark, peak, case, dtype, contestant):
+def test_predict(benchmark, record_rate, case, dtype, contestant):
     if contestant == "NumPy in chunks" and case.rows <= CHUNK:
         pytest.skip("the call is not longer than a chunk")
     params = case.network(dtype).initial_params(SEED)
@@ -65,8 +65,8 @@ def test_predict(benchmark, peak, case, dtype, contestant):
     out = np.full((case.rows, case.widths[-1]), np.nan, dtype)
     reference_out = np.empty_like(out)
     program, reference = _program(contestant, case, params), _program("NumPy", case, params)
-    calls = repetitions(benchmark, _repeated(program, X, out, 3), units=3)
-    reference_calls = repetitions(benchmark, _repeated(reference, X, reference_out, 3), units=3)
+    calls = units_of_a_round(benchmark, lambda calls: _repeated(program, X, out, calls))
+    reference_calls = units_of_a_round(benchmark, lambda calls: _repeated(reference, X, reference_out, calls))
 
     race(
         benchmark,
@@ -81,3 +81,4 @@ def test_predict(benchmark, peak, case, dtype, contestant):
     assert np.abs(out - exact).max() <= TOLERANCE * np.abs(exact).max()
     benchmark.group = f"predict {case.name}"
     benchmark.extra_info.update(kind="predict", case=case.name, dtype=dtype, contestant=contestant, rows=case.rows)
+    record_rate(benchmark, case.flops, dtype)

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import SEED, TRAINING_CASES, TrainingCase
-from interleaved import race, repetitions
+from interleaved import race, units_of_a_round
 
 from pymlp import backends
-from pymlp.config import resolve_threads
 from pymlp.optimizers import Adam, new_slots
 from pymlp.peers import PlainNumpyStep, TightNumpyStep
 
@@ -73,8 +72,11 @@ def _program(contestant: str, case: TrainingCase, dtype: str) -> Program:
 
 
 def _steps_of_a_round(benchmark: Any, program: Program, case: TrainingCase, dtype: str) -> int:
-    trial = TrainingRun(case, dtype, 2)
-    return max(BATCHES, repetitions(benchmark, lambda: trial.take(program), units=2))
+    def run_of(steps: int) -> Callable[[], None]:
+        run = TrainingRun(case, dtype, steps)
+        return lambda: run.take(program)
+
+    return units_of_a_round(benchmark, run_of, least=BATCHES)
 
 
 def _reference(benchmark: Any, case: TrainingCase, dtype: str) -> tuple[Program, TrainingRun]:
@@ -89,18 +91,8 @@ def _exact_losses(case: TrainingCase) -> np.ndarray:
     return run.losses
 
 
-def _record(benchmark: Any, case: TrainingCase, dtype: str, contestant: str, peak: Callable) -> None:
-    benchmark.group = f"step {case.name} {dtype}"
-    benchmark.extra_info.update(kind="step", case=case.name, dtype=dtype, contestant=contestant)
-    if benchmark.disabled:
-        return
-    rate = case.flops / benchmark.extra_info["seconds"] * 1e-9
-    limit = peak(dtype, int(resolve_threads().value))
-    benchmark.extra_info.update(gflops=rate, share_of_peak=None if limit is None else rate / limit)
-
-
 @pytest.mark.parametrize("contestant", [*backends.available(), "plain NumPy"])
-def test_step(benchmark, peak, case, dtype, contestant):
+def test_step(benchmark, record_rate, case, dtype, contestant):
     program = _program(contestant, case, dtype)
     run = TrainingRun(case, dtype, _steps_of_a_round(benchmark, program, case, dtype))
     reference, reference_run = _reference(benchmark, case, dtype)
@@ -116,10 +108,12 @@ def test_step(benchmark, peak, case, dtype, contestant):
 
     np.testing.assert_allclose(run.losses[:BATCHES], _exact_losses(case), rtol=TOLERANCE[dtype])
     assert np.isfinite(run.losses).all()
-    _record(benchmark, case, dtype, contestant, peak)
+    benchmark.group = f"step {case.name} {dtype}"
+    benchmark.extra_info.update(kind="step", case=case.name, dtype=dtype, contestant=contestant)
+    record_rate(benchmark, case.flops, dtype)
 
 
-def test_scikit_learn(benchmark, peak, case, dtype):
+def test_scikit_learn(benchmark, record_rate, case, dtype):
     neural_network = pytest.importorskip("sklearn.neural_network", reason="scikit-learn is not installed")
     estimator = neural_network.MLPRegressor if case.loss == "squared_error" else neural_network.MLPClassifier
     reference, reference_run = _reference(benchmark, case, dtype)
@@ -153,4 +147,6 @@ def test_scikit_learn(benchmark, peak, case, dtype):
     )
 
     assert np.isfinite(model.loss_)
-    _record(benchmark, case, dtype, "scikit-learn", peak)
+    benchmark.group = f"step {case.name} {dtype}"
+    benchmark.extra_info.update(kind="step", case=case.name, dtype=dtype, contestant="scikit-learn")
+    record_rate(benchmark, case.flops, dtype)

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+import pymlp
 from pymlp import backends
 from pymlp.config import resolve_threads
 
-RECORDED_PACKAGES = ("pymlp", "numpy", "scipy", "scikit-learn", "numba")
+RECORDED_PACKAGES = ("numpy", "scipy", "scikit-learn", "numba")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +33,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("case", "dtype"), pairs, ids=[f"{case.name}-{dtype}" for case, dtype in pairs])
     else:
         metafunc.parametrize("case", cases, ids=[case.name for case in cases])
+
+
+@pytest.fixture(scope="session")
+def record_rate(peak) -> Callable[[Any, int, str], None]:
+    """Adds GFLOP/s and the share of the peak of all usable cores to a benchmark that knows its ``seconds``."""
+
+    def record(benchmark: Any, flops: int, dtype: str) -> None:
+        if benchmark.disabled:
+            return
+        rate = flops / benchmark.extra_info["seconds"] * 1e-9
+        limit = peak(dtype, int(resolve_threads().value))
+        benchmark.extra_info.update(gflops=rate, share_of_peak=None if limit is None else rate / limit)
+
+    return record
 
 
 @pytest.fixture(scope="session")
@@ -67,15 +82,14 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     cpu = machine_info["cpu"]
     has_engine = backends.missing_reason("c") is None
     record = {
-        "cpu": cpu.get("brand_raw", "unknown"),
+        "cpu": f"{cpu.get('brand_raw', 'unknown')}, family {cpu.get('family')} model {cpu.get('model')}",
         "architecture": machine_info["machine"],
-        "second_level_cache_bytes": cpu.get("l2_cache_size"),
-        "third_level_cache_bytes": cpu.get("l3_cache_size"),
         "usable_cores": resolve_threads().value,
         "instruction_sets": list(backends.get("c").instruction_sets()) if has_engine else [],
         "system": machine_info["system"],
         "compiler": _first_line("cc"),
         "python": machine_info["python_version"],
+        "pymlp": pymlp.__version__,
         "packages": {name: _version(name) for name in RECORDED_PACKAGES},
     }
     machine_info.clear()

@@ -29,13 +29,16 @@ def seconds_of(run: Callable[[], Any]) -> float:
     return perf_counter() - start
 
 
-def repetitions(benchmark: Any, run: Callable[[], Any], units: int = 1) -> int:
-    """How many units of work make up a round, where one call of `run` does `units`; it is called to warm up first."""
+def units_of_a_round(benchmark: Any, program_of: Callable[[int], Callable[[], Any]], least: int = 1) -> int:
+    """How many units of work make up a round, at least `least`; ``program_of(n)`` makes the program that does n."""
+    units = least
     if benchmark.disabled:
         return units
-    run()
-    seconds = min(seconds_of(run) for _ in range(2)) / units
-    return max(1, min(20_000, round(ROUND_SECONDS / seconds)))
+    # the first call may compile, and the first units of a call cost more than the rest: measure what will be timed
+    program_of(units)()
+    while (seconds := seconds_of(program_of(units))) < ROUND_SECONDS / 2:
+        units = min(8 * units, 1 + int(units * ROUND_SECONDS / seconds))
+    return units
 
 
 def race(

@@ -54,7 +54,7 @@ def microseconds(seconds: float | None) -> str:
     if seconds is None:
         return EMPTY
     value = seconds * 1e6
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _time(record: Record | None) -> str:
@@ -86,7 +86,7 @@ def machine_list(results: Results) -> str:
         f"CPU: {machine['cpu']} ({machine['architecture']}), {machine['usable_cores']} usable cores",
         f"instruction sets of the C engine: {', '.join(machine['instruction_sets']) or 'not built'}",
         f"compiler: {machine['compiler']}",
-        f"{machine['system']}, Python {machine['python']}; {packages}",
+        f"{machine['system']}, Python {machine['python']}; pymlp {machine['pymlp']}, {packages}",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -132,7 +132,7 @@ def predict_table(results: Results) -> str:
     """Microseconds a call, and the C engine's rows per second."""
     contestants = ["c", "numba", "numpy", "NumPy in chunks", "scikit-learn"]
     head = ["case", "rows", *[TITLES.get(name, name) for name in contestants], "NumPy"]
-    head += ["C, rows a second", "NumPy / C"]
+    head += ["C, rows a second", "C of peak", "NumPy / C"]
     rows = []
     for case in PREDICTION_CASES:
         found = {name: results.find("predict", case.name, "float32", name) for name in contestants}
@@ -143,7 +143,8 @@ def predict_table(results: Results) -> str:
             [case.name, f"{case.rows:,}"]
             + [_time(found[name]) for name in contestants]
             + [microseconds(results.reference_seconds("predict", case.name, "float32"))]
-            + [EMPTY if engine is None else f"{case.rows / engine['seconds']:,.0f}", _ratio(engine and engine["speed"])]
+            + [EMPTY if engine is None else f"{case.rows / engine['seconds']:,.0f}"]
+            + [_percent(engine and engine["share_of_peak"]), _ratio(engine and engine["speed"])]
         )
     return _table(head, rows)
 
@@ -171,7 +172,10 @@ def summary_table(results: Results) -> str:
         ("step", case.name, f"training step, {_layers(case.widths)}, batch {case.batch_size}")
         for case in TRAINING_CASES
     ]
-    named += [("predict", case.name, f"predict {case.name} ({case.rows:,} rows)") for case in PREDICTION_CASES]
+    named += [
+        ("predict", case.name, f"prediction, {_layers(case.widths)}, {case.rows:,} row{'s' if case.rows > 1 else ''}")
+        for case in PREDICTION_CASES
+    ]
     rows = []
     for kind, case, title in named:
         engine, numba, other = (
@@ -189,7 +193,7 @@ def summary_table(results: Results) -> str:
                 microseconds(results.reference_seconds(kind, case, "float32")),
                 _time(other),
                 _ratio(gain),
-                _percent(engine and engine.get("share_of_peak")),
+                _percent(engine and engine["share_of_peak"]),
             ]
         )
     return _table(head, rows)
