@@ -49,6 +49,7 @@ CASES = (
 
 @pytest.mark.parametrize("backend", backends.available())
 def test_fit(benchmark, case, dtype, backend):
+    benchmark.group = f"fit {case.name} {dtype}"
     neural_network = pytest.importorskip("sklearn.neural_network", reason="scikit-learn is not installed")
     if case.name != "digits" and not os.environ.get("PYMLP_DATA"):
         pytest.skip("PYMLP_DATA names no folder with mnist.npz")
@@ -70,5 +71,4 @@ def test_fit(benchmark, case, dtype, backend):
 
     assert model.n_iter_ == reference.n_iter_ == case.epochs
     np.testing.assert_allclose(model.loss_curve_, reference.loss_curve_, rtol=1e-6 if dtype == "float64" else 1e-2)
-    benchmark.group = f"fit {case.name} {dtype}"
     benchmark.extra_info.update(kind="fit", case=case.name, dtype=dtype, contestant=backend, epochs=case.epochs)

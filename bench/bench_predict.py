@@ -58,6 +58,7 @@ def _repeated(program: Callable, X: np.ndarray, out: np.ndarray, calls: int) -> 
 
 @pytest.mark.parametrize("contestant", [*backends.available(), "NumPy in chunks", "scikit-learn"])
 def test_predict(benchmark, record_rate, case, dtype, contestant):
+    benchmark.group = f"predict {case.name}"
     if contestant == "NumPy in chunks" and case.rows <= CHUNK:
         pytest.skip("the call is not longer than a chunk")
     params = case.network(dtype).initial_params(SEED)
@@ -79,6 +80,5 @@ def test_predict(benchmark, record_rate, case, dtype, contestant):
     exact = np.empty(out.shape)
     NumpyForward(case.network("float64"), params.astype(np.float64), CHUNK).run(X.astype(np.float64), exact)
     assert np.abs(out - exact).max() <= TOLERANCE * np.abs(exact).max()
-    benchmark.group = f"predict {case.name}"
     benchmark.extra_info.update(kind="predict", case=case.name, dtype=dtype, contestant=contestant, rows=case.rows)
     record_rate(benchmark, case.flops, dtype)

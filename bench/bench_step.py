@@ -93,6 +93,7 @@ def _exact_losses(case: TrainingCase) -> np.ndarray:
 
 @pytest.mark.parametrize("contestant", [*backends.available(), "plain NumPy"])
 def test_step(benchmark, record_rate, case, dtype, contestant):
+    benchmark.group = f"step {case.name} {dtype}"
     program = _program(contestant, case, dtype)
     run = TrainingRun(case, dtype, _steps_of_a_round(benchmark, program, case, dtype))
     reference, reference_run = _reference(benchmark, case, dtype)
@@ -108,12 +109,12 @@ def test_step(benchmark, record_rate, case, dtype, contestant):
 
     np.testing.assert_allclose(run.losses[:BATCHES], _exact_losses(case), rtol=TOLERANCE[dtype])
     assert np.isfinite(run.losses).all()
-    benchmark.group = f"step {case.name} {dtype}"
     benchmark.extra_info.update(kind="step", case=case.name, dtype=dtype, contestant=contestant)
     record_rate(benchmark, case.flops, dtype)
 
 
 def test_scikit_learn(benchmark, record_rate, case, dtype):
+    benchmark.group = f"step {case.name} {dtype}"
     neural_network = pytest.importorskip("sklearn.neural_network", reason="scikit-learn is not installed")
     estimator = neural_network.MLPRegressor if case.loss == "squared_error" else neural_network.MLPClassifier
     reference, reference_run = _reference(benchmark, case, dtype)
@@ -147,6 +148,5 @@ def test_scikit_learn(benchmark, record_rate, case, dtype):
     )
 
     assert np.isfinite(model.loss_)
-    benchmark.group = f"step {case.name} {dtype}"
     benchmark.extra_info.update(kind="step", case=case.name, dtype=dtype, contestant="scikit-learn")
     record_rate(benchmark, case.flops, dtype)
