@@ -36,6 +36,8 @@ class ClassTargets:
         kind = type_of_target(y, input_name="y")
         if "multioutput" in kind:
             raise ValueError(f"y must hold one class label a row or be a 0/1 label matrix, but it is {kind}")
+        if kind not in KINDS:
+            raise ValueError(f"Unknown label type: {kind}. y must hold classes; for numbers use a regressor.")
         return cls(kind, unique_labels(y), sparse.issparse(y))
 
     @property

@@ -530,7 +530,7 @@ def test_threadpoolctl_limits_the_threads():
 # ----------------------------------------------------------------------------------------- callbacks, inside meta-tools
 
 
-def test_callbacks_stop_the_training_and_stay_with_clones(iris):
+def test_callbacks_stop_the_training_and_can_be_taken_off(iris):
     scores = []
 
     def at_end(number, fitted_estimator):
@@ -542,8 +542,7 @@ def test_callbacks_stop_the_training_and_stay_with_clones(iris):
         model = small(solver=solver, max_iter=9).set_callbacks(Stopper(at_end))
         assert model.fit(*iris).n_iter_ == 2
         assert scores[-1] == model.score(*iris)
-        assert clone(model).fit(*iris).n_iter_ == 2
-        assert clone(model).set_callbacks().fit(*iris).n_iter_ == 9
+        assert model.set_callbacks().fit(*iris).n_iter_ == 9
     with pytest.raises(TypeError, match="lacks setup"):
         model.set_callbacks(print)
 
@@ -557,6 +556,30 @@ def test_scikit_learns_own_callbacks_work(iris):
     scores = {entry["task_id_path"]: entry["accuracy"] for entry in monitor.get_logs().data}
     assert list(scores) == [(0,), *((0, epoch) for epoch in range(model.n_iter_))]
     assert scores[(0,)] == model.score(X, np.array(["a", "b", "c"])[y])
+
+
+def test_callbacks_reach_the_fits_of_searches_and_pipelines(iris):
+    pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
+
+    class Counter(Stopper):
+        max_propagation_depth = None
+
+        def setup(self, estimator, context):
+            names.append(type(estimator).__name__)
+
+    names, epochs = [], []
+    counter = Counter(lambda number, fitted: epochs.append(number))
+    search = GridSearchCV(small(max_iter=2), {"alpha": [0.1, 1.0]}, cv=2).set_callbacks(counter).fit(*iris)
+    assert names == ["GridSearchCV"]
+    # two folds for each of two values, then the fit of the best on all rows
+    assert epochs == [0, 1] * 5
+    assert not hasattr(search.best_estimator_, "_parent_callback_ctx")
+    make_pipeline(StandardScaler(), small(max_iter=2)).set_callbacks(counter).fit(*iris)
+    assert names == ["GridSearchCV", "Pipeline"]
+    assert epochs == [0, 1] * 6
+    # a clone keeps what was set on it
+    clone(small(max_iter=1).set_callbacks(counter)).fit(*iris)
+    assert names[-1] == "MLPClassifier"
 
 
 def test_progress_bar_on_an_estimator(iris, capsys):

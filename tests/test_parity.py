@@ -264,6 +264,16 @@ def test_partial_fit_also_after_fit(solver, regression, backend):
     assert_same(pair[1], pair[0])
 
 
+def test_partial_fit_of_several_labels(backend):
+    X, Y = _multilabel()
+    pair = [cls(hidden_layer_sizes=(8,), random_state=4) for cls in pair_of(False)]
+    for model in pair:
+        model.partial_fit(X[:60], Y[:60], classes=np.arange(4)).partial_fit(X[60:], Y[60:])
+    assert_same(pair[1], pair[0])
+    np.testing.assert_array_equal(pair[1].classes_, pair[0].classes_)
+    np.testing.assert_array_equal(pair[1].predict(X), pair[0].predict(X))
+
+
 def test_the_global_generator_is_the_same(backend):
     X, y = _iris()
     fitted = []

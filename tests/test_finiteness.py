@@ -1,0 +1,48 @@
+"""The place of the first number that is not finite."""
+
+import numpy as np
+import pytest
+
+from pymlp import finiteness
+from pymlp.finiteness import check_finite, first_non_finite
+
+
+@pytest.fixture(autouse=True)
+def short_chunks(monkeypatch):
+    monkeypatch.setattr(finiteness, "CHUNK_ELEMENTS", 10)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (2, 3), (3, 0), (7, 1)])
+@pytest.mark.parametrize(("value", "kind"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
+def test_first_of_a_dense_array(place, value, kind):
+    array = np.ones((8, 4), "float32")
+    array[place] = array[7, 3] = value
+    assert first_non_finite(array) == (*place, kind)
+
+
+def test_large_finite_numbers_whose_sum_overflows():
+    assert first_non_finite(np.full((20, 4), 3e38, "float32")) is None
+
+
+def test_other_kinds_and_no_rows_count_as_finite():
+    assert first_non_finite(np.ones((3, 2), int)) is None
+    assert first_non_finite(np.ones((0, 2))) is None
+    assert first_non_finite(np.ones((2, 0))) is None
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "csc_matrix", "coo_matrix"])
+def test_first_of_a_sparse_matrix(kind):
+    sparse = pytest.importorskip("scipy.sparse", reason="needs SciPy")
+    array = np.eye(6)
+    assert first_non_finite(getattr(sparse, kind)(array)) is None
+    array[4, 2] = array[4, 1] = array[5, 0] = np.nan
+    assert first_non_finite(getattr(sparse, kind)(array)) == (4, 1, "NaN")
+
+
+def test_the_error_names_array_and_column():
+    array = np.ones((4, 2))
+    array[3, 1] = np.nan
+    with pytest.raises(ValueError, match=r"Input X contains NaN in row 3, column 1 \('b'\)"):
+        check_finite("X", array, ["a", "b"])
+    with pytest.raises(ValueError, match=r"Input weight contains NaN in row 3 \(counted from 0\)"):
+        check_finite("weight", array[:, 1])
