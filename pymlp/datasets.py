@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,10 +109,7 @@ def load(
         if Path(name).suffix:
             raise FileNotFoundError(2, "no such file", name)
         raise DataError(f"{unknown_name('data set', name, NAMES)}, or a file")
-    table = read_table(name, target=target, drop=drop, separator=separator)
-    if table.y is None:
-        known = ", ".join(table.names) if table.names is not None else "no named columns"
-        raise DataError(f"{name}: name the column to predict with --target; there are: {known}")
+    table = read_table(name, target=target, drop=drop, separator=separator, needs_target=True)
     return _checked(table, task)
 
 
@@ -131,10 +128,10 @@ def _load_pictures(name: str) -> Table:
     folder = os.environ.get("PYMLP_DATA", "").strip()
     path = Path(folder, f"{name}.npz")
     if folder and path.exists():
-        table = read_table(path)
-        if table.X_test is None or table.y is None:
+        table = read_table(path, needs_target=True)
+        if table.X_test is None:
             raise DataError(f"{path} must hold X_train, y_train, X_test and y_test")
-        return table
+        return replace(table, source=name)
     from sklearn.datasets import fetch_openml
 
     where = f"PYMLP_DATA={folder} has no {name}.npz" if folder else "the environment variable PYMLP_DATA is not set"

@@ -219,8 +219,11 @@ class MultilayerPerceptron(BaseEstimator):
                 raise ValueError(f"the model has unknown records: {', '.join(unknown)}")
             for name, value in metadata["fitted"].items():
                 setattr(model, name, value)
-            if metadata["features"] is not None:
-                model.feature_names_in_ = np.array(metadata["features"], object)
+            features = metadata["features"]
+            if features is not None:
+                if [type(name) for name in features] != [str] * network.inputs:
+                    raise ValueError(f"the names of the {network.inputs} features must be as many strings")
+                model.feature_names_in_ = np.array(features, object)
             model.n_features_in_ = network.inputs
             model._take_target_state(metadata, network)
             model._take_network(network, network.check_params(params))

@@ -75,6 +75,7 @@ def read_table(
     columns: Sequence[str] | None = None,
     drop: Sequence[str] = (),
     separator: str | None = None,
+    needs_target: bool = False,
 ) -> Table:
     """Read a CSV, NPZ or Parquet file of numbers.
 
@@ -92,6 +93,8 @@ def read_table(
     separator : str, optional
         The character between the cells of a CSV file; by default what the header line is split by best, of comma,
         semicolon and tab.
+    needs_target : bool, default=False
+        Whether it is an error if there is no target.
 
     Returns
     -------
@@ -107,14 +110,15 @@ def read_table(
         Parquet without the extra ``table``.
     """
     kind = ENDINGS.get(Path(path).suffix.lower())
+    choice = Choice(target, columns, drop, needs_target)
     if kind is None:
         raise DataError(f"{path}: the ending must be one of {', '.join(ENDINGS)} to tell the format")
     if kind == "csv":
-        table = _read_csv(path, target, columns, drop, separator)
+        table = _read_csv(path, choice, separator)
     elif kind == "npz":
-        table = _read_npz(path, target, columns, drop)
+        table = _read_npz(path, choice)
     else:
-        table = _read_parquet(path, target, columns, drop)
+        table = _read_parquet(path, choice)
     if not len(table.X):
         raise DataError(f"{path}: there are no rows")
     if table.X.shape[1] == 0:
@@ -131,27 +135,37 @@ def unknown_name(what: str, name: str, known: Sequence[str]) -> str:
     return f"there is no {what} {name!r}{hint}; there are: {listed}"
 
 
-def _positions(
-    source: str, names: Sequence[str], target: str | None, columns: Sequence[str] | None, drop: Sequence[str]
-) -> tuple[list[int], int | None]:
-    """Positions of the input columns and of the target among `names`."""
-    for name in (*drop, *([] if target is None else [target])):
-        if name not in names:
-            raise DataError(f"{source}: {unknown_name('column', name, names)}")
-    if target is not None and target in drop:
-        raise DataError(f"{source}: column {target!r} is the target and cannot be left out")
-    if columns is None:
-        left_out = {target, *drop}
-        inputs = [position for position, name in enumerate(names) if name not in left_out]
-    else:
-        missing = [name for name in columns if name not in names]
-        if len(missing) == 1:
-            raise DataError(f"{source}: {unknown_name('column', missing[0], names)}")
-        if missing:
-            listed = ", ".join(repr(name) for name in missing[:10]) + (", ..." if len(missing) > 10 else "")
-            raise DataError(f"{source}: {len(missing)} columns are missing: {listed}")
-        inputs = [names.index(name) for name in columns]
-    return inputs, None if target is None else names.index(target)
+@dataclass(frozen=True)
+class Choice:
+    """Which columns to take; the fields are arguments of `read_table`."""
+
+    target: str | None
+    columns: Sequence[str] | None
+    drop: Sequence[str]
+    needs_target: bool
+
+    def positions(self, source: str, names: Sequence[str]) -> tuple[list[int], int | None]:
+        """Positions of the input columns and of the target among `names`; DataError if one is not there."""
+        target = self.target
+        if target is None and self.needs_target:
+            raise DataError(f"{source}: name the column to predict with --target; there are: {', '.join(names)}")
+        for name in (*self.drop, *([] if target is None else [target])):
+            if name not in names:
+                raise DataError(f"{source}: {unknown_name('column', name, names)}")
+        if target is not None and target in self.drop:
+            raise DataError(f"{source}: column {target!r} is the target and cannot be left out")
+        if self.columns is None:
+            left_out = {target, *self.drop}
+            inputs = [position for position, name in enumerate(names) if name not in left_out]
+        else:
+            missing = [name for name in self.columns if name not in names]
+            if len(missing) == 1:
+                raise DataError(f"{source}: {unknown_name('column', missing[0], names)}")
+            if missing:
+                listed = ", ".join(repr(name) for name in missing[:10]) + (", ..." if len(missing) > 10 else "")
+                raise DataError(f"{source}: {len(missing)} columns are missing: {listed}")
+            inputs = [names.index(name) for name in self.columns]
+        return inputs, None if target is None else names.index(target)
 
 
 def _check_names(source: str, names: Sequence[str]) -> None:
@@ -187,13 +201,7 @@ def _cell_error(source: str, place: str, name: str, text: str) -> DataError:
     )
 
 
-def _read_csv(
-    path: str | os.PathLike[str],
-    target: str | None,
-    columns: Sequence[str] | None,
-    drop: Sequence[str],
-    separator: str | None,
-) -> Table:
+def _read_csv(path: str | os.PathLike[str], choice: Choice, separator: str | None) -> Table:
     source = str(path)
     if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
         raise DataError(f"separator={separator!r} must be one character, not a quotation mark or the end of a line")
@@ -211,7 +219,7 @@ def _read_csv(
             if all(_is_number(name) for name in names) and names != [str(i) for i in range(len(names))]:
                 raise DataError(f"{source}: the first line holds numbers; it must hold the names of the columns")
             _check_names(source, names)
-            inputs, target_position = _positions(source, names, target, columns, drop)
+            inputs, target_position = choice.positions(source, names)
             values, texts, lines = _parse_rows(source, reader, names, inputs, target_position)
         except csv.Error as error:
             raise DataError(f"{source}: line {reader.line_num}: {error}") from error
@@ -219,8 +227,8 @@ def _read_csv(
             byte = error.object[error.start]
             raise DataError(f"{source} is not text in UTF-8 (byte 0x{byte:02x}); save it in that encoding") from error
     X = np.asarray(values).reshape(len(lines), len(inputs))
-    table = Table(source, X, tuple(names[position] for position in inputs), target=target, lines=lines)
-    return table if target is None else replace(table, y=_parse_target(table, texts))
+    table = Table(source, X, tuple(names[position] for position in inputs), target=choice.target, lines=lines)
+    return table if choice.target is None else replace(table, y=_parse_target(table, texts))
 
 
 def _parse_rows(
@@ -311,9 +319,7 @@ def _labels(source: str, name: str, values: np.ndarray, rows: int) -> np.ndarray
     raise DataError(f"{source}: the array {name!r} must hold numbers or text, found {values.dtype}")
 
 
-def _read_npz(
-    path: str | os.PathLike[str], target: str | None, columns: Sequence[str] | None, drop: Sequence[str]
-) -> Table:
+def _read_npz(path: str | os.PathLike[str], choice: Choice) -> Table:
     source = str(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -321,16 +327,16 @@ def _read_npz(
     except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{source} is not a readable NPZ file: {error}") from error
     if "X_train" in arrays or "X" in arrays:
-        return _from_matrices(source, arrays, target, columns, drop)
-    return _from_columns(source, arrays, target, columns, drop)
+        return _from_matrices(source, arrays, choice)
+    return _from_columns(source, arrays, choice)
 
 
-def _from_matrices(
-    source: str, arrays: dict[str, np.ndarray], target: str | None, columns: Sequence[str] | None, drop: Sequence[str]
-) -> Table:
+def _from_matrices(source: str, arrays: dict[str, np.ndarray], choice: Choice) -> Table:
     """From X and y, or from X_train, y_train, X_test, y_test."""
-    if target is not None and target != "y":
-        raise DataError(f"{source} holds arrays X and y, so the target is y; leave --target out, found {target!r}")
+    if choice.target not in (None, "y"):
+        raise DataError(
+            f"{source} holds arrays X and y, so the target is y; leave --target out, found {choice.target!r}"
+        )
     official = "X" not in arrays
     X_name, y_name = ("X_train", "y_train") if official else ("X", "y")
     X = _numbers(source, X_name, arrays[X_name], 2)
@@ -339,11 +345,13 @@ def _from_matrices(
     if listed is not None and listed.shape == (X.shape[1],) and listed.dtype.kind == "U":
         names = tuple(listed.tolist())
         _check_names(source, names)
-        inputs, _ = _positions(source, names, None, columns, drop)
+        inputs, _ = replace(choice, target=None, needs_target=False).positions(source, names)
         X, names = X[:, inputs], tuple(names[position] for position in inputs)
-    elif drop:
+    elif choice.drop:
         raise DataError(f"{source}: the columns of {X_name} have no names, so none can be left out by name")
     y = _labels(source, y_name, arrays[y_name], len(X)) if y_name in arrays else None
+    if y is None and choice.needs_target:
+        raise DataError(f"{source}: there is an array {X_name} but no array {y_name} to predict")
     if not official or "X_test" not in arrays:
         return Table(source, X, names, y, "y")
     X_test = _numbers(source, "X_test", arrays["X_test"], 2)
@@ -354,9 +362,7 @@ def _from_matrices(
     return Table(source, X, names, y, "y", X_test, _labels(source, "y_test", arrays["y_test"], len(X_test)))
 
 
-def _from_columns(
-    source: str, arrays: dict[str, np.ndarray], target: str | None, columns: Sequence[str] | None, drop: Sequence[str]
-) -> Table:
+def _from_columns(source: str, arrays: dict[str, np.ndarray], choice: Choice) -> Table:
     """From one-dimensional arrays by name."""
     # what has no dimension, such as the name of a task, is a note and not a column
     names = [name for name, values in arrays.items() if values.ndim > 0]
@@ -368,20 +374,18 @@ def _from_columns(
                 f"{source}: there is no array 'X', and the array {name!r} of shape {arrays[name].shape} is no column; "
                 "give X and y, or X_train, y_train, X_test and y_test, or one-dimensional columns by name"
             )
-    inputs, target_position = _positions(source, names, target, columns, drop)
+    inputs, target_position = choice.positions(source, names)
     rows = len(arrays[names[0]])
     for name in names:
         if len(arrays[name]) != rows:
             raise DataError(f"{source}: column {names[0]!r} has {rows} rows and column {name!r} {len(arrays[name])}")
     parts = [_numbers(source, names[position], arrays[names[position]], 1) for position in inputs]
     X = np.column_stack(parts) if parts else np.empty((rows, 0))
-    y = None if target_position is None else _labels(source, str(target), arrays[names[target_position]], rows)
-    return Table(source, X, tuple(names[position] for position in inputs), y, target)
+    y = None if target_position is None else _labels(source, str(choice.target), arrays[names[target_position]], rows)
+    return Table(source, X, tuple(names[position] for position in inputs), y, choice.target)
 
 
-def _read_parquet(
-    path: str | os.PathLike[str], target: str | None, columns: Sequence[str] | None, drop: Sequence[str]
-) -> Table:
+def _read_parquet(path: str | os.PathLike[str], choice: Choice) -> Table:
     try:
         import pandas
         import pyarrow
@@ -394,7 +398,7 @@ def _read_parquet(
         raise DataError(f"{source} is not a readable Parquet file: {error}".splitlines()[0]) from error
     names = [str(name) for name in frame.columns]
     _check_names(source, names)
-    inputs, target_position = _positions(source, names, target, columns, drop)
+    inputs, target_position = choice.positions(source, names)
     kinds = pandas.api.types
     X = np.empty((len(frame), len(inputs)))
     for place, position in enumerate(inputs):
@@ -405,14 +409,14 @@ def _read_parquet(
             row = int(np.argmax(series.notna()))  # the first row with a value, or the first of all
             text = str(series.iloc[row]) if series.notna().any() else ""
             raise _cell_error(source, f"row {row + 1}", names[position], text)
-    table = Table(source, X, tuple(names[position] for position in inputs), target=target)
+    table = Table(source, X, tuple(names[position] for position in inputs), target=choice.target)
     if target_position is None:
         return table
     series = frame.iloc[:, target_position]
     if series.isna().any():
         row = int(np.flatnonzero(series.isna())[0])
-        raise _cell_error(source, f"row {row + 1}", str(target), "")
+        raise _cell_error(source, f"row {row + 1}", str(choice.target), "")
     values = series.to_numpy()
     if values.dtype.kind == "O" or not kinds.is_numeric_dtype(series.dtype):
         values = np.array([str(value) for value in values])
-    return replace(table, y=_labels(source, str(target), values, len(frame)))
+    return replace(table, y=_labels(source, str(choice.target), values, len(frame)))

@@ -52,6 +52,7 @@ def test_pictures_from_the_data_folder(tmp_path, monkeypatch, name):
     _pictures(tmp_path, name)
     monkeypatch.setenv("PYMLP_DATA", str(tmp_path))
     dataset = datasets.load(name)
+    assert dataset.name == name
     assert dataset.X.shape == (30, 784)
     assert dataset.X.dtype == np.uint8
     assert dataset.unit == 255
@@ -150,6 +151,7 @@ def test_the_task_can_be_asked_for(tmp_path):
             {"target": "t", "task": "regression"},
             r"row 2 \(line 3\), column 't': the text 'x' stands where a regression needs a number",
         ),
+        ({"a": [1, 2], "t": [2.5, 2.5]}, {"target": "t"}, r"column 't' holds only the value 2\.5; nothing varies"),
         ({"a": [1, 2], "t": [1, 2]}, {}, "name the column to predict with --target; there are: a, t"),
         ({"a": [1, 2], "t": [1, 2]}, {"target": "t", "task": "ranking"}, "task='ranking' is not one of"),
     ],
@@ -170,7 +172,7 @@ def test_names_that_are_unknown(tmp_path):
 
 def test_an_npz_without_target(tmp_path):
     np.savez(tmp_path / "data.npz", X=np.eye(3))
-    with pytest.raises(DataError, match="name the column to predict with --target; there are: no named columns"):
+    with pytest.raises(DataError, match="there is an array X but no array y to predict"):
         datasets.load(tmp_path / "data.npz")
 
 

@@ -316,6 +316,121 @@ def test_an_estimator_file_without_scikit_learn(tmp_path, saved, monkeypatch):
     assert load_network(path)[0] == _network()[0]
 
 
+CLASSIFIER_LABELS = {
+    "integers": np.array([3, 5, 9] * 20),
+    "text": np.array(["low", "m\u00e4\u00dfig", "high"] * 20),
+    "two": np.array([False, True] * 30),
+    "labels": np.array([[1, 0, 1], [0, 0, 1], [1, 1, 0]] * 20),
+}
+
+
+def _rows(dtype):
+    return np.random.default_rng(0).normal(size=(60, 4)).astype(dtype)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("labels", CLASSIFIER_LABELS)
+def test_round_trip_of_a_classifier(tmp_path, dtype, labels):
+    X, y = _rows(dtype), CLASSIFIER_LABELS[labels]
+    model = pymlp.MLPClassifier((5, 3), ["tanh", "relu"], max_iter=3, batch_size=20, random_state=0).fit(X, y)
+
+    model.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+
+    assert type(loaded) is pymlp.MLPClassifier
+    assert loaded.network_ == model.network_
+    assert loaded.params_.tobytes() == model.params_.tobytes()
+    assert loaded.classes_.dtype == model.classes_.dtype
+    np.testing.assert_array_equal(loaded.classes_, model.classes_)
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    assert loaded.predict_proba(X).tobytes() == model.predict_proba(X).tobytes()
+    assert loaded.loss_curve_ == model.loss_curve_
+    # the network alone can be read as well
+    assert load_network(tmp_path / "model")[1].tobytes() == model.params_.tobytes()
+    # what was loaded saves to the same bytes
+    save(loaded, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_round_trip_of_a_regressor(tmp_path, dtype, outputs):
+    X = _rows(dtype)
+    y = X[:, 0] if outputs == 1 else X[:, :2]
+    model = pymlp.MLPRegressor(
+        hidden_layer_sizes=(5,), max_iter=3, batch_size=20, early_stopping=True, random_state=np.random.RandomState(0)
+    ).fit(X, y)
+    save(model, tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert type(loaded) is pymlp.MLPRegressor
+    assert loaded.predict(X).tobytes() == model.predict(X).tobytes()
+    assert loaded.validation_scores_ == model.validation_scores_
+    assert loaded.random_state is None
+
+
+@pytest.fixture
+def saved_estimator(tmp_path):
+    """A saved classifier that knows its columns by name, and its header and tensors."""
+    pandas = pytest.importorskip("pandas", reason="names of columns come from a data frame, of the extra 'table'")
+    X = pandas.DataFrame(_rows("float32"), columns=["a", "b", "c", "d"])
+    model = pymlp.MLPClassifier((3,), solver="lbfgs", max_iter=50, tol=1.0).fit(X, CLASSIFIER_LABELS["text"])
+    path = tmp_path / "model"
+    model.save(path)
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    return path, json.loads(content[8 : 8 + size]), content[8 + size :]
+
+
+def test_names_of_columns_come_back(saved_estimator):
+    path, _, _ = saved_estimator
+    assert load(path).feature_names_in_.tolist() == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("class", "MLPRegressor"),
+        _delete("class"),
+        _set("parameters", "depth", 3),
+        _set("parameters", []),
+        _set("fitted", "coefs_", []),
+        _set("fitted", 3),
+        _set("features", ["a", "b"]),
+        _set("features", 3),
+        _delete("features"),
+        _set("classes", "values", ["low", "high"]),
+        _set("classes", "values", 3),
+        _set("classes", "dtype", "no type"),
+        _set("classes", "kind", "ranking"),
+        _delete("classes"),
+    ],
+)
+def test_malformed_states(saved_estimator, change):
+    path, header, data = saved_estimator
+    state = json.loads(header["__metadata__"]["state"])
+    change(state)
+    header["__metadata__"]["state"] = json.dumps(state)
+    _rewrite(path, header, data)
+    with pytest.raises(ModelFormatError, match="the state of the MLPClassifier is malformed") as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_estimators_that_cannot_be_saved(tmp_path):
+    from sklearn.exceptions import NotFittedError
+
+    class Derived(pymlp.MLPClassifier):
+        pass
+
+    with pytest.raises(NotFittedError):
+        pymlp.MLPClassifier().save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"not a class derived from it.* got Derived"):
+        save(Derived(), tmp_path / "model")
+    assert os.listdir(tmp_path) == []
+
+
 def test_an_old_file_keeps_its_permissions(saved):
     path, _, _ = saved
     path.chmod(0o640)

@@ -20,7 +20,7 @@ from pymlp.network import Network
 from pymlp.optimizers import Adam, new_slots
 from pymlp.peers import PlainNumpyStep, TightNumpyStep
 
-SECONDS = 25.0
+SECONDS = 20.0
 # a round repeats its steps until it takes about this long: a millisecond's disturbance is then a few percent
 ROUND_SECONDS = 0.03
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 25
@@ -116,11 +116,13 @@ def _programs(case: Case) -> dict[str, Callable[[int], None]]:
 def step_times(case: Case, seconds: float) -> dict[str, float]:
     """Median seconds of one training step of each program; they take turns for about `seconds`."""
     programs = _programs(case)
-    steps = {}
+    steps, turn = {}, 0.0
     for name, program in programs.items():
         program(1)  # compiles, and touches the memory
-        steps[name] = max(1, round(ROUND_SECONDS / _seconds_of(lambda program=program: program(1))))
-    rounds = round(seconds / (len(programs) * (ROUND_SECONDS + SETTLE_SECONDS)))
+        one_step = _seconds_of(lambda program=program: program(1))
+        steps[name] = max(1, round(ROUND_SECONDS / one_step))
+        turn += steps[name] * one_step + SETTLE_SECONDS
+    rounds = round(seconds / turn)
     times: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(max(FEWEST_ROUNDS, min(MOST_ROUNDS, rounds))):
         for name, program in programs.items():
@@ -138,9 +140,8 @@ def _print_peak() -> None:
     threads = int(resolve_threads().value)
     for count in sorted({1, threads}):
         peak = c.measure_peak("float32", count)
-        print(
-            f"peak of multiply-adds, float32, {c.choose_instruction_set().value}, {count} threads: {peak:,.0f} GFLOP/s"
-        )
+        where = f"{c.choose_instruction_set().value}, {count} thread{'s' if count > 1 else ''}"
+        print(f"peak of multiply-adds, float32, {where}: {peak:,.0f} GFLOP/s")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -36,6 +36,8 @@ RATE = 1e-3
 # about 25 steps an epoch, but batches that keep the engine busy and are still noisy
 STEPS_PER_EPOCH = 25
 SMALLEST_BATCH, LARGEST_BATCH = 32, 256
+# epochs without a better validation score (or, without validation, a lower loss) before training stops
+PATIENCE = 20
 VALIDATION_ROWS = {"classification": 10_000, "regression": 50}
 
 
@@ -125,6 +127,9 @@ def _train(arguments: argparse.Namespace, layers: tuple[int, ...], dataset: Data
     start = perf_counter()
     model.fit(inputs.apply(X, "float32"), _scaled_target(target, y))
     seconds = perf_counter() - start
+    diverged = np.flatnonzero(~np.isfinite(model.loss_curve_))
+    if len(diverged):
+        raise ValueError(f"the loss was no longer finite in epoch {diverged[0] + 1}; lower --rate ({arguments.rate})")
     model = _fold_into(model, inputs, target)
     network = model.network_
     print(f"network: {'-'.join(map(str, network.widths))}, {network.n_parameters:,} parameters in {network.dtype}")
@@ -160,6 +165,7 @@ def _new_model(arguments: argparse.Namespace, layers: tuple[int, ...], task: str
         random_state=arguments.seed,
         early_stopping=validate,
         validation_fraction=0.1,
+        n_iter_no_change=PATIENCE,
     )
 
 
