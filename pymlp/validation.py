@@ -57,22 +57,27 @@ def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in sizes)
 
 
-def _explain_non_finite(error: ValueError, name: str, array: Any, dtype: Any, column_names: Any = None) -> None:
-    """Raise an error that names row and column, if the reason for `error` is a NaN or an infinity in `array`."""
+def _non_finite_message(error: ValueError, name: str, array: Any, dtype: Any = None) -> str | None:
+    """What to say instead of `error`, with row and column, if a NaN or an infinity in `array` is the reason for it."""
+    sparse = hasattr(array, "tocsr")
     try:
-        found = first_non_finite(array if hasattr(array, "tocsr") else np.asarray(array, dtype))
+        with np.errstate(over="ignore"):
+            found = first_non_finite(array if sparse else np.asarray(array, dtype))
     except (TypeError, ValueError):
         # not numbers at all: `error` says so
-        return
+        return None
     if found is None:
-        return
+        return None
     row, column, kind = found
+    if kind == "infinity" and dtype == "float32":
+        kind = "infinity or a value too large for float32"
     place = f"row {row}"
-    if np.ndim(array) == 2 or hasattr(array, "tocsr"):
-        named = "" if column_names is None else f" ({column_names[column]!r})"
-        place = f"row {row}, column {column}{named}"
-    first, *rest = str(error).split("\n")
-    raise ValueError("\n".join([f"Input {name} contains {kind}: first in {place} (counted from 0). {first}", *rest]))
+    if sparse or np.ndim(array) == 2:
+        names = getattr(array, "columns", None)
+        place += f", column {column}" + ("" if names is None else f" ({names[column]!r})")
+    # scikit-learn's first line says this without the place; its further lines give advice
+    advice = str(error).split("\n")[1:]
+    return "\n".join([f"Input {name} contains {kind}: first in {place} (counted from 0).", *advice])
 
 
 def check_training_data(estimator: Any, X: Any, y: Any, *, dtype: Any, reset: bool, numeric: bool) -> tuple[Any, Any]:
@@ -100,12 +105,10 @@ def check_training_data(estimator: Any, X: Any, y: Any, *, dtype: Any, reset: bo
         X, y = validate_data(estimator, X, y, dtype=dtype, reset=reset, **options)
     except ValueError as error:
         wanted = dtype if isinstance(dtype, str) else None
-        try:
-            _explain_non_finite(error, "X", X, wanted, getattr(X, "columns", None))
-            _explain_non_finite(error, "y", y, None)
-        except ValueError as explained:
-            raise explained from error
-        raise
+        message = _non_finite_message(error, "X", X, wanted) or _non_finite_message(error, "y", y)
+        if message is None:
+            raise
+        raise ValueError(message) from error
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     return X.tocsr() if hasattr(X, "tocsr") else X, y
@@ -116,11 +119,10 @@ def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
     try:
         X = validate_data(estimator, X, accept_sparse=["csr", "csc"], dtype=dtype, order="C", reset=False)
     except ValueError as error:
-        try:
-            _explain_non_finite(error, "X", X, dtype, getattr(X, "columns", None))
-        except ValueError as explained:
-            raise explained from error
-        raise
+        message = _non_finite_message(error, "X", X, dtype)
+        if message is None:
+            raise
+        raise ValueError(message) from error
     return X.tocsr() if hasattr(X, "tocsr") else X
 
 
