@@ -51,8 +51,7 @@ class Engine:
         """A plan of this engine."""
         module = backends.get(self.backend)
         if self.backend == "numba":
-            small = self.variant == "small"
-            with mock.patch.object(module, "is_small", lambda network, batch_size: small):
+            with mock.patch.object(module, "is_small", return_value=self.variant == "small"):
                 return module.Plan(network, batch_size, n_threads)
         with config_context(isa=self.variant or None):
             return module.Plan(network, batch_size, n_threads)

@@ -8,6 +8,7 @@ so only the first use on a machine waits for the compiler.  The GIL is free whil
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,17 @@ def is_small(network: Network, batch_size: int) -> bool:
     parameters = network.n_parameters
     small_step = parameters * batch_size * 3 <= SMALL_STEP
     return parameters <= SMALL_PARAMETERS or (small_step and parameters <= MOST_PARAMETERS)
+
+
+def _taken_for_writable(array: np.ndarray) -> np.ndarray:
+    """A view of a read-only array that does not say so; the verbs do not write into it, and the caller keeps it alive.
+
+    Read-only arrays (memory-mapped ones, say) are a type of their own to Numba, and would be compiled for once more.
+    """
+    if array.size == 0:
+        return np.empty(array.shape, array.dtype)
+    memory = (ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
+    return np.frombuffer(memory, array.dtype).reshape(array.shape)
 
 
 class Plan:
@@ -68,9 +80,9 @@ class Plan:
         self, params: np.ndarray, X: np.ndarray, out: np.ndarray, step: int | None = None, row_offset: int = 0
     ) -> None:
         """Write network(X) into `out`."""
-        self.network.check_params(params)
-        self._check("X", X, (None, self.network.inputs))
-        self._check("out", out, (len(X), self.network.outputs))
+        params = self._checked_params(params)
+        X = self._checked("X", X, (None, self.network.inputs))
+        self._checked("out", out, (len(X), self.network.outputs), writes=True)
         with self._running():
             self._engine.forward(params, X, out)
 
@@ -85,17 +97,17 @@ class Plan:
         row_offset: int = 0,
     ) -> None:
         """Gradients of ``sum(network(X) * output_gradient)`` to the parameters and to X."""
-        self.network.check_params(params)
-        self._check("X", X, (None, self.network.inputs), batch=True)
-        self._check("output_gradient", output_gradient, (len(X), self.network.outputs))
+        params = self._checked_params(params)
+        X = self._checked("X", X, (None, self.network.inputs), batch=True)
+        output_gradient = self._checked("output_gradient", output_gradient, (len(X), self.network.outputs))
         if gradient is None:
             gradient = np.empty(0, self.network.dtype)
         else:
-            self._check("gradient", gradient, params.shape)
+            self._checked("gradient", gradient, params.shape, writes=True)
         if x_gradient is None:
             x_gradient = np.empty((0, self.network.inputs), self.network.dtype)
         else:
-            self._check("x_gradient", x_gradient, X.shape)
+            self._checked("x_gradient", x_gradient, X.shape, writes=True)
         with self._running():
             self._engine.backward(params, X, output_gradient, gradient, x_gradient)
 
@@ -110,10 +122,10 @@ class Plan:
         row_offset: int = 0,
     ) -> float:
         """Mean loss with the penalties; its gradient overwrites `gradient`."""
-        self.network.check_params(params)
-        self._check("X", X, (None, self.network.inputs), batch=True)
-        weight = self._checked_targets(X, y, weight)
-        self._check("gradient", gradient, params.shape)
+        params = self._checked_params(params)
+        X = self._checked("X", X, (None, self.network.inputs), batch=True)
+        y, weight = self._checked_targets(X, y, weight)
+        self._checked("gradient", gradient, params.shape, writes=True)
         with self._running():
             return float(self._engine.loss_gradient(params, X, y, weight, gradient))
 
@@ -121,9 +133,9 @@ class Plan:
         self, optimizer: SGD | Adam, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
     ) -> None:
         """One step of the optimizer, in place; weight decay spares the biases."""
-        self.network.check_params(params)
-        self._check("gradient", gradient, params.shape)
-        self._check("slots", slots, (optimizer.n_slots, len(params)))
+        self._checked_params(params, writes=True)
+        gradient = self._checked("gradient", gradient, params.shape)
+        self._checked("slots", slots, (optimizer.n_slots, len(params)), writes=True)
         size, decay = optimizer.coefficients(np.array([step]), np.array([rate]))[0].astype(self.network.dtype)
         kind, constants = optimizer_constants(optimizer, self.network.dtype)
         with self._running():
@@ -144,15 +156,15 @@ class Plan:
         losses: np.ndarray,
     ) -> None:
         """The loop of `loss_gradient` and `update` over the batches."""
-        self.network.check_params(params)
-        self._check("slots", slots, (optimizer.n_slots, len(params)))
-        self._check("X", X, (None, self.network.inputs))
-        weight = self._checked_targets(X, y, weight)
+        self._checked_params(params, writes=True)
+        self._checked("slots", slots, (optimizer.n_slots, len(params)), writes=True)
+        X = self._checked("X", X, (None, self.network.inputs))
+        y, weight = self._checked_targets(X, y, weight)
         steps = len(rates)
-        self._check("order", order, (None,), np.int64)
-        self._check("starts", starts, (steps + 1,), np.int64)
-        self._check("rates", rates, (steps,), np.float64)
-        self._check("losses", losses, (steps,), np.float64)
+        order = self._checked("order", order, (None,), np.int64)
+        starts = self._checked("starts", starts, (steps + 1,), np.int64)
+        rates = self._checked("rates", rates, (steps,), np.float64)
+        self._checked("losses", losses, (steps,), np.float64, writes=True)
         self._check_batches(order, starts, len(X))
         coefficients = optimizer.coefficients(np.arange(step, step + steps), rates).astype(self.network.dtype)
         with self._running():
@@ -171,10 +183,17 @@ class Plan:
         finally:
             self._busy.release()
 
-    def _check(
-        self, name: str, array: np.ndarray, shape: tuple[int | None, ...], dtype: object = None, *, batch: bool = False
-    ) -> None:
-        """ValueError unless `array` is C-contiguous, of the dtype and shape (None: any length) and fits the batch."""
+    def _checked(
+        self,
+        name: str,
+        array: np.ndarray,
+        shape: tuple[int | None, ...],
+        dtype: object = None,
+        *,
+        batch: bool = False,
+        writes: bool = False,
+    ) -> np.ndarray:
+        """The array, if it is C-contiguous, of the dtype and shape (None: any length) and fits the batch."""
         wanted = np.dtype(self.network.dtype if dtype is None else dtype)
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{name} must be an array, got {type(array).__name__}")
@@ -190,14 +209,23 @@ class Plan:
             )
         if batch and len(array) > self.batch_size:
             raise ValueError(f"{len(array)} rows exceed the plan's batch_size={self.batch_size}")
+        if array.flags.writeable:
+            return array
+        if writes:
+            raise ValueError(f"{name} is written to, but the array is read-only")
+        return _taken_for_writable(array)
 
-    def _checked_targets(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-        """Check y and weight against X; the weight, or an empty array for none."""
-        self._check("y", y, (len(X), self.network.outputs))
+    def _checked_params(self, params: np.ndarray, *, writes: bool = False) -> np.ndarray:
+        return self._checked("params", params, (self.network.n_parameters,), writes=writes)
+
+    def _checked_targets(
+        self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Check y and weight against X; an empty array stands for no weight."""
+        y = self._checked("y", y, (len(X), self.network.outputs))
         if weight is None:
-            return np.empty(0, self.network.dtype)
-        self._check("weight", weight, (len(X),))
-        return weight
+            return y, np.empty(0, self.network.dtype)
+        return y, self._checked("weight", weight, (len(X),))
 
     def _check_batches(self, order: np.ndarray, starts: np.ndarray, rows: int) -> None:
         sizes = np.diff(starts)
