@@ -56,6 +56,8 @@ class ProgressBar:
             unit_scale=True,
             file=sys.stderr if self.file is None else self.file,
             leave=self.leave,
+            # by its own estimate tqdm would skip most epochs after a slow first one
+            miniters=1,
             dynamic_ncols=True,
         )
 
