@@ -23,8 +23,8 @@
 #include <sys/syscall.h>
 #endif
 
-/* about 30 us of pauses: longer than the work between two barriers of a small step differs, shorter than a wake-up */
-enum { SPINS = 4000 };
+/* some 40 us of pauses: longer than threads of a small step differ between two barriers, about as long as a wake-up */
+enum { SPINS = 2500 };
 
 static struct {
     atomic_int taken;     /* a team is at work */
@@ -32,8 +32,8 @@ static struct {
     atomic_int sleepers;  /* workers asleep on `job` */
     atomic_int arrived, phase, waiters;  /* barrier: members arrived, its turn, members asleep on `phase` */
     atomic_int stopping;                 /* what the last barrier's last member saw of the stop flag */
-    int workers;                         /* threads made so far */
-    int spins;
+    int workers;                         /* threads made so far; touched by the team's caller alone */
+    atomic_int spins;                    /* pauses before sleeping; idle workers read it at any time */
     void (*work)(void *context, int index, int members);
     void *context;
 } pool;
@@ -152,7 +152,7 @@ int team_begin(int wanted) {
     if (wanted > MOST_THREADS) wanted = MOST_THREADS;
     pool.spins = wanted <= cores() ? SPINS : 0;
     while (pool.workers < wanted - 1) {
-        /* a new worker waits for the job word to leave 0; it must not be there yet on the very first start */
+        /* a new worker finds the last job's word, of which it is no member: it had not been made then */
         if (!start_worker(pool.workers + 1)) break;
         pool.workers++;
     }
