@@ -41,7 +41,7 @@ Array = np.ndarray
 def logistic(z: Array) -> Array:
     """1 / (1 + exp(-z)), without overflow at either end."""
     small = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1 / (1 + small), small / (1 + small)) + 0 * z
+    return np.where(z >= 0, 1 / (1 + small), small / (1 + small))
 
 
 def bell(z: Array) -> Array:

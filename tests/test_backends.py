@@ -148,6 +148,24 @@ def test_numbers_that_overflow_come_out_as_numpy_gives_them(engine: Engine) -> N
 
 
 @by_dtype
+@pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
+@pytest.mark.parametrize("engine", OTHERS, ids=str)
+def test_ends_of_the_activations(engine: Engine, activation: str, dtype: str) -> None:
+    case = make_case(7, (1, 1, 1), activation, dtype=dtype)
+    case.params[:] = [1, 0, 1, 0]
+    case.X[:, 0] = [-np.inf, -1e30, -200, 0, 200, 1e30, np.inf]
+    expected = run_forward(NUMPY, case)
+    # numbers below the smallest normal one count as zero
+    tiny = float(np.finfo(dtype).tiny)
+    np.testing.assert_allclose(run_forward(engine, case), expected, rtol=1e-6, atol=tiny)
+    ones = np.ones((7, 1), dtype)
+    slopes, expected = (run_backward(each, case, ones)[1] for each in (engine, NUMPY))
+    np.testing.assert_allclose(slopes, expected, rtol=1e-6, atol=tiny)
+    case.X[:] = np.nan
+    assert np.isnan(run_forward(engine, case)).all()
+
+
+@by_dtype
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 @pytest.mark.parametrize("engine", OTHERS, ids=str)
 def test_update(engine: Engine, optimizer: SGD | Adam, dtype: str) -> None:

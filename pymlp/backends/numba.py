@@ -176,7 +176,8 @@ class Plan:
             raise RuntimeError("a plan is used by one thread at a time: make one for each thread")
         try:
             # the kernels poll the request and return early, also when it came before the call
-            yield
+            with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+                yield
             if self._stop[0]:
                 self._stop[0] = 0
                 raise StoppedError("stopped on request")

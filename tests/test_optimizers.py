@@ -1,0 +1,131 @@
+"""The optimizers' definition: one step by hand, scikit-learn's own optimizers, coefficients, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pymlp.optimizers import OPTIMIZERS, SGD, Adam, AdamW, new_slots
+
+
+def run(optimizer: SGD | Adam, gradients: list[np.ndarray], rates: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Parameters (from zero) and slots after the steps."""
+    params = np.zeros_like(gradients[0])
+    slots = new_slots(optimizer, len(params), "float64")
+    coefficients = optimizer.coefficients(np.arange(len(rates)), np.array(rates))
+    assert coefficients.shape == (len(rates), 2)
+    assert coefficients.dtype == np.float64
+    for gradient, (size, decay) in zip(gradients, coefficients, strict=True):
+        optimizer.apply(params, gradient, slots, size, decay)
+    return params, slots
+
+
+def test_registry() -> None:
+    assert {"sgd": SGD, "adam": Adam, "adamw": AdamW} == OPTIMIZERS
+    for name, kind in OPTIMIZERS.items():
+        assert kind().name == name
+        slots = new_slots(kind(), 5, "float32")
+        assert slots.shape == (kind.n_slots, 5)
+        assert slots.dtype == "float32"
+        assert not slots.any()
+
+
+def test_momentum_by_hand() -> None:
+    gradients = [np.array([1.0]), np.array([2.0])]
+    # v1 = -0.1, v2 = 0.5 (-0.1) - 0.2 = -0.25
+    params, slots = run(SGD(0.5, nesterov=False), gradients, [0.1, 0.1])
+    np.testing.assert_allclose(params, [-0.35])
+    np.testing.assert_allclose(slots, [[-0.25]])
+    # 0.5 v1 - 0.1, then 0.5 v2 - 0.2
+    params, slots = run(SGD(0.5, nesterov=True), gradients, [0.1, 0.1])
+    np.testing.assert_allclose(params, [(-0.05 - 0.1) + (-0.125 - 0.2)])
+    np.testing.assert_allclose(slots, [[-0.25]])
+    params, _ = run(SGD(0.0), gradients, [0.1, 0.2])
+    np.testing.assert_allclose(params, [-0.5])
+
+
+def test_adam_by_hand() -> None:
+    params, slots = run(Adam(), [np.array([3.0, -0.5, 0.0])], [0.1])
+    # the first step is the rate, whatever the gradient's size, and none for a gradient of zero
+    np.testing.assert_allclose(params, [-0.1, 0.1, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(slots, [[0.3, -0.05, 0.0], [9e-3, 2.5e-4, 0.0]])
+
+
+def test_adam_epsilon_stands_outside_the_root() -> None:
+    params, _ = run(Adam(epsilon=10.0), [np.array([4.0])], [1.0])
+    size = np.sqrt(1 - 0.999) / (1 - 0.9)
+    np.testing.assert_allclose(params, [-size * 0.4 / (np.sqrt(0.001 * 16) + 10)])
+
+
+def test_adamw_decays_before_the_step_and_by_the_rate() -> None:
+    optimizer = AdamW(weight_decay=0.5)
+    params, slots = np.array([2.0]), new_slots(optimizer, 1, "float64")
+    size, decay = optimizer.coefficients(np.array([0]), np.array([0.1]))[0]
+    assert decay == pytest.approx(0.05)
+    optimizer.apply(params, np.array([1.0]), slots, size, decay)
+    np.testing.assert_allclose(params, [2.0 * 0.95 - 0.1], rtol=1e-6)
+    same, _ = run(AdamW(weight_decay=0.0), [np.array([1.0])], [0.1])
+    expected, _ = run(Adam(), [np.array([1.0])], [0.1])
+    np.testing.assert_array_equal(same, expected)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_against_scikit_learn(momentum: float, nesterov: bool) -> None:
+    reference = pytest.importorskip("sklearn.neural_network._stochastic_optimizers", reason="the reference here")
+    gradients = list(np.random.default_rng(0).normal(size=(20, 5)))
+    params = [np.zeros(5)]
+    theirs = reference.SGDOptimizer(params, 0.05, "constant", momentum, nesterov)
+    for gradient in gradients:
+        theirs.update_params(params, [gradient])
+    ours, _ = run(SGD(momentum, nesterov), gradients, [0.05] * 20)
+    np.testing.assert_allclose(ours, params[0], rtol=1e-13, atol=1e-16)
+
+
+@pytest.mark.parametrize(("beta_1", "beta_2", "epsilon"), [(0.9, 0.999, 1e-8), (0.0, 0.5, 1e-3)])
+def test_adam_against_scikit_learn(beta_1: float, beta_2: float, epsilon: float) -> None:
+    reference = pytest.importorskip("sklearn.neural_network._stochastic_optimizers", reason="the reference here")
+    gradients = list(np.random.default_rng(1).normal(size=(20, 5)))
+    params = [np.zeros(5)]
+    theirs = reference.AdamOptimizer(params, 0.01, beta_1, beta_2, epsilon)
+    for gradient in gradients:
+        theirs.update_params(params, [gradient])
+    ours, _ = run(Adam(beta_1, beta_2, epsilon), gradients, [0.01] * 20)
+    np.testing.assert_allclose(ours, params[0], rtol=1e-13, atol=1e-16)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_coefficients_do_not_depend_on_how_a_run_is_cut(kind: type) -> None:
+    optimizer, rates = kind(), np.linspace(0.1, 0.01, 50)
+    whole = optimizer.coefficients(np.arange(50), rates)
+    parts = [optimizer.coefficients(np.arange(i, i + 10), rates[i : i + 10]) for i in range(0, 50, 10)]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+    assert optimizer.coefficients(np.arange(0), np.array([])).shape == (0, 2)
+
+
+def test_adams_correction_fades() -> None:
+    size, _ = Adam().coefficients(np.array([10**6]), np.array([0.1]))[0]
+    assert size == pytest.approx(0.1, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        (SGD, {"momentum": 1.5}, r"momentum must be in \[0, 1\], got 1.5"),
+        (SGD, {"momentum": -0.1}, r"momentum must be in \[0, 1\], got -0.1"),
+        (SGD, {"momentum": np.nan}, r"momentum must be in \[0, 1\], got nan"),
+        (Adam, {"beta_1": 1.0}, r"beta_1 must be in \[0, 1\), got 1.0"),
+        (Adam, {"beta_2": -1}, r"beta_2 must be in \[0, 1\), got -1"),
+        (Adam, {"epsilon": 0}, "epsilon must be above 0, got 0"),
+        (AdamW, {"beta_2": 1.0}, r"beta_2 must be in \[0, 1\), got 1.0"),
+        (AdamW, {"weight_decay": -0.1}, "weight_decay must be a finite number of at least 0, got -0.1"),
+        (AdamW, {"weight_decay": np.inf}, "weight_decay must be a finite number of at least 0, got inf"),
+    ],
+)
+def test_refusals(kind: type, arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**arguments)
+
+
+def test_momentum_of_one_is_allowed() -> None:
+    assert SGD(momentum=1.0).momentum == 1.0
