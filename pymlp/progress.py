@@ -84,4 +84,6 @@ class ProgressBar:
 
     def teardown(self, estimator: Any, context: Any) -> None:
         """Leave or remove the bar."""
-        self._bars.pop(context.root_uuid).close()
+        bar = self._bars.pop(context.root_uuid, None)
+        if bar is not None:  # Ctrl-C may have come before the bar was drawn
+            bar.close()

@@ -399,26 +399,26 @@ def test_a_warning_is_one_line(capsys, monkeypatch, trained):
 
 
 def test_as_a_program(trained):
-    process = _program("info", trained[1])
-    out, err = process.communicate()
+    with _program("info", trained[1]) as process:
+        out, err = process.communicate()
     assert process.returncode == 0
     assert "MLPClassifier" in out
     assert err == ""
-    process = _program("info", "missing")
-    out, err = process.communicate()
+    with _program("info", "missing") as process:
+        out, err = process.communicate()
     assert (process.returncode, out) == (2, "")
     assert err == "pymlp: error: missing: No such file or directory\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals and pipes of POSIX")
 def test_ctrl_c():
-    process = _program("train", "digits", "--epochs", 1_000_000, "--layers", "64")
-    # the bar's first drawing says that the training runs
-    while b"epoch" not in os.read(process.stderr.fileno(), 1000):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
-    assert process.returncode == 130
+    with _program("train", "digits", "--epochs", 1_000_000, "--layers", "64") as process:
+        # the bar's first drawing says that the training begins
+        while b"epoch" not in os.read(process.stderr.fileno(), 1000):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 130, err
     assert err.endswith("pymlp: interrupted\n")
     assert "Traceback" not in err
 
@@ -426,8 +426,8 @@ def test_ctrl_c():
 @pytest.mark.skipif(os.name != "posix", reason="signals and pipes of POSIX")
 def test_a_reader_that_leaves_early(tmp_path, trained):
     data = _csv(tmp_path, rows=20_000)
-    process = _program("predict", trained[1], data)
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    assert process.wait() == 141
+    with _program("predict", trained[1], data) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

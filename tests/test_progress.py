@@ -38,3 +38,14 @@ def test_names_the_command_where_tqdm_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with pytest.raises(ImportError, match="pip install tqdm"):
         ProgressBar()
+
+
+def test_ctrl_c_while_the_bar_is_drawn_stays_ctrl_c():
+    class Interrupting(io.StringIO):
+        def write(self, text):
+            raise KeyboardInterrupt
+
+    network = Network.from_widths((2, 3, 1), dtype="float64")
+    X = np.ones((10, 2))
+    with pytest.raises(KeyboardInterrupt):
+        train(network, network.initial_params(0), X, X[:, :1], epochs=1, callbacks=[ProgressBar(file=Interrupting())])
