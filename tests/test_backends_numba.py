@@ -1,0 +1,104 @@
+"""What is Numba's alone: which way a network takes, the compiled code on disk, read-only arrays."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+from cases import make_case
+
+from pymlp import backends
+from pymlp.functions import ACTIVATIONS, LOSSES
+from pymlp.network import Network
+from pymlp.optimizers import SGD, new_slots
+
+pytest.importorskip("numba", reason="the Numba backend is not installed")
+numba_functions = pytest.importorskip("pymlp.backends.numba_functions")
+
+
+def module(name: str = "") -> ModuleType:
+    return pytest.importorskip(f"pymlp.backends.numba{name}")
+
+
+def test_every_row_of_the_registries_has_a_number() -> None:
+    assert set(numba_functions.ACTIVATION_CODES) == set(ACTIVATIONS)
+    assert set(module("_losses").LOSS_CODES) == set(LOSSES)
+    assert numba_functions.ACTIVATION_CODES["softmax"] == numba_functions.SOFTMAX
+
+
+@pytest.mark.parametrize(
+    ("widths", "batch_size", "small"),
+    [
+        ((8, 32, 32, 1), 32, True),
+        ((64, 64, 64, 1), 32, True),
+        ((20, 100, 2), 200, True),
+        ((20, 100, 2), 100_000, True),
+        ((100, 256, 256, 256, 10), 1, True),
+        ((100, 256, 256, 256, 10), 256, False),
+        ((784, 512, 512, 10), 128, False),
+        ((784, 512, 512, 10), 1, False),
+    ],
+    ids=str,
+)
+def test_which_way_a_network_takes(widths: tuple[int, ...], batch_size: int, small: bool) -> None:
+    assert module().is_small(Network.from_widths(widths), batch_size) == small
+
+
+def test_compiled_functions_have_names_of_their_own() -> None:
+    # cached code of several processes is linked by name: two closures of one name would be taken for each other
+    modules = [module(f"_{name}") for name in ("functions", "losses", "optimizers", "small", "wide")]
+    compiled = {id(value): value for part in modules for value in vars(part).values() if hasattr(value, "py_func")}
+    assert len(compiled) > 40
+    names = [f"{function.__module__}.{function.py_func.__qualname__}" for function in compiled.values()]
+    assert len(set(names)) == len(names)
+
+
+def test_without_a_place_for_the_cache_functions_are_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = numba_functions.njit
+
+    def njit_without_cache(**options: object) -> object:
+        if options.pop("cache", False):
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(numba_functions, "njit", njit_without_cache)
+
+    def double(x):
+        return x + x
+
+    assert numba_functions.cached(double)(21) == 42
+
+
+def test_read_only_arrays_are_not_compiled_for_once_more() -> None:
+    case = make_case(5, (2, 3, 1))
+    plan = backends.get("numba").Plan(case.network, 5)
+    out = np.empty((5, 1))
+    plan.forward(case.params, case.X, out)
+    before = len(module("_small").forward_rows.signatures)
+    case.X.flags.writeable = case.params.flags.writeable = False
+    again = np.empty_like(out)
+    plan.forward(case.params, case.X, again)
+    np.testing.assert_array_equal(again, out)
+    assert len(module("_small").forward_rows.signatures) == before
+    assert not case.X.flags.writeable
+
+
+def test_read_only_outputs_are_refused() -> None:
+    case = make_case(5, (2, 3, 1))
+    plan = backends.get("numba").Plan(case.network, 5)
+    case.params.flags.writeable = False
+    with pytest.raises(ValueError, match="params is written to, but the array is read-only"):
+        plan.update(SGD(), case.params, np.zeros_like(case.params), new_slots(SGD(), 13, "float64"), 0, 0.1)
+
+
+def test_no_rows() -> None:
+    case = make_case(5, (2, 3, 1))
+    plan = backends.get("numba").Plan(case.network, 5)
+    plan.forward(case.params, case.X[:0], np.empty((0, 1)))
+    gradient = np.ones_like(case.params)
+    assert plan.loss_gradient(case.params, case.X[:0], case.y[:0], None, gradient) == 0.0
+    assert not gradient.any()
+    gradient[:] = 1
+    plan.backward(case.params, case.X[:0], case.y[:0], gradient)
+    assert not gradient.any()
