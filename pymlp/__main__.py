@@ -20,6 +20,8 @@ ERROR = 2
 # as shells report a program ended by SIGINT or SIGPIPE: 128 + the signal
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+# modules whose package has another name
+PACKAGES = {"sklearn": "scikit-learn"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,6 +46,10 @@ def _one_line(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"
+    if isinstance(error, ModuleNotFoundError) and error.name is not None and "pip install" not in text:
+        module = error.name.split(".")[0]
+        package = PACKAGES.get(module, module)
+        text = f"the package {package} is missing; run: pip install {package}"
     return " ".join(text.split()) or type(error).__name__
 
 

@@ -238,12 +238,14 @@ def test_info_works_without_scikit_learn(tmp_path, trained):
         "import sys; sys.modules['sklearn'] = None; sys.modules['tqdm'] = None\n"
         "from pymlp.__main__ import main\n"
         f"codes = [main(['info', {str(model)!r}]), main(['config']), main(['predict', {str(model)!r}, 'x.csv'])]\n"
+        "codes.append(main(['train', 'iris']))\n"
         "print(codes)"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
-    assert result.stdout.endswith("[0, 0, 2]\n")
-    assert "needs scikit-learn: pip install scikit-learn" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert result.stdout.endswith("[0, 0, 2, 2]\n")
+    first, second = result.stderr.splitlines()
+    assert "needs scikit-learn: pip install scikit-learn" in first
+    assert second == "pymlp: error: the package scikit-learn is missing; run: pip install scikit-learn"
 
 
 def test_config(capsys):

@@ -38,6 +38,7 @@ STEPS_PER_EPOCH = 25
 SMALLEST_BATCH, LARGEST_BATCH = 32, 256
 # epochs without a better validation score (or, without validation, a lower loss) before training stops
 PATIENCE = 20
+# fewest training rows of which a tenth is given to validation
 VALIDATION_ROWS = {"classification": 10_000, "regression": 50}
 
 
