@@ -134,8 +134,10 @@ def start_long_run(engine: Engine) -> tuple[backends.Plan, threading.Thread, lis
     plan.train_steps(**train_arguments(case, 1))  # Numba compiles here
     arguments = train_arguments(case, 40_000)
     ends: list[BaseException | None] = []
+    begun = threading.Event()
 
     def run() -> None:
+        begun.set()
         try:
             plan.train_steps(**arguments)
             ends.append(None)
@@ -144,13 +146,15 @@ def start_long_run(engine: Engine) -> tuple[backends.Plan, threading.Thread, lis
 
     thread = threading.Thread(target=run)
     thread.start()
+    begun.wait(10)
+    # from here to the engine there are only checks of shapes
+    time.sleep(0.1)
     return plan, thread, ends
 
 
 @by_engine
 def test_stop_a_running_verb(engine: Engine) -> None:
     plan, thread, ends = start_long_run(engine)
-    time.sleep(0.05)
     plan.stop()
     thread.join(10)
     assert not thread.is_alive()
@@ -160,7 +164,6 @@ def test_stop_a_running_verb(engine: Engine) -> None:
 @pytest.mark.parametrize("engine", CHECKING, ids=str)
 def test_two_threads_do_not_share_a_plan(engine: Engine) -> None:
     plan, thread, ends = start_long_run(engine)
-    time.sleep(0.05)
     case = make_case(3, (20, 100, 2))
     try:
         with pytest.raises(RuntimeError) as caught:

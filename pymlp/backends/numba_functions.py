@@ -1,9 +1,9 @@
 """Activations of the Numba backend: compiled loops over whole arrays, and how its functions are compiled and kept.
 
-What each computes is defined in `pymlp.functions`.  The exponential and what is made of it are
-written out here, without branches, so that LLVM computes a vector of them at a time; a call of the C library for each
-element would take ten times as long.  Constants are given the type of the argument (``type(x)(...)``) because Numba
-takes every literal for a double, and one double in a loop makes the whole loop double.
+What each computes is defined in `pymlp.functions`.  The exponential and what is made of it are written out here,
+without branches, so that LLVM computes a vector of them at a time; a call of the C library for each element would take
+ten times as long.  Constants are given the type of the argument (``type(x)(...)``) because Numba takes every literal
+for a double, and one double in a loop makes the whole loop double.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pymlp.functions import ERF_NEAR, ERFC_FAR, GAUSS_FACTOR, LEAKY_SLOPE, SELU_
 
 # no exceptions on division by zero, and a product and a sum may fuse: nothing else of fast-math
 _MEANING = {"error_model": "numpy", "fastmath": {"contract"}}
-# functions that only compiled code calls need no way in from Python, which saves a third of the compilation
+# functions that only compiled code calls need no way in from Python, which would be compiled too
 OPTIONS = {**_MEANING, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
