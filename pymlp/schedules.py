@@ -19,9 +19,7 @@ class Constant:
 
     name: ClassVar[str] = "constant"
 
-    def rates(
-        self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int
-    ) -> np.ndarray:
+    def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
         """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
         return np.full(count, float(base))
 
@@ -41,9 +39,7 @@ class InverseScaling:
         """The rate once `rows` rows have been seen."""
         return float(base) / (rows + 1) ** self.power if rows else float(base)
 
-    def rates(
-        self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int
-    ) -> np.ndarray:
+    def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
         """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
         epochs = np.arange(first, first + count) // epoch_steps
         return np.array([self.after_rows(base, int(epoch) * epoch_rows) for epoch in epochs])
@@ -66,9 +62,7 @@ class Cosine:
         if not 0 <= self.final <= 1:
             raise ValueError(f"final must be a fraction of the base rate in [0, 1], got {self.final!r}")
 
-    def rates(
-        self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int
-    ) -> np.ndarray:
+    def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
         """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
         steps = np.arange(first, first + count, dtype=np.float64)
         warm = min(self.warmup * epoch_steps, float(total))
@@ -101,9 +95,7 @@ class OneCycle:
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
 
-    def rates(
-        self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int
-    ) -> np.ndarray:
+    def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
         """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
         peak = float(base if self.peak is None else self.peak)
         low, end = peak / self.start_divisor, peak / (self.start_divisor * self.end_divisor)
