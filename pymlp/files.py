@@ -148,7 +148,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         ) from error
     try:
         return getattr(estimators, content.estimator)._from_model_state(content.network, content.params, content.state)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, SyntaxError, TypeError, ValueError) as error:
         message = f"{path}: the state of the {content.estimator} is malformed: {type(error).__name__}: {error}"
         raise ModelFormatError(message) from error
 
@@ -320,7 +320,8 @@ def _read_metadata(metadata: dict[str, str]) -> tuple[Network, str | None, dict[
         raise ModelFormatError(f"__metadata__ has the unknown key {_shown(next(iter(metadata)))}")
     try:
         network = Network.from_description(description)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, SyntaxError) as error:
+        # NumPy reads the name of a dtype as a literal of Python: that is the SyntaxError
         raise ModelFormatError(f"__metadata__['network']: {error}") from error
     return network, estimator, state, pymlp_version
 

@@ -26,6 +26,20 @@ ENDINGS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npz": "npz", ".parquet
 SEPARATORS = (",", ";", "\t")
 # how a cell without a value is written, in lower case
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null"})
+# what the libraries raise that read a damaged file; running out of memory is not among them
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class DataError(ValueError):
@@ -323,12 +337,12 @@ def _labels(source: str, name: str, values: np.ndarray, rows: int) -> np.ndarray
 
 def _read_npz(path: str | os.PathLike[str], choice: Choice) -> Table:
     source = str(path)
-    try:
-        # opened here: NumPy would leave a damaged file open
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{source} is not a readable NPZ file: {error}") from error
+    with open(path, "rb") as stream:
+        try:
+            with np.load(stream, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except DAMAGE as error:
+            raise DataError(f"{source} is not a readable NPZ file: {error}") from error
     if "X_train" in arrays or "X" in arrays:
         return _from_matrices(source, arrays, choice)
     return _from_columns(source, arrays, choice)
@@ -395,10 +409,11 @@ def _read_parquet(path: str | os.PathLike[str], choice: Choice) -> Table:
     except ImportError as error:
         raise ImportError(f"{path}: Parquet files need pandas and pyarrow: pip install 'pymlp[table]'") from error
     source = str(path)
-    try:
-        frame = pandas.read_parquet(path, engine="pyarrow")
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{source} is not a readable Parquet file: {error}".splitlines()[0]) from error
+    with open(path, "rb") as stream:
+        try:
+            frame = pandas.read_parquet(stream, engine="pyarrow")
+        except (*DAMAGE, pyarrow.ArrowException) as error:
+            raise DataError(f"{source} is not a readable Parquet file: {error}") from error
     names = [str(name) for name in frame.columns]
     _check_names(source, names)
     inputs, target_position = choice.positions(source, names)

@@ -213,6 +213,7 @@ METADATA = "__metadata__"
         (_set(METADATA, "network", "{}"), r"\['network'\]: not the description of a network"),
         (_description(loss="hinge"), "loss='hinge' is unknown"),
         (_description(dtype="float16"), "dtype='float16'"),
+        (_description(dtype="01f4"), r"\['network'\]: leading zeros"),
         (_description(inputs=0), "inputs must be an integer of at least 1"),
         (_description(inputs=True), "inputs must be an integer of at least 1"),
         (_description(layers=[]), "layers must be at least one Dense"),
@@ -403,6 +404,7 @@ def test_names_of_columns_come_back(saved_estimator):
         _set("classes", "values", ["low", "high"]),
         _set("classes", "values", 3),
         _set("classes", "dtype", "no type"),
+        _set("classes", "dtype", "01<u1"),
         _set("classes", "kind", "ranking"),
         _delete("classes"),
     ],
@@ -436,3 +438,21 @@ def test_an_old_file_keeps_its_permissions(saved):
     path.chmod(0o640)
     save_network(*_network(), path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_flipped_bit_of_the_header_is_refused_or_changes_no_number(saved):
+    path, _, data = saved
+    content = path.read_bytes()
+    loaded = 0
+    for position in range(len(content) - len(data)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        try:
+            params = read(path).params
+        except ModelFormatError:
+            continue
+        loaded += 1
+        assert params.tobytes() == data
+    # what may change unnoticed is the version, an activation's spelling into another, the penalty, and what was noted
+    assert loaded < 20

@@ -272,3 +272,24 @@ def test_parquet_without_pandas(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"need pandas and pyarrow: pip install 'pymlp\[table\]'"):
         read_table(_file(tmp_path, "", "data.parquet"))
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_a_flipped_bit_is_refused_or_read(tmp_path, ending, request):
+    path = tmp_path / f"data.{ending}"
+    if ending == "npz":
+        np.savez_compressed(path, X=np.eye(3), y=np.arange(3))
+    else:
+        request.getfixturevalue("pandas").DataFrame({"a": [1, 2], "b": [0.5, 1]}).to_parquet(path)
+    content = path.read_bytes()
+    refused = 0
+    for position in range(0, len(content), 5):
+        damaged = bytearray(content)
+        damaged[position] ^= 0x10
+        path.write_bytes(damaged)
+        try:
+            read_table(path)
+        except DataError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert refused > 0
