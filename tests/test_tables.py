@@ -289,7 +289,6 @@ def test_a_flipped_bit_is_refused_or_read(tmp_path, ending, request):
         path.write_bytes(damaged)
         try:
             read_table(path)
-        except DataError as error:
-            assert str(path) in str(error)
+        except DataError:
             refused += 1
     assert refused > 0
