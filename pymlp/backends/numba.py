@@ -23,9 +23,10 @@ from pymlp.config import resolve_threads
 from pymlp.network import Network
 from pymlp.optimizers import SGD, Adam
 
-# A step of fewer multiply-adds spends more time between NumPy's products than in them; below so many parameters the
-# layers are too narrow for BLAS whatever the batch; above so many the padded copy of each verb costs too much.
-SMALL_STEP = 5_000_000
+# A step of fewer multiply-adds takes one thread of the tile no longer than NumPy's BLAS takes on two cores, which busy
+# neighbours slow down several times; below so many parameters the layers are too narrow for BLAS whatever the batch;
+# above so many the padded copy of each verb costs too much.
+SMALL_STEP = 30_000_000
 SMALL_PARAMETERS = 32_768
 MOST_PARAMETERS = 262_144
 
