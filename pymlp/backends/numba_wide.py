@@ -1,7 +1,7 @@
 """The Numba backend's way through a large network: NumPy's matrix products, and one compiled pass for all the rest.
 
-Beyond some thirty million multiply-adds a step the products decide the time, and NumPy's BLAS computes them on all cores;
-the Python calls between them no longer count.  Everything else (bias and activation, loss and deltas, slopes,
+Beyond some thirty million multiply-adds a step the products decide the time, and NumPy's BLAS computes them on all
+cores; the Python calls between them no longer count.  Everything else (bias and activation, loss and deltas, slopes,
 penalties, the optimizer) is one compiled pass over memory that is allocated once.
 """
 
