@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from cases import Case
+from matrix import Case
 
 from pymlp.functions import ACTIVATIONS, LOSSES
 

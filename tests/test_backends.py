@@ -8,7 +8,7 @@ from __future__ import annotations
 import error_bounds
 import numpy as np
 import pytest
-from cases import (
+from matrix import (
     DTYPES,
     EDGES,
     ENGINES,

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from cases import DTYPES, EDGES, FUSED, HIDDEN_ACTIVATIONS, SHAPES, Case, Engine, make_case, mixed_activations
+from matrix import DTYPES, EDGES, FUSED, HIDDEN_ACTIVATIONS, SHAPES, Case, Engine, make_case, mixed_activations
 
 from pymlp.functions import LOSSES
 from pymlp.optimizers import SGD, Adam, AdamW, new_slots

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from cases import HIDDEN_ACTIVATIONS, NUMPY, Case, make_case, run_backward, run_forward
+from matrix import HIDDEN_ACTIVATIONS, NUMPY, Case, make_case, run_backward, run_forward
 
 from pymlp.functions import ACTIVATIONS, LOSSES
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from cases import DTYPES, ENGINES, SHAPES, Case, Engine, make_case, mixed_activations
+from matrix import DTYPES, ENGINES, SHAPES, Case, Engine, make_case, mixed_activations
 
 from pymlp import backends
 from pymlp.backends import StoppedError

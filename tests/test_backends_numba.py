@@ -6,7 +6,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from cases import make_case
+from matrix import make_case
 
 from pymlp import backends
 from pymlp.functions import ACTIVATIONS, LOSSES
