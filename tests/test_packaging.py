@@ -123,7 +123,8 @@ def test_wheel_holds_the_package_alone(wheel):
     assert f"\nVersion: {pymlp.__version__}\n" in metadata
     assert "pymlp = pymlp.__main__:main" in entry_points
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
-    assert [re.split("[ <>=]", line)[1] for line in required] == ["numpy", "cffi", "scikit-learn", "tqdm"]
+    names = [re.split("[ <>=]", line)[1] for line in required]
+    assert names == ["numpy", "cffi", "scikit-learn", "threadpoolctl", "tqdm"]
 
 
 @needs_compiler
