@@ -1,9 +1,10 @@
 """Writes recorded results into the READMEs: tables between their markers, and the picture of relative speeds.
 
     python -m pytest bench --slow --benchmark-json=bench/results/latest.json
+    python bench/mnist.py
     python bench/render.py
 
-Tables and picture come from that one file alone, so no figure in a README was typed by hand.
+Tables and picture come from the two recorded files alone, so no figure in a README was typed by hand.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import mnist
 from cases import PREDICTION_CASES, TRAINING_CASES
 
 BENCH = Path(__file__).parent
@@ -245,7 +247,7 @@ def draw(results: Results, path: Path) -> None:
 
 
 def main() -> None:
-    """Render the file of results given, by default the latest recorded."""
+    """Render the file of results given, by default the latest recorded, and the recorded accuracy on MNIST."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="?", type=Path, default=RESULTS)
     results = Results(parser.parse_args().results)
@@ -258,6 +260,7 @@ def main() -> None:
         "fit": fit_table,
     }.items():
         write_between(BENCH / "README.md", name, table(results))
+    write_between(BENCH / "README.md", "mnist", mnist.table(json.loads(mnist.RESULTS.read_text(encoding="utf-8"))))
     draw(results, PICTURE)
 
 
