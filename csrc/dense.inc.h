@@ -15,26 +15,34 @@ struct NAME(gradient_job) {
     struct NAME(rule) rule, bias_rule;
 };
 
+/* Columns to work on in the band that starts at `column`: whole vectors */
+ALWAYS_INLINE int64_t NAME(band_width)(int64_t columns, int64_t column) {
+    return columns - column < BAND ? (columns - column + LANES - 1) / LANES * LANES : BAND;
+}
+
 static void NAME(dense_forward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *in,
-                                int64_t in_stride, REAL *z, REAL *a, int64_t stride, bool activated) {
+                                int64_t in_band, REAL *z, REAL *a, int64_t band, bool activated) {
     const REAL *packed = plan->packed;
-    NAME(multiply)(plan, rows, layer->outputs, layer->inputs, in, in_stride, packed + layer->packed_weight,
-                   layer->padded_inputs * PANEL, packed + layer->packed_bias, z, stride);
-    if (activated && (layer->activation != ACTIVATION_identity || a != z))
-        NAME(activate)(layer->activation, rows, (layer->outputs + LANES - 1) / LANES * LANES, stride, z, a);
+    NAME(multiply)(plan, rows, layer->outputs, layer->inputs, in, in_band, packed + layer->packed_weight,
+                   layer->padded_inputs * PANEL, packed + layer->packed_bias, z, band);
+    if (!activated || (layer->activation == ACTIVATION_identity && a == z)) return;
+    for (int64_t column = 0, at = 0; column < layer->outputs; column += BAND, at += band)
+        NAME(activate_band)(layer->activation, rows, NAME(band_width)(layer->outputs, column), z + at, a + at);
 }
 
 /* `deltas` come in as gradient to the outputs (to the pre-activations if not `activated`) and leave as gradient to the
  * pre-activations; in_deltas, where wanted, becomes the gradient to the inputs. */
 static void NAME(dense_backward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *z,
-                                 const REAL *a, REAL *deltas, int64_t stride, bool activated, REAL *in_deltas,
-                                 int64_t in_stride) {
+                                 const REAL *a, REAL *deltas, int64_t band, bool activated, REAL *in_deltas,
+                                 int64_t in_band) {
     if (activated && layer->activation != ACTIVATION_identity)
-        NAME(multiply_slope)(layer->activation, rows, (layer->outputs + LANES - 1) / LANES * LANES, stride, z, a, deltas);
+        for (int64_t column = 0, at = 0; column < layer->outputs; column += BAND, at += band)
+            NAME(multiply_slope_band)(layer->activation, rows, NAME(band_width)(layer->outputs, column), z + at, a + at,
+                                      deltas + at);
     if (in_deltas != NULL)
-        NAME(multiply)(plan, rows, layer->inputs, layer->outputs, deltas, stride,
+        NAME(multiply)(plan, rows, layer->inputs, layer->outputs, deltas, band,
                        (const REAL *)plan->transposes + layer->packed_transpose, layer->padded_outputs * PANEL, NULL,
-                       in_deltas, in_stride);
+                       in_deltas, in_band);
 }
 
 /* sums (height, PANEL) become the gradient's final value, and the penalties' partial sums are recorded */
@@ -94,13 +102,13 @@ static void NAME(join_blocks)(const pymlp_plan *plan, const struct NAME(gradient
 
 /* The bias gradient of a panel: column sums of the deltas, one chain over the rows each. */
 static void NAME(dense_bias_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
-                                      const struct NAME(unit) *unit, int vectors, const REAL *deltas, int64_t stride) {
+                                      const struct NAME(unit) *unit, int vectors, const REAL *deltas) {
     const struct layer *layer = unit->layer;
     int64_t place = layer->packed_bias + unit->column;
     REAL sums[PANEL];
     VECTOR chains[TILE_VECTORS] = {{0}};
     for (int64_t row = 0; row < job->rows; row++)
-        for (int v = 0; v < vectors; v++) chains[v] = chains[v] + NAME(load)(deltas + row * stride + v * LANES);
+        for (int v = 0; v < vectors; v++) chains[v] = chains[v] + NAME(load)(deltas + row * BAND + v * LANES);
     for (int v = 0; v < vectors; v++) NAME(store)(sums + v * LANES, chains[v]);
     NAME(join_blocks)(plan, job, vectors * LANES, place, sums);
     if (!job->last) return;
@@ -117,7 +125,8 @@ static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradi
                                  const struct layer *layer, int64_t number) {
     const struct NAME(unit) unit = NAME(unit_of)(layer, number);
     const struct buffer *input = &plan->buffers[layer->input_buffer], *output = &plan->buffers[layer->output_buffer];
-    const REAL *a = (const REAL *)input->outputs + unit.input, *deltas = (const REAL *)output->deltas + unit.column;
+    const REAL *a = (const REAL *)input->outputs + NAME(place_of)(unit.input, input->band);
+    const REAL *deltas = (const REAL *)output->deltas + NAME(place_of)(unit.column, output->band);
     int vectors = NAME(vectors_of)(unit.columns);
     int64_t tiles = (unit.inputs + TILE_ROWS - 1) / TILE_ROWS;
     REAL sums[UNIT_INPUTS * PANEL] __attribute__((aligned(64)));
@@ -127,11 +136,11 @@ static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradi
             int64_t first = NAME(tile_start)(unit.inputs, tiles, tile);
             int64_t height = NAME(tile_start)(unit.inputs, tiles, tile + 1) - first;
             REAL *c = sums + first * PANEL;
-            NAME(column_tiles)[height](vectors, count, a + row * input->stride + first, input->stride,
-                                       deltas + row * output->stride, output->stride, row > 0 ? c : NULL, PANEL, c, PANEL);
+            NAME(column_tiles)[height](vectors, count, a + row * BAND + first, 0, deltas + row * BAND,
+                                       row > 0 ? c : NULL, PANEL, c);
         }
     }
-    if (unit.input == 0) NAME(dense_bias_gradient)(plan, job, &unit, vectors, deltas, output->stride);
+    if (unit.input == 0) NAME(dense_bias_gradient)(plan, job, &unit, vectors, deltas);
     bool whole = vectors == TILE_VECTORS;
     int64_t runs = whole ? 1 : unit.inputs, run = whole ? unit.inputs * PANEL : vectors * LANES;
     for (int64_t i = 0; i < runs; i++) NAME(join_blocks)(plan, job, run, unit.place + i * PANEL, sums + i * PANEL);
@@ -153,10 +162,10 @@ static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradi
 
 /* A layer kind is these three functions. */
 struct NAME(layer_functions) {
-    void (*forward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *in, int64_t in_stride,
-                    REAL *z, REAL *a, int64_t stride, bool activated);
+    void (*forward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *in, int64_t in_band,
+                    REAL *z, REAL *a, int64_t band, bool activated);
     void (*backward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *z, const REAL *a,
-                     REAL *deltas, int64_t stride, bool activated, REAL *in_deltas, int64_t in_stride);
+                     REAL *deltas, int64_t band, bool activated, REAL *in_deltas, int64_t in_band);
     void (*gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, const struct layer *layer,
                      int64_t unit);
 };

@@ -172,13 +172,15 @@ static void NAME(optimize)(const struct NAME(rule) *rule, int64_t count, REAL *w
     }
 }
 
-/* a = value(z) over rows of `width` numbers (a multiple of LANES), both with the same stride; a may be z */
-static void NAME(activate)(int activation, int64_t rows, int64_t width, int64_t stride, const REAL *z, REAL *a) {
+/* a = value(z) over rows of `width` numbers, BAND apart: one band of a buffer, or part of it.  a may be z. */
+static void NAME(activate_band)(int activation, int64_t rows, int64_t width, const REAL *z, REAL *a) {
+    /* a whole band is one run */
+    if (width == BAND) width = rows * BAND, rows = 1;
     switch (activation) {
 #define ACTIVATION_CASE(name, slope)                                                              \
     case ACTIVATION_##name:                                                                       \
         for (int64_t row = 0; row < rows; row++)                                                  \
-            for (int64_t i = row * stride; i < row * stride + width; i += LANES)                  \
+            for (int64_t i = row * BAND; i < row * BAND + width; i += LANES)                      \
                 NAME(store)(a + i, NAME(value_##name)(NAME(load)(z + i)));                        \
         break;
         ELEMENT_WISE_ROWS(ACTIVATION_CASE)
@@ -186,14 +188,15 @@ static void NAME(activate)(int activation, int64_t rows, int64_t width, int64_t 
     }
 }
 
-/* deltas *= slope, over rows of `width` numbers with one stride for all three */
-static void NAME(multiply_slope)(int activation, int64_t rows, int64_t width, int64_t stride, const REAL *z,
-                                 const REAL *a, REAL *deltas) {
+/* deltas *= slope, likewise */
+static void NAME(multiply_slope_band)(int activation, int64_t rows, int64_t width, const REAL *z, const REAL *a,
+                                      REAL *deltas) {
+    if (width == BAND) width = rows * BAND, rows = 1;
     switch (activation) {
 #define SLOPE_CASE(name, slope)                                                                   \
     case ACTIVATION_##name:                                                                       \
         for (int64_t row = 0; row < rows; row++)                                                  \
-            for (int64_t i = row * stride; i < row * stride + width; i += LANES) {                \
+            for (int64_t i = row * BAND; i < row * BAND + width; i += LANES) {                    \
                 VECTOR from_z = (slope) == SLOPE_FROM_INPUT ? NAME(load)(z + i) : ZERO;           \
                 VECTOR from_a = (slope) == SLOPE_FROM_OUTPUT ? NAME(load)(a + i) : ZERO;          \
                 NAME(store)(deltas + i, NAME(load)(deltas + i) * NAME(slope_##name)(from_z, from_a)); \

@@ -7,7 +7,7 @@
 /* p (columns, LANES): pre-activations become outputs */
 static void NAME(activate_outputs)(int activation, int64_t columns, REAL *p) {
     if (activation != ACTIVATION_softmax) {
-        NAME(activate)(activation, 1, columns * LANES, 0, p, p);
+        NAME(activate_band)(activation, 1, columns * LANES, p, p);
         return;
     }
     VECTOR highest = NAME(load)(p), sum = ZERO;
@@ -26,7 +26,7 @@ static void NAME(activate_outputs)(int activation, int64_t columns, REAL *p) {
 /* g (columns, LANES): gradient to the outputs p becomes gradient to the pre-activations */
 static void NAME(pull_back_outputs)(int activation, int64_t columns, const REAL *p, REAL *g) {
     if (activation != ACTIVATION_softmax) {
-        NAME(multiply_slope)(activation, 1, columns * LANES, 0, NULL, p, g);
+        NAME(multiply_slope_band)(activation, 1, columns * LANES, NULL, p, g);
         return;
     }
     VECTOR sum = ZERO;
@@ -57,25 +57,30 @@ static VECTOR NAME(row_loss)(int loss, int64_t columns, const REAL *p, REAL *y, 
     return weighted ? NAME(select)(weight == ZERO, ZERO, sum * weight) : sum;
 }
 
-static void NAME(gather_block)(int64_t rows, int64_t columns, const REAL *from, int64_t stride, REAL *to) {
+/* Rows become lanes: (rows, columns) from rows `stride` apart, in bands `band` apart (BAND: a plain array), become
+ * (columns, LANES); and the way back. */
+static void NAME(gather_block)(int64_t rows, int64_t columns, const REAL *from, int64_t stride, int64_t band, REAL *to) {
     for (int64_t i = 0; i < columns; i += LANES)
-        NAME(gather_columns)(rows, columns - i < LANES ? columns - i : LANES, from + i, stride, to + i * LANES);
+        NAME(gather_columns)(rows, columns - i < LANES ? columns - i : LANES, from + NAME(place_of)(i, band), stride,
+                             to + i * LANES);
 }
 
-static void NAME(scatter_block)(int64_t rows, int64_t columns, const REAL *from, REAL *to, int64_t stride) {
+static void NAME(scatter_block)(int64_t rows, int64_t columns, const REAL *from, REAL *to, int64_t stride, int64_t band) {
     for (int64_t i = 0; i < columns; i += LANES)
-        NAME(scatter_columns)(rows, columns - i < LANES ? columns - i : LANES, from + i * LANES, to + i, stride);
+        NAME(scatter_columns)(rows, columns - i < LANES ? columns - i : LANES, from + i * LANES,
+                              to + NAME(place_of)(i, band), stride);
 }
 
-/* Pre-activations (rows, stride) of the output layer become outputs in `out` (rows, out_stride). */
-static void NAME(write_outputs)(const pymlp_plan *plan, int64_t rows, const REAL *z, int64_t stride, REAL *out,
-                                int64_t out_stride, REAL *scratch) {
+/* Pre-activations of the output layer, in bands, become outputs in the plain array `out` (rows, outputs). */
+static void NAME(write_outputs)(const pymlp_plan *plan, int64_t rows, const REAL *z, int64_t band, REAL *out,
+                                REAL *scratch) {
     const struct layer *last = &plan->layers[plan->n_layers - 1];
+    const int64_t columns = last->outputs;
     for (int64_t row = 0; row < rows; row += LANES) {
         int64_t count = rows - row < LANES ? rows - row : LANES;
-        NAME(gather_block)(count, last->outputs, z + row * stride, stride, scratch);
-        NAME(activate_outputs)(last->activation, last->outputs, scratch);
-        NAME(scatter_block)(count, last->outputs, scratch, out + row * out_stride, out_stride);
+        NAME(gather_block)(count, columns, z + row * BAND, BAND, band, scratch);
+        NAME(activate_outputs)(last->activation, columns, scratch);
+        NAME(scatter_block)(count, columns, scratch, out + row * columns, columns, BAND);
     }
 }
 
@@ -89,10 +94,11 @@ static void NAME(head)(const pymlp_plan *plan, const struct batch *batch, int64_
     REAL *p = scratch, *y = p + columns * LANES, *targets = y + columns * LANES;
     for (int64_t end = row + rows; row < end; row += LANES) {
         int64_t count = end - row < LANES ? end - row : LANES;
-        NAME(gather_block)(count, columns, (const REAL *)buffer->outputs + row * buffer->stride, buffer->stride, p);
+        NAME(gather_block)(count, columns, (const REAL *)buffer->outputs + row * BAND, BAND, buffer->band, p);
         NAME(activate_outputs)(last->activation, columns, p);
         if (batch->output_gradient != NULL) {
-            NAME(gather_block)(count, columns, (const REAL *)batch->output_gradient + (block + row) * columns, columns, y);
+            NAME(gather_block)(count, columns, (const REAL *)batch->output_gradient + (block + row) * columns, columns,
+                               BAND, y);
             NAME(pull_back_outputs)(last->activation, columns, p, y);
         } else {
             REAL weights[LANES] = {0};
@@ -101,11 +107,11 @@ static void NAME(head)(const pymlp_plan *plan, const struct batch *batch, int64_
                 memcpy(targets + i * columns, (const REAL *)batch->y + number * columns, (size_t)columns * sizeof(REAL));
                 if (batch->weight != NULL) weights[i] = ((const REAL *)batch->weight)[number];
             }
-            NAME(gather_block)(count, columns, targets, columns, y);
+            NAME(gather_block)(count, columns, targets, columns, BAND, y);
             VECTOR losses = NAME(row_loss)(plan->loss, columns, p, y, NAME(load)(weights), batch->weight != NULL);
             /* not a whole vector: the rows after these may be another thread's */
             memcpy((REAL *)plan->row_losses + row, &losses, (size_t)count * sizeof(REAL));
         }
-        NAME(scatter_block)(count, columns, y, (REAL *)buffer->deltas + row * buffer->stride, buffer->stride);
+        NAME(scatter_block)(count, columns, y, (REAL *)buffer->deltas + row * BAND, BAND, buffer->band);
     }
 }

@@ -10,49 +10,56 @@
 /* depth that is carried through a row block at once: 512 rows of a panel are 64 KB, and stay in L2 with the block of A */
 enum { NAME(DEPTH_BLOCK) = 512 };
 
-/* c[rows][vectors] = start + sum over k of a[row, k] * b[k, :], with a[row, k] at a + row * a_row + k * a_depth and
- * b[k, :] at b + k * b_depth.  start: NULL for zero, else start_row apart (0: one row for all, a bias). */
-ALWAYS_INLINE void NAME(tile)(const int rows, const int vectors, int64_t depth, const REAL *a, int64_t a_row,
-                              int64_t a_depth, const REAL *b, int64_t b_depth, const REAL *start, int64_t start_row,
-                              REAL *c, int64_t c_row) {
+/* c[rows][vectors] = start + sum over k of a[row, k] * b[k, :].  a[row, k] is at a + row * a_row + k * a_depth, for `run`
+ * values of k, after which a moves on by a_skip; b[k, :] at b + k * b_depth; the rows of c are c_row apart.  start: NULL
+ * for zero, else start_row apart (0: one row for all, a bias). */
+ALWAYS_INLINE void NAME(tile)(const int rows, const int vectors, int64_t depth, const REAL *a, const int64_t a_row,
+                              const int64_t a_depth, int64_t run, int64_t a_skip, const REAL *b, const int64_t b_depth,
+                              const REAL *start, int64_t start_row, REAL *c, const int64_t c_row) {
     VECTOR sums[TILE_ROWS][TILE_VECTORS];
     for (int row = 0; row < rows; row++)
         for (int v = 0; v < vectors; v++)
             sums[row][v] = start == NULL ? (VECTOR){0} : NAME(load)(start + row * start_row + v * LANES);
-    for (int64_t k = 0; k < depth; k++) {
-        VECTOR right[TILE_VECTORS];
-        for (int v = 0; v < vectors; v++) right[v] = NAME(load)(b + v * LANES);
-        for (int row = 0; row < rows; row++) {
-            VECTOR left = NAME(splat)(a[row * a_row]);
-            for (int v = 0; v < vectors; v++) sums[row][v] = FMA(left, right[v], sums[row][v]);
+    while (depth > 0) {
+        int64_t count = depth < run ? depth : run;
+        depth -= count;
+        for (; count > 0; count--) {
+            VECTOR right[TILE_VECTORS];
+            for (int v = 0; v < vectors; v++) right[v] = NAME(load)(b + v * LANES);
+            for (int row = 0; row < rows; row++) {
+                VECTOR left = NAME(splat)(a[row * a_row]);
+                for (int v = 0; v < vectors; v++) sums[row][v] = FMA(left, right[v], sums[row][v]);
+            }
+            a += a_depth;
+            b += b_depth;
         }
-        a += a_depth;
-        b += b_depth;
+        a += a_skip;
     }
     for (int row = 0; row < rows; row++)
         for (int v = 0; v < vectors; v++) NAME(store)(c + row * c_row + v * LANES, sums[row][v]);
 }
 
-/* Every edge size is the same function with constant counts.  `rows_name`: A read row by row (a_depth 1); the other:
- * A read column by column (a_row 1). */
-#define TILE_ARGUMENTS                                                                                   \
-    int vectors, int64_t depth, const REAL *a, int64_t a_stride, const REAL *b, int64_t b_depth, const REAL *start, \
-        int64_t start_row, REAL *c, int64_t c_row
-#define TILE_FUNCTION(rows)                                                                              \
-    static __attribute__((noinline)) void NAME(row_tile_##rows)(TILE_ARGUMENTS) {                        \
-        switch (vectors) { TILE_WIDTHS(rows, a_stride, 1) }                                              \
-    }                                                                                                    \
-    static __attribute__((noinline)) void NAME(column_tile_##rows)(TILE_ARGUMENTS) {                     \
-        switch (vectors) { TILE_WIDTHS(rows, 1, a_stride) }                                              \
+/* Every edge size is the same function with constant counts.  A row tile reads rows of A in bands `band` apart, B packed,
+ * and writes into a band of C; a column tile reads a band of A column by column, a band of B, and writes packed. */
+#define TILE_ARGUMENTS \
+    int vectors, int64_t depth, const REAL *a, int64_t band, const REAL *b, const REAL *start, int64_t start_row, REAL *c
+#define TILE_FUNCTION(rows)                                                                                  \
+    static __attribute__((noinline)) void NAME(row_tile_##rows)(TILE_ARGUMENTS) {                            \
+        switch (vectors) { TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, PANEL, BAND) }                      \
+    }                                                                                                        \
+    static __attribute__((noinline)) void NAME(column_tile_##rows)(TILE_ARGUMENTS) {                         \
+        (void)band;                                                                                          \
+        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL) }                               \
     }
-#define TILE_WIDTH(rows, count, a_row, a_depth) \
-    case count: NAME(tile)(rows, count, depth, a, a_row, a_depth, b, b_depth, start, start_row, c, c_row); break;
+#define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row)                                          \
+    case count:                                                                                                       \
+        NAME(tile)(rows, count, depth, a, a_row, a_depth, run, a_skip, b, b_depth, start, start_row, c, c_row);       \
+        break;
 #if TILE_VECTORS == 2
-#define TILE_WIDTHS(rows, a_row, a_depth) TILE_WIDTH(rows, 1, a_row, a_depth) TILE_WIDTH(rows, 2, a_row, a_depth)
+#define TILE_WIDTHS(...) TILE_WIDTH(1, __VA_ARGS__) TILE_WIDTH(2, __VA_ARGS__)
 #elif TILE_VECTORS == 4
-#define TILE_WIDTHS(rows, a_row, a_depth)                                       \
-    TILE_WIDTH(rows, 1, a_row, a_depth) TILE_WIDTH(rows, 2, a_row, a_depth)     \
-    TILE_WIDTH(rows, 3, a_row, a_depth) TILE_WIDTH(rows, 4, a_row, a_depth)
+#define TILE_WIDTHS(...) \
+    TILE_WIDTH(1, __VA_ARGS__) TILE_WIDTH(2, __VA_ARGS__) TILE_WIDTH(3, __VA_ARGS__) TILE_WIDTH(4, __VA_ARGS__)
 #endif
 #if TILE_ROWS == 3
 #define EACH_TILE(DO) DO(1) DO(2) DO(3)
@@ -77,28 +84,51 @@ ALWAYS_INLINE int NAME(vectors_of)(int64_t columns) {
     return (int)((columns < PANEL ? columns + LANES - 1 : PANEL) / LANES);
 }
 
-/* C = start + A B over `rows` rows, A (rows, depth) by rows, B packed panels `b_panel` apart, C `columns` wide.
+/* Where column `column` of row 0 is, in a buffer whose bands are `band` apart */
+ALWAYS_INLINE int64_t NAME(place_of)(int64_t column, int64_t band) { return column / BAND * band + column % BAND; }
+
+/* C = start + A B over `rows` rows; A (rows, depth) and C (rows, columns) in bands, B in packed panels `b_panel` apart.
  * Bias: one row of start, or NULL.  Gives up between panels when the plan is told to stop. */
 static void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns, int64_t depth, const REAL *a,
-                           int64_t a_stride, const REAL *b, int64_t b_panel, const REAL *bias, REAL *c,
-                           int64_t c_stride) {
+                           int64_t a_band, const REAL *b, int64_t b_panel, const REAL *bias, REAL *c, int64_t c_band) {
     int64_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     for (int64_t k = 0; k < depth; k += NAME(DEPTH_BLOCK)) {
         int64_t count = depth - k < NAME(DEPTH_BLOCK) ? depth - k : NAME(DEPTH_BLOCK);
+        const REAL *left = a + NAME(place_of)(k, a_band);
         for (int64_t column = 0, panel = 0; column < columns; column += PANEL, panel++) {
             if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) return;
             int vectors = NAME(vectors_of)(columns - column);
             const REAL *right = b + panel * b_panel + k * PANEL;
+            REAL *result = c + NAME(place_of)(column, c_band);
             for (int64_t tile = 0; tile < tiles; tile++) {
                 int64_t row = NAME(tile_start)(rows, tiles, tile);
                 int64_t height = NAME(tile_start)(rows, tiles, tile + 1) - row;
-                REAL *to = c + row * c_stride + column;
+                REAL *to = result + row * BAND;
                 const REAL *start = k > 0 ? to : bias == NULL ? NULL : bias + column;
-                NAME(row_tiles)[height](vectors, count, a + row * a_stride + k, a_stride, right, PANEL, start,
-                                        k > 0 ? c_stride : 0, to, c_stride);
+                NAME(row_tiles)[height](vectors, count, left + row * BAND, a_band, right, start, k > 0 ? BAND : 0, to);
             }
         }
     }
+}
+
+/* Rows of a plain array, `numbers` or else from `first`, are laid into bands; and the way back from row 0. */
+static void NAME(rows_to_bands)(int64_t rows, int64_t width, const REAL *from, const int64_t *numbers, int64_t first,
+                                REAL *to, int64_t band) {
+    for (int64_t row = 0; row < rows; row++) {
+        const REAL *source = from + (numbers == NULL ? first + row : numbers[first + row]) * width;
+        REAL *target = to + row * BAND;
+        int64_t column = 0;
+        for (; column + BAND <= width; column += BAND, target += band)
+            memcpy(target, source + column, BAND * sizeof(REAL));
+        if (column < width) memcpy(target, source + column, (size_t)(width - column) * sizeof(REAL));
+    }
+}
+
+static void NAME(bands_to_rows)(int64_t rows, int64_t width, const REAL *from, int64_t band, REAL *to) {
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t column = 0; column < width; column += BAND)
+            memcpy(to + row * width + column, from + row * BAND + NAME(place_of)(column, band),
+                   (size_t)(width - column < BAND ? width - column : BAND) * sizeof(REAL));
 }
 
 /* A (rows, columns) block, `columns` at most LANES, becomes `columns` vectors of LANES rows; absent rows are 0. */
@@ -141,17 +171,29 @@ static void NAME(scatter_columns)(int64_t rows, int64_t columns, const REAL *fro
     }
 }
 
-/* A unit of phase 2: `inputs` inputs from `input`, and one panel of outputs, `columns` of them. */
+/* A unit of phase 2: `inputs` inputs from `input`, and one panel of outputs, `columns` of them.  Units are numbered so
+ * that a group of inputs meets the panels of a block one after the other: the group's activations and the block's deltas
+ * then stay in L2. */
 struct NAME(unit) {
     const struct layer *layer;
     int64_t input, inputs, column, columns;
     int64_t place; /* of its first number in the packed arrays */
 };
 
+enum { NAME(BLOCK_PANELS) = 128 / PANEL };
+
+/* Panels in the block that starts at panel `first` */
+ALWAYS_INLINE int64_t NAME(panels_in_block)(const struct layer *layer, int64_t first) {
+    return layer->panels - first < NAME(BLOCK_PANELS) ? layer->panels - first : NAME(BLOCK_PANELS);
+}
+
 static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number) {
     struct NAME(unit) unit = {.layer = layer};
-    int64_t panel = (number - layer->first_unit) / layer->row_groups;
-    unit.input = (number - layer->first_unit) % layer->row_groups * UNIT_INPUTS;
+    const int64_t block = (number - layer->first_unit) / (NAME(BLOCK_PANELS) * layer->row_groups);
+    const int64_t within = (number - layer->first_unit) % (NAME(BLOCK_PANELS) * layer->row_groups);
+    const int64_t panels = NAME(panels_in_block)(layer, block * NAME(BLOCK_PANELS));
+    const int64_t panel = block * NAME(BLOCK_PANELS) + within % panels;
+    unit.input = within / panels * UNIT_INPUTS;
     unit.inputs = layer->inputs - unit.input < UNIT_INPUTS ? layer->inputs - unit.input : UNIT_INPUTS;
     unit.column = panel * PANEL;
     unit.columns = layer->outputs - unit.column < PANEL ? layer->outputs - unit.column : PANEL;
@@ -177,24 +219,27 @@ static void NAME(transpose_unit)(const pymlp_plan *plan, const struct NAME(unit)
         }
 }
 
-/* Between a unit of the flat vector and its packed place (padding stays 0). */
-static void NAME(pack_unit)(const struct NAME(unit) *unit, const REAL *flat, REAL *packed) {
-    const struct layer *layer = unit->layer;
-    for (int64_t row = 0; row < unit->inputs; row++)
-        memcpy(packed + unit->place + row * PANEL,
-               flat + layer->weight + (unit->input + row) * layer->outputs + unit->column,
-               (size_t)unit->columns * sizeof(REAL));
-    if (unit->input == 0)
-        memcpy(packed + layer->packed_bias + unit->column, flat + layer->bias + unit->column,
-               (size_t)unit->columns * sizeof(REAL));
-}
-
-static void NAME(unpack_unit)(const struct NAME(unit) *unit, const REAL *packed, REAL *flat) {
-    const struct layer *layer = unit->layer;
-    for (int64_t row = 0; row < unit->inputs; row++)
-        memcpy(flat + layer->weight + (unit->input + row) * layer->outputs + unit->column,
-               packed + unit->place + row * PANEL, (size_t)unit->columns * sizeof(REAL));
-    if (unit->input == 0)
-        memcpy(flat + layer->bias + unit->column, packed + layer->packed_bias + unit->column,
-               (size_t)unit->columns * sizeof(REAL));
+/* Copies a share of the rows of a flat vector (a layer's bias counts as one more row) to their packed places, or back.
+ * Row by row, because the flat side is then one run; padding stays 0. */
+static void NAME(repack)(const pymlp_plan *plan, int index, int members, REAL *flat, REAL *packed, bool back) {
+    const int64_t from = plan->n_parameters * index / members, to = plan->n_parameters * (index + 1) / members;
+    for (int64_t l = 0; l < plan->n_layers; l++) {
+        const struct layer *layer = &plan->layers[l];
+        const int64_t width = layer->outputs;
+        /* the rows that begin in from .. to - 1 */
+        int64_t row = from <= layer->weight ? 0 : (from - layer->weight + width - 1) / width;
+        for (; row <= layer->inputs && layer->weight + row * width < to; row++) {
+            const bool is_bias = row == layer->inputs;
+            REAL *there = packed + (is_bias ? layer->packed_bias : layer->packed_weight + row * PANEL);
+            REAL *here = flat + layer->weight + row * width;
+            const int64_t step = is_bias ? PANEL : layer->padded_inputs * PANEL;
+            for (int64_t column = 0; column < width; column += PANEL, there += step) {
+                if (width - column >= PANEL)
+                    memcpy(back ? here + column : there, back ? there : here + column, PANEL * sizeof(REAL));
+                else
+                    memcpy(back ? here + column : there, back ? there : here + column,
+                           (size_t)(width - column) * sizeof(REAL));
+            }
+        }
+    }
 }

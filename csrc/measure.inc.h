@@ -9,7 +9,7 @@ static int NAME(evaluate)(int activation, const void *z, int64_t count, void *ou
         if (activation == N_ACTIVATIONS)
             NAME(store)(padded, NAME(vector_log)(NAME(load)(padded)));
         else
-            NAME(activate)(activation, 1, LANES, 0, padded, padded);
+            NAME(activate_band)(activation, 1, LANES, padded, padded);
         memcpy((REAL *)out + i, padded, (size_t)rest * sizeof(REAL));
     }
     RESTORE_FLOAT_MODE(mode);
@@ -63,14 +63,14 @@ static double NAME(measure_peak)(int n_threads, double seconds) {
 /* The largest tile, A by rows and B a packed panel, all from cache. */
 static double NAME(measure_tile)(int64_t depth, double seconds) {
     if (depth < 1 || depth > NAME(DEPTH_BLOCK)) return 0;
-    REAL a[TILE_ROWS * (NAME(DEPTH_BLOCK) + 16)], b[NAME(DEPTH_BLOCK) * PANEL] __attribute__((aligned(64)));
-    REAL c[TILE_ROWS * PANEL] __attribute__((aligned(64)));
+    REAL a[TILE_ROWS * NAME(DEPTH_BLOCK)], b[NAME(DEPTH_BLOCK) * PANEL] __attribute__((aligned(64)));
+    REAL c[TILE_ROWS * BAND] __attribute__((aligned(64)));
     for (size_t i = 0; i < sizeof a / sizeof *a; i++) a[i] = (REAL)0.5;
     for (size_t i = 0; i < sizeof b / sizeof *b; i++) b[i] = (REAL)0.25;
     double start = NAME(seconds_now)(), now = start, flops = 0;
     while (now - start < seconds) {
         for (int repeat = 0; repeat < 100; repeat++) {
-            NAME(row_tiles)[TILE_ROWS](TILE_VECTORS, depth, a, depth + 16, b, PANEL, NULL, 0, c, PANEL);
+            NAME(row_tiles)[TILE_ROWS](TILE_VECTORS, depth, a, TILE_ROWS * BAND, b, NULL, 0, c);
             /* the result counts as used, and the operands as changed: no call may be left out */
             __asm__ volatile("" : : "r"(a), "r"(b), "r"(c) : "memory");
         }

@@ -20,16 +20,19 @@ enum { BLOCK_ROWS = 4096 };
 /* inputs of a unit of phase 2, and rows and columns of one partial sum of the penalties: the same for every instruction
  * set, because the order of sums must be */
 enum { UNIT_INPUTS = 32, PENALTY_COLUMNS = 8 };
+/* columns of a band of a buffer: a unit's inputs, and one or more panels */
+enum { BAND = UNIT_INPUTS };
 
 enum { NEEDS_INPUT_GRADIENT = 1 };
 
-/* The outputs of a layer, or the network's inputs, for all rows of a block: `stride` numbers a row, of which the first
- * `width` are in use and the rest are 0. */
+/* The outputs of a layer, or the network's inputs, for all rows of a block, in bands of BAND columns: number (row, column)
+ * is at (column / BAND) * band + row * BAND + column % BAND.  A tile reads rows, or columns, of a band in one run, which
+ * neither cache sets nor page tables mind; columns past `width` are 0. */
 struct buffer {
-    int64_t width, stride;
-    void *outputs;  /* (block rows, stride) */
-    void *inputs;   /* pre-activations; the same as outputs where slopes are taken from those */
-    void *deltas;   /* gradient to the outputs, then to the pre-activations */
+    int64_t width, band;
+    void *outputs;
+    void *inputs; /* pre-activations; the same as outputs where slopes are taken from those */
+    void *deltas; /* gradient to the outputs, then to the pre-activations */
 };
 
 struct layer {
@@ -55,6 +58,7 @@ struct pymlp_plan {
     double l1, l2;
     int64_t batch_size, block_rows; /* block_rows: rows of the buffers */
     int64_t strip_rows;             /* rows that a thread carries through all layers before the next */
+    int64_t strip_numbers;          /* of a strip of the widest layer */
     int64_t n_layers, n_parameters, n_units, n_penalties, packed_size, transpose_size;
     double multiply_adds; /* of one row, forward */
     struct layer *layers;

@@ -108,17 +108,18 @@ int pymlp_plan_threads(const pymlp_plan *plan) {
 
 static int64_t rounded_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
 
-/* Numbers in a row of a buffer: whole groups of 16, and never a multiple of 4096 bytes, whose rows would share a few
- * cache sets. */
-static int64_t row_stride(int64_t width, size_t real_bytes) {
-    int64_t stride = rounded_up(width, 16);
-    return stride * (int64_t)real_bytes % 1024 == 0 ? stride + 16 : stride;
+/* Numbers from one band of a buffer to the next.  Many bands must not lie a multiple of 4096 bytes apart, or the pieces
+ * of a row would share a few cache sets: 15 rows more than such a multiple deals them out evenly. */
+static int64_t band_of(int64_t rows, int64_t width) {
+    if (width > 4 * BAND) rows = rounded_up(rows - 15, 32) + 15;
+    return rows * BAND;
 }
 
 /* Rows that go through all layers together: their activations should stay in a second-level cache. */
 static int64_t strip_rows_for(int64_t widest, size_t real_bytes) {
-    int64_t rows = 262144 / (int64_t)real_bytes / (widest + 1);
-    return rows < 32 ? 32 : rows > 128 ? 128 : rows;
+    int64_t rows = 524288 / (int64_t)real_bytes / (widest < 512 ? widest : 512);
+    /* 15 rows more than a multiple of 32, for the same reason as in band_of */
+    return rows > 256 ? 256 - 17 : rows / 32 * 32 - 17;
 }
 
 /* Fills the table of layers and the counts that follow from it. */
@@ -184,18 +185,19 @@ static void deal_out(pymlp_plan *plan) {
         struct buffer *buffer = &plan->buffers[b];
         const struct layer *layer = b > 0 ? &plan->layers[b - 1] : NULL;
         buffer->width = layer == NULL ? plan->layers[0].inputs : layer->outputs;
-        buffer->stride = row_stride(buffer->width, real);
-        const double count = (double)plan->block_rows * (double)buffer->stride;
+        buffer->band = band_of(plan->block_rows, buffer->width);
+        const double count = (double)buffer->band * (double)(rounded_up(buffer->width, BAND) / BAND);
         bool keeps_inputs = layer != NULL && pymlp_activation_rows[layer->activation].slope == SLOPE_FROM_INPUT;
         buffer->outputs = piece(plan, count, real);
         buffer->inputs = keeps_inputs ? piece(plan, count, real) : buffer->outputs;
         buffer->deltas = piece(plan, count, real);
-        if (buffer->stride > widest) widest = buffer->stride;
+        if (buffer->width > widest) widest = rounded_up(buffer->width, BAND);
     }
     plan->strip_rows = strip_rows_for(widest, real);
     /* a strip of activations twice, and three times the outputs of a vector of rows */
     const double outputs = (double)plan->layers[plan->n_layers - 1].outputs;
-    const double numbers = 2.0 * (double)plan->strip_rows * (double)widest + 3.0 * outputs * plan->operations->lanes;
+    plan->strip_numbers = plan->strip_rows * widest;
+    const double numbers = 2.0 * (double)plan->strip_numbers + 3.0 * outputs * plan->operations->lanes;
     plan->scratch_bytes = ((size_t)numbers * real + 63) & ~(size_t)63;
     plan->scratch = piece(plan, (double)plan->n_threads * (numbers * (double)real + 64) / (double)real, real);
 }

@@ -31,9 +31,12 @@ static int64_t NAME(first_unit)(const pymlp_plan *plan, int index, int members) 
     int64_t goal = total * index / members;
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const struct layer *layer = &plan->layers[l];
-        for (int64_t panel = 0; panel < layer->panels; panel++) {
-            int64_t vectors = NAME(vectors_of)(layer->outputs - panel * PANEL), cost = layer->row_groups * vectors;
-            if (passed + cost > goal) return layer->first_unit + panel * layer->row_groups + (goal - passed) / vectors;
+        for (int64_t panel = 0; panel < layer->panels; panel += NAME(BLOCK_PANELS)) {
+            const int64_t panels = NAME(panels_in_block)(layer, panel), columns = layer->outputs - panel * PANEL;
+            const int64_t vectors = columns < panels * PANEL ? (columns + LANES - 1) / LANES : panels * TILE_VECTORS;
+            const int64_t cost = layer->row_groups * vectors;
+            if (passed + cost > goal)
+                return layer->first_unit + panel * layer->row_groups + (goal - passed) * panels / vectors;
             passed += cost;
         }
     }
@@ -46,12 +49,13 @@ static const struct layer *NAME(layer_of)(const pymlp_plan *plan, int64_t unit) 
     return &plan->layers[l];
 }
 
-static void NAME(pack)(const pymlp_plan *plan, int64_t first, int64_t last, const REAL *flat, bool with_transposes) {
+/* The transposes of a thread's units, from the packed weights */
+static void NAME(transpose_weights)(const pymlp_plan *plan, int64_t first, int64_t last, bool first_layer_too) {
     for (int64_t number = first; number < last; number++) {
         const struct layer *layer = NAME(layer_of)(plan, number);
+        if (!(layer->flags & NEEDS_INPUT_GRADIENT) && !first_layer_too) continue;
         const struct NAME(unit) unit = NAME(unit_of)(layer, number);
-        NAME(pack_unit)(&unit, flat, plan->packed);
-        if (with_transposes && layer->packed_transpose >= 0) NAME(transpose_unit)(plan, &unit);
+        NAME(transpose_unit)(plan, &unit);
     }
 }
 
@@ -64,38 +68,32 @@ static void NAME(row_phase)(const struct NAME(run) *run, const struct batch *bat
                             int64_t end, REAL *scratch) {
     const pymlp_plan *plan = run->plan;
     const struct buffer *buffers = plan->buffers;
-    for (; row < end; row += plan->strip_rows) {
-        int64_t rows = end - row < plan->strip_rows ? end - row : plan->strip_rows;
-        REAL *inputs = (REAL *)buffers[0].outputs + row * buffers[0].stride;
-        for (int64_t i = 0; i < rows; i++) {
-            int64_t number = batch->order == NULL ? block + row + i : batch->order[block + row + i];
-            memcpy(inputs + i * buffers[0].stride, (const REAL *)batch->X + number * buffers[0].width,
-                   (size_t)buffers[0].width * sizeof(REAL));
-        }
+    const int64_t first = row, all = end - row, strips = (all + plan->strip_rows - 1) / plan->strip_rows;
+    for (int64_t strip = 0; strip < strips; strip++) {
+        row = first + NAME(tile_start)(all, strips, strip);
+        int64_t rows = first + NAME(tile_start)(all, strips, strip + 1) - row;
+        NAME(rows_to_bands)(rows, buffers[0].width, batch->X, batch->order, block + row,
+                            (REAL *)buffers[0].outputs + row * BAND, buffers[0].band);
         for (int64_t l = 0; l < plan->n_layers; l++) {
             const struct layer *layer = &plan->layers[l];
             const struct buffer *in = &buffers[layer->input_buffer], *out = &buffers[layer->output_buffer];
-            NAME(layer_kinds)[layer->kind].forward(plan, layer, rows, (REAL *)in->outputs + row * in->stride, in->stride,
-                                                   (REAL *)out->inputs + row * out->stride,
-                                                   (REAL *)out->outputs + row * out->stride, out->stride,
-                                                   l < plan->n_layers - 1);
+            NAME(layer_kinds)[layer->kind].forward(plan, layer, rows, (REAL *)in->outputs + row * BAND, in->band,
+                                                   (REAL *)out->inputs + row * BAND, (REAL *)out->outputs + row * BAND,
+                                                   out->band, l < plan->n_layers - 1);
         }
         NAME(head)(plan, batch, block, row, rows, scratch);
         for (int64_t l = plan->n_layers - 1; l >= 0; l--) {
             const struct layer *layer = &plan->layers[l];
             const struct buffer *in = &buffers[layer->input_buffer], *out = &buffers[layer->output_buffer];
             bool wanted = layer->flags & NEEDS_INPUT_GRADIENT || (l == 0 && run->x_gradient != NULL);
-            NAME(layer_kinds)[layer->kind].backward(plan, layer, rows, (REAL *)out->inputs + row * out->stride,
-                                                    (REAL *)out->outputs + row * out->stride,
-                                                    (REAL *)out->deltas + row * out->stride, out->stride,
-                                                    l < plan->n_layers - 1,
-                                                    wanted ? (REAL *)in->deltas + row * in->stride : NULL, in->stride);
+            NAME(layer_kinds)[layer->kind].backward(plan, layer, rows, (REAL *)out->inputs + row * BAND,
+                                                    (REAL *)out->outputs + row * BAND, (REAL *)out->deltas + row * BAND,
+                                                    out->band, l < plan->n_layers - 1,
+                                                    wanted ? (REAL *)in->deltas + row * BAND : NULL, in->band);
         }
         if (run->x_gradient != NULL)
-            for (int64_t i = 0; i < rows; i++)
-                memcpy(run->x_gradient + (block + row + i) * buffers[0].width,
-                       (const REAL *)buffers[0].deltas + (row + i) * buffers[0].stride,
-                       (size_t)buffers[0].width * sizeof(REAL));
+            NAME(bands_to_rows)(rows, buffers[0].width, (const REAL *)buffers[0].deltas + row * BAND, buffers[0].band,
+                                run->x_gradient + (block + row) * buffers[0].width);
     }
 }
 
@@ -161,13 +159,14 @@ static void NAME(training)(void *context, int index, int members) {
     __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
     const int n_slots = pymlp_optimizer_rows[run->optimizer->kind].n_slots;
     int64_t first = NAME(first_unit)(plan, index, members), last = NAME(first_unit)(plan, index + 1, members);
-    NAME(pack)(plan, first, last, run->trained, true);
-    for (int64_t number = first; number < last; number++) {
-        const struct NAME(unit) unit = NAME(unit_of)(NAME(layer_of)(plan, number), number);
-        for (int slot = 0; slot < n_slots; slot++)
-            NAME(pack_unit)(&unit, run->slots + slot * plan->n_parameters, plan->slots[slot]);
-    }
+    NAME(repack)(plan, index, members, run->trained, plan->packed, false);
+    for (int slot = 0; slot < n_slots; slot++)
+        NAME(repack)(plan, index, members, run->slots + slot * plan->n_parameters, plan->slots[slot], false);
     bool stopped = team_barrier(members, &plan->stop);
+    if (!stopped) {
+        NAME(transpose_weights)(plan, first, last, false);
+        stopped = team_barrier(members, &plan->stop);
+    }
     for (int64_t step = 0; step < run->n_steps && !stopped; step++) {
         struct batch batch = *run->data;
         batch.order += run->starts[step];
@@ -188,12 +187,9 @@ static void NAME(training)(void *context, int index, int members) {
     if (stopped) {
         if (index == 0) run->stopped = true;
     } else {
-        for (int64_t number = first; number < last; number++) {
-            const struct NAME(unit) unit = NAME(unit_of)(NAME(layer_of)(plan, number), number);
-            NAME(unpack_unit)(&unit, plan->packed, run->trained);
-            for (int slot = 0; slot < n_slots; slot++)
-                NAME(unpack_unit)(&unit, plan->slots[slot], run->slots + slot * plan->n_parameters);
-        }
+        NAME(repack)(plan, index, members, run->trained, plan->packed, true);
+        for (int slot = 0; slot < n_slots; slot++)
+            NAME(repack)(plan, index, members, run->slots + slot * plan->n_parameters, plan->slots[slot], true);
     }
     RESTORE_FLOAT_MODE(mode);
 }
@@ -203,8 +199,12 @@ static void NAME(differentiation)(void *context, int index, int members) {
     pymlp_plan *plan = run->plan;
     __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
     int64_t first = NAME(first_unit)(plan, index, members), last = NAME(first_unit)(plan, index + 1, members);
-    NAME(pack)(plan, first, last, run->params, true);
+    NAME(repack)(plan, index, members, (REAL *)run->params, plan->packed, false);
     bool stopped = team_barrier(members, &plan->stop);
+    if (!stopped) {
+        NAME(transpose_weights)(plan, first, last, run->x_gradient != NULL);
+        stopped = team_barrier(members, &plan->stop);
+    }
     if (!stopped) {
         bool with_loss = run->losses != NULL;
         double weight_sum = with_loss ? NAME(weight_sum)(run->data) : 1, loss;
@@ -222,29 +222,26 @@ static void NAME(inference)(void *context, int index, int members) {
     struct NAME(run) *run = context;
     const pymlp_plan *plan = run->plan;
     __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
-    NAME(pack)(plan, NAME(first_unit)(plan, index, members), NAME(first_unit)(plan, index + 1, members), run->params, false);
+    NAME(repack)(plan, index, members, (REAL *)run->params, plan->packed, false);
     bool stopped = team_barrier(members, &plan->stop);
     const int64_t inputs = plan->buffers[0].width, columns = plan->layers[plan->n_layers - 1].outputs;
-    int64_t widest = 0;
-    for (int64_t l = 1; l <= plan->n_layers; l++)
-        if (plan->buffers[l].stride > widest) widest = plan->buffers[l].stride;
+    const int64_t band = plan->strip_rows * BAND;
     REAL *scratch = NAME(scratch)(plan, index), *strips[2];
     strips[0] = scratch + 3 * columns * LANES;
-    strips[1] = strips[0] + plan->strip_rows * widest;
-    int64_t row = run->data->rows * index / members, end = run->data->rows * (index + 1) / members;
-    for (; row < end && !stopped; row += plan->strip_rows) {
-        int64_t rows = end - row < plan->strip_rows ? end - row : plan->strip_rows, in_stride = inputs;
-        const REAL *in = (const REAL *)run->data->X + row * inputs;
+    strips[1] = strips[0] + plan->strip_numbers;
+    const int64_t first = run->data->rows * index / members, all = run->data->rows * (index + 1) / members - first;
+    const int64_t n_strips = (all + plan->strip_rows - 1) / plan->strip_rows;
+    for (int64_t strip = 0; strip < n_strips && !stopped; strip++) {
+        int64_t row = first + NAME(tile_start)(all, n_strips, strip);
+        int64_t rows = first + NAME(tile_start)(all, n_strips, strip + 1) - row;
+        NAME(rows_to_bands)(rows, inputs, run->data->X, NULL, row, strips[0], band);
         for (int64_t l = 0; l < plan->n_layers; l++) {
             const struct layer *layer = &plan->layers[l];
-            REAL *out = strips[l % 2];
-            int64_t stride = plan->buffers[layer->output_buffer].stride;
-            NAME(layer_kinds)[layer->kind].forward(plan, layer, rows, in, in_stride, out, out, stride,
+            REAL *out = strips[(l + 1) % 2];
+            NAME(layer_kinds)[layer->kind].forward(plan, layer, rows, strips[l % 2], band, out, out, band,
                                                    l < plan->n_layers - 1);
-            in = out;
-            in_stride = stride;
         }
-        NAME(write_outputs)(plan, rows, in, in_stride, run->out + row * columns, columns, scratch);
+        NAME(write_outputs)(plan, rows, strips[plan->n_layers % 2], band, run->out + row * columns, scratch);
         stopped = atomic_load_explicit(&plan->stop, memory_order_relaxed) != 0;
     }
     if (team_barrier(members, &plan->stop) && index == 0) run->stopped = true;

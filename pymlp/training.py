@@ -26,7 +26,7 @@ from pymlp.rows import DenseRows, rows_of
 from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
 
 # steps longer than DIRECT_SECONDS run in a helper thread, in slices of about this; it stays interruptible all the while
-HELPED_SLICE_SECONDS = 1.0
+HELPED_SLICE_SECONDS = 4.0
 
 
 class Rule(Protocol):
