@@ -4,13 +4,22 @@
 #include <immintrin.h>
 #include "float_mode_x86.h"
 #define VECTOR_REGISTER(x) "+x"(x)
+#define SQRT_F32(a) ((VECTOR)_mm_sqrt_ps((__m128)(a)))
+#define SQRT_F64(a) ((VECTOR)_mm_sqrt_pd((__m128d)(a)))
 #elif defined(__aarch64__)
+#include <arm_neon.h>
 #include "float_mode_aarch64.h"
 #define VECTOR_REGISTER(x) "+w"(x)
+#define SQRT_F32(a) ((VECTOR)vsqrtq_f32((float32x4_t)(a)))
+#define SQRT_F64(a) ((VECTOR)vsqrtq_f64((float64x2_t)(a)))
 #else
 #define VECTOR_REGISTER(x) "+m"(x)
 #define SAVE_FLOAT_MODE() 0
 #define RESTORE_FLOAT_MODE(mode) ((void)(mode))
+/* the compiler's own, which may be the C library's */
+#define SQRT_F32(a) ((VECTOR){__builtin_sqrtf((a)[0]), __builtin_sqrtf((a)[1]), __builtin_sqrtf((a)[2]), \
+                              __builtin_sqrtf((a)[3])})
+#define SQRT_F64(a) ((VECTOR){__builtin_sqrt((a)[0]), __builtin_sqrt((a)[1])})
 #endif
 
 #define ISA portable
@@ -19,7 +28,4 @@
 #define TILE_VECTORS 4
 #define FMA_F32(a, b, c) ((a) * (b) + (c))
 #define FMA_F64(a, b, c) ((a) * (b) + (c))
-#define SQRT_F32(a) ((VECTOR){__builtin_sqrtf((a)[0]), __builtin_sqrtf((a)[1]), __builtin_sqrtf((a)[2]), \
-                              __builtin_sqrtf((a)[3])})
-#define SQRT_F64(a) ((VECTOR){__builtin_sqrt((a)[0]), __builtin_sqrt((a)[1])})
 #include "isa.inc.h"
