@@ -35,6 +35,10 @@ STACK_LEVEL = 5
 HISTORY = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_", "_no_improvement_count")
 
 
+class DivergedError(ValueError):
+    """The weights are no longer finite at the end of a fit."""
+
+
 @dataclass(frozen=True)
 class Data:
     """Checked training data of one call of fit or partial_fit.
@@ -58,7 +62,7 @@ def fit(draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: N
     Raises
     ------
     ValueError
-        The weights are not finite at the end, or there are too few rows to validate on.
+        The weights are not finite at the end (DivergedError), or there are too few rows to validate on.
     KeyboardInterrupt
         `draft` then has the last complete epoch, if there was one in this call.
     """
@@ -73,7 +77,7 @@ def fit(draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: N
     solve = _minimise if draft.solver == "lbfgs" else _descend
     solve(draft, estimator, network, data, params)
     if not np.isfinite(draft.params_).all():
-        raise ValueError(
+        raise DivergedError(
             "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
             "preprocessed."
         )
@@ -188,7 +192,7 @@ def _take_epochs(
 def _descent(draft: MultilayerPerceptron, network: Network, data: Data) -> Descent:
     """A new descent for fit, a copy of the last one for partial_fit."""
     kept = draft.__dict__.get("_descent")
-    if data.incremental and kept is not None:
+    if data.incremental and kept is not None and _belongs(kept.slots, network):
         return replace(kept, slots=kept.slots.copy())
     rate = float(draft.learning_rate_init)
     if draft.solver == "sgd":
@@ -197,6 +201,11 @@ def _descent(draft: MultilayerPerceptron, network: Network, data: Data) -> Desce
         optimizer, schedule = Adam(draft.beta_1, draft.beta_2, draft.epsilon), "constant"
     slots = new_slots(optimizer, network.n_parameters, network.dtype)
     return Descent(optimizer, schedule, draft.power_t, rate, rate, slots)
+
+
+def _belongs(slots: np.ndarray, network: Network) -> bool:
+    # a fit by lbfgs in between may have changed the layers or the dtype, and has no slots of its own
+    return slots.shape[1] == network.n_parameters and slots.dtype == network.dtype
 
 
 def _split(draft: MultilayerPerceptron, data: Data) -> tuple[np.ndarray | None, np.ndarray | None]:

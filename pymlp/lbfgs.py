@@ -118,6 +118,7 @@ class Minimisation:
         self.batch, self.announcer = batch, announcer
         self.accepted: Iterate | None = None
         self._began = perf_counter()
+        self._announced = False
 
     def run(self, params: np.ndarray, *, max_iter: int, max_fun: int, tol: float) -> Ending:
         """Minimise from `params`, which stay as they are.
@@ -130,11 +131,10 @@ class Minimisation:
         tol : float
             Largest component of the gradient at convergence.
         """
-        self.announcer.begin_epoch(0, **self._metrics())
         options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
         try:
             result = optimize.minimize(
-                self.batch,
+                self._evaluate,
                 params.astype(np.float64),
                 method="L-BFGS-B",
                 jac=True,
@@ -146,19 +146,29 @@ class Minimisation:
         iterate = Iterate(self._cast(result.x), float(result.fun), min(int(result.nit), max_iter))
         return Ending(iterate, result.status == 0, int(result.status), str(result.message))
 
+    def _evaluate(self, point: np.ndarray) -> tuple[float, np.ndarray]:
+        if not self._announced:
+            # only now is it known that there is another iteration: after the last, nothing is evaluated
+            self.announcer.begin_epoch(self._iterations, **self._metrics())
+            self._announced = True
+        return self.batch(point)
+
+    @property
+    def _iterations(self) -> int:
+        return 0 if self.accepted is None else self.accepted.iterations
+
     def _cast(self, point: np.ndarray) -> np.ndarray:
         return np.array(point, self.batch.network.dtype)
 
     def _accept(self, point: np.ndarray) -> None:
         # the accepted point is the last one evaluated
-        iterations = 1 if self.accepted is None else self.accepted.iterations + 1
-        self.accepted = Iterate(self._cast(point), self.batch.last_loss, iterations)
+        self.accepted = Iterate(self._cast(point), self.batch.last_loss, self._iterations + 1)
+        self._announced = False
         if self.announcer.end_epoch(**self._metrics(), loss=self.batch.last_loss, validation_score=None):
             raise StopAskedError
-        self.announcer.begin_epoch(iterations, **self._metrics())
 
     def _metrics(self) -> dict[str, Any]:
-        rows = (0 if self.accepted is None else self.accepted.iterations) * self.batch.X.shape[0]
+        rows = self._iterations * self.batch.X.shape[0]
         seconds = perf_counter() - self._began
         evaluated = self.batch.evaluations * self.batch.X.shape[0]
         return {"rows": rows, "seconds": seconds, "rows_per_second": evaluated / max(seconds, 1e-9), "rate": None}

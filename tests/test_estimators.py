@@ -326,6 +326,17 @@ def test_partial_fit_is_not_for_every_solver(iris):
         small(early_stopping=True).partial_fit(*iris, classes=[0, 1, 2])
 
 
+def test_partial_fit_after_lbfgs_with_other_layers_begins_anew(iris):
+    X, y = iris
+    model = small().fit(X, y).set_params(solver="lbfgs", hidden_layer_sizes=(3,)).fit(X, y)
+    expected = small(solver="lbfgs", hidden_layer_sizes=(3,)).fit(X, y).set_params(solver="adam").partial_fit(X, y)
+    model.set_params(solver="adam").partial_fit(X, y)
+    assert model.params_.tobytes() == expected.params_.tobytes()
+    # the same layers in another dtype
+    model.set_params(solver="lbfgs").fit(X.astype("float32"), y).set_params(solver="adam").partial_fit(X, y)
+    assert model.params_.dtype == "float32"
+
+
 def test_a_warm_start_needs_the_same_layers(iris):
     model = small(warm_start=True).fit(*iris).set_params(hidden_layer_sizes=(7,))
     with pytest.raises(ValueError, match=r"layer widths \(4, 6, 3\)"):
@@ -545,6 +556,22 @@ def test_callbacks_stop_the_training_and_can_be_taken_off(iris):
         assert model.set_callbacks().fit(*iris).n_iter_ == 9
     with pytest.raises(TypeError, match="lacks setup"):
         model.set_callbacks(print)
+
+
+@pytest.mark.parametrize("parameters", [{"max_iter": 3}, {"tol": 0.1, "max_iter": 200}], ids=["max_iter", "converged"])
+def test_lbfgs_announces_no_iteration_after_the_last(iris, parameters):
+    class Journal(Stopper):
+        def on_fit_task_begin(self, estimator, context):
+            told.append(("begin", context.task_name, context.task_id))
+
+        def on_fit_task_end(self, estimator, context):
+            told.append(("end", context.task_name, context.task_id))
+
+    told = []
+    model = small(solver="lbfgs", **parameters).set_callbacks(Journal(None)).fit(*iris)
+    epochs = [(moment, "epoch", number) for number in range(model.n_iter_) for moment in ("begin", "end")]
+    assert 0 < model.n_iter_ < 200
+    assert told == [("begin", "fit", 0), *epochs, ("end", "fit", 0)]
 
 
 def test_scikit_learns_own_callbacks_work(iris):
