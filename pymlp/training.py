@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
+from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -328,7 +328,8 @@ def train(
         After Ctrl-C; `params` and `slots` then hold the last complete epoch of this call.
     """
     began = perf_counter()
-    network.check_params(params)
+    _check_params(network, params)
+    _check_choices(optimizer, rate, schedule)
     X, y, weight = _check_data(network, X, y, weight)
     n_rows = X.shape[0]
     batch_size = min(200, n_rows) if batch_size is None else min(_check_count("batch_size", batch_size), n_rows)
@@ -338,8 +339,8 @@ def train(
     expected = (optimizer.n_slots, network.n_parameters)
     if not isinstance(slots, np.ndarray) or slots.shape != expected or slots.dtype != network.dtype:
         raise ValueError(f"slots must be a {network.dtype} array of shape {expected} for {type(optimizer).__name__}")
-    if not 0 < rate < np.inf:
-        raise ValueError(f"rate must be a finite number above 0, got {rate!r}")
+    if not slots.flags.writeable:
+        raise ValueError("slots is changed in place, but the array is read-only")
     callbacks = check_callbacks(callbacks)
     shuffler = random_source(random_state) if shuffle else None
     epoch_steps = -(-n_rows // batch_size)
@@ -360,6 +361,22 @@ def train(
 def _publish(completed: Completed, params: np.ndarray, slots: np.ndarray) -> None:
     params[...] = completed.params
     slots[...] = completed.slots
+
+
+def _check_params(network: Network, params: np.ndarray) -> None:
+    network.check_params(params)
+    check_finite("params", params)
+    if not params.flags.writeable:
+        raise ValueError("params is changed in place, but the array is read-only")
+
+
+def _check_choices(optimizer: Any, rate: Any, schedule: Any) -> None:
+    if not isinstance(optimizer, (SGD, Adam)):
+        raise ValueError(f"optimizer must be an object such as SGD(), Adam() or AdamW(), got {optimizer!r}")
+    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 < rate < np.inf:
+        raise ValueError(f"rate must be a finite number above 0, got {rate!r}")
+    if isinstance(schedule, type) or not callable(getattr(schedule, "rates", None)):
+        raise ValueError(f"schedule must be an object such as Constant() or Cosine(), got {schedule!r}")
 
 
 def _check_count(name: str, value: Any, least: int = 1) -> int:
