@@ -45,7 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _one_line(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
+        text = f"{error.filename or repr('')}: {error.strerror}"
     if isinstance(error, ModuleNotFoundError) and error.name is not None and "pip install" not in text:
         module = error.name.split(".")[0]
         package = PACKAGES.get(module, module)

@@ -105,7 +105,8 @@ def load(
                 f"{name!r} is a data set with its own target and columns; --target and --drop are for files"
             )
         return _checked(_load_bundled(name) if name in BUNDLED else _load_pictures(name), task)
-    if not Path(name).exists():
+    # unlike pathlib, which takes an empty name for the folder it is in
+    if not os.path.exists(name):
         if Path(name).suffix:
             raise FileNotFoundError(2, "no such file", name)
         raise DataError(f"{unknown_name('data set', name, NAMES)}, or a file")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import errno
 import os
 import re
 import zipfile
@@ -125,6 +126,8 @@ def read_table(
     """
     kind = ENDINGS.get(Path(path).suffix.lower())
     choice = Choice(target, columns, drop, needs_target)
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if kind is None:
         raise DataError(f"{path}: the ending must be one of {', '.join(ENDINGS)} to tell the format")
     if kind == "csv":

@@ -17,6 +17,7 @@ from pymlp import backends, files
 from pymlp.__main__ import main
 from pymlp.commands import bench
 from pymlp.commands.train import parse_layers
+from pymlp.config import ISAS
 
 QUICK = ("--layers", "16", "--epochs", "30")
 
@@ -83,7 +84,7 @@ def test_train_digits_prints_what_it_did_and_saves(capsys, tmp_path):
     accuracy = float(re.search(r"^test accuracy: ([\d.]+) \(\d+ of 359\)$", out, re.MULTILINE)[1])
     assert accuracy >= 0.97
     assert re.search(r"^time: [\d.]+ s, \d+ epochs, [\d,]+ rows/s$", out, re.MULTILINE)
-    assert re.search(rf"^backend: {backends.choose().value}, .*at most \d+ threads$", out, re.MULTILINE)
+    assert re.search(rf"^backend: {backends.choose().value}, .*(1 thread|at most \d+ threads)$", out, re.MULTILINE)
     assert "loss=" in err
     assert "validation=" in err
     assert "rows/s" in err
@@ -169,7 +170,7 @@ def test_official_test_part_and_options(capsys, tmp_path):
     options = ("--batch", 500, "--rate", 0.01, "--threads", 1, "--backend", "numpy", "--activation", "tanh")
     out = _run(capsys, "train", tmp_path / "p.npz", *QUICK, *options, "--save", tmp_path / "model")
     assert "50 rows to train, 7 to test, 16 columns" in out
-    assert "backend: numpy, at most 1 threads" in out
+    assert "backend: numpy, 1 thread\n" in out
     assert "(7 of 7)" in out
     answers = _run(capsys, "predict", tmp_path / "model", tmp_path / "p.npz").split()
     assert answers == ["prediction", *map(str, labels[:7])]
@@ -304,6 +305,11 @@ def test_layer_lists(text, widths):
         (("train", "iris", "--target", "x"), "'iris' is a data set with its own target"),
         (("train", "iris", "--save", "{tmp}"), "{tmp}: Is a directory"),
         (("train", "iris", "--save", "{tmp}/no/model"), "{tmp}/no: the folder does not exist"),
+        (("train", "iris", "--layers", "2", "--rate", "1e30"), "lower --rate (1e+30)"),
+        (("train", ""), "there is no data set ''; there are: "),
+        (("train", "{tmp}", "--target", "x"), "{tmp}: Is a directory"),
+        (("predict", "{model}", "{tmp}"), "{tmp}: Is a directory"),
+        (("predict", "", "{data}"), "'': No such file or directory"),
         (("train", "digts"), "there is no data set 'digts' (did you mean 'digits'?)"),
         (("train", "no.csv", "--target", "x"), "no.csv: no such file"),
         (("train", "{data}"), "{data}: name the column to predict with --target; there are: size, age, kind"),
@@ -353,6 +359,28 @@ def test_columns_that_the_model_misses(capsys, tmp_path, trained):
     assert "2 columns are missing: 'size', 'age'" in _fails(capsys, "predict", model, none)
     np.savez(tmp_path / "data.npz", X=np.ones((2, 5)))
     assert "the model takes 2 columns, found 5" in _fails(capsys, "predict", model, tmp_path / "data.npz")
+
+
+def test_a_number_too_large_for_the_model(capsys, tmp_path, trained):
+    path = tmp_path / "large.csv"
+    path.write_text("age,size\n1,2\n3,4e300\n")
+    err = _fails(capsys, "predict", trained[1], path)
+    assert "row 2 (line 3), column 'size': 4e+300 is too large for the model, which computes in float32" in err
+
+
+@pytest.mark.skipif("c" not in backends.available(), reason="only the C engine has instruction sets")
+def test_an_instruction_set_that_cannot_run_is_told_before_the_data_are_read(capsys):
+    foreign = next(name for name in ISAS if name not in backends.get("c").instruction_sets())
+    err = _fails(capsys, "train", "no.csv", "--target", "x", "--backend", "c", "--isa", foreign)
+    assert f"isa='{foreign}' " in err
+    assert "this machine runs " in err
+
+
+@pytest.mark.parametrize("name", ["PYMLP_NUM_THREADS", "OMP_NUM_THREADS"])
+def test_a_thread_count_that_is_none_is_told_before_the_data_are_read(capsys, monkeypatch, name):
+    monkeypatch.delenv("PYMLP_NUM_THREADS", raising=False)
+    monkeypatch.setenv(name, "many")
+    assert f"{name}='many' must be an integer" in _fails(capsys, "train", "no.csv", "--target", "x")
 
 
 def test_a_rate_that_makes_the_weights_infinite(capsys, tmp_path):

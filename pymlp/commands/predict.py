@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from pymlp import backends, files
+from pymlp.finiteness import first_non_finite
 from pymlp.inference import outputs_of
 from pymlp.network import Network
 from pymlp.replacement import check_replaceable, replacing
@@ -35,15 +36,26 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def _read_rows(arguments: argparse.Namespace, names: Sequence[str] | None, columns: int) -> np.ndarray:
-    """The input columns (rows, columns) that the model takes."""
+def _read_rows(arguments: argparse.Namespace, names: Sequence[str] | None, network: Network) -> np.ndarray:
+    """The input columns (rows, columns) that the model takes, in its type."""
     table = read_table(arguments.data, columns=names, drop=arguments.drop, separator=arguments.separator)
     # of a file with an official test part, that part
     X = table.X if table.X_test is None else table.X_test
+    columns = network.inputs
     if X.shape[1] != columns:
         hint = "; leave the target and others out with --drop" if names is None and X.shape[1] > columns else ""
         raise DataError(f"{arguments.data}: the model takes {columns} columns, found {X.shape[1]}{hint}")
-    return X
+    with np.errstate(over="ignore"):
+        converted = np.ascontiguousarray(X, network.dtype)
+    found = first_non_finite(converted)
+    if found is not None:
+        row, column, _ = found
+        name = column + 1 if table.names is None else repr(table.names[column])
+        raise DataError(
+            f"{arguments.data}: {table.place(row)}, column {name}: {X[row, column]:g} is too large for the model, "
+            f"which computes in {network.dtype}"
+        )
+    return converted
 
 
 def _predictions(model: Any, X: np.ndarray, proba: bool) -> list[tuple[str, np.ndarray]]:
@@ -51,7 +63,7 @@ def _predictions(model: Any, X: np.ndarray, proba: bool) -> list[tuple[str, np.n
     if isinstance(model, tuple):
         network, params = model
         plan = backends.get().Plan(network, 1)
-        return _numbered("output", outputs_of(plan, params, np.ascontiguousarray(X, network.dtype)))
+        return _numbered("output", outputs_of(plan, params, X))
     predicted = model.predict(X)
     classes = getattr(model, "classes_", None)
     if classes is not None and predicted.ndim == 2:
@@ -87,7 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.proba and not hasattr(model, "predict_proba"):
         raise DataError(f"{arguments.model}: --proba is for classifiers")
     names = getattr(model, "feature_names_in_", None)
-    X = _read_rows(arguments, None if names is None else [str(name) for name in names], network.inputs)
+    X = _read_rows(arguments, None if names is None else [str(name) for name in names], network)
     if names is not None:
         # the columns are in the model's order; without names on X, scikit-learn would warn that it cannot tell
         del model.feature_names_in_

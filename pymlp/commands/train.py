@@ -24,6 +24,7 @@ from pymlp import backends, datasets, files
 from pymlp.config import config_context
 from pymlp.datasets import Dataset
 from pymlp.functions import ACTIVATIONS
+from pymlp.network import Network
 from pymlp.replacement import check_replaceable
 from pymlp.scores import r2
 from pymlp.selection import selection
@@ -101,8 +102,8 @@ def run(arguments: argparse.Namespace) -> None:
     layers = parse_layers(arguments.layers)
     _check_options(arguments)
     with config_context(backend=arguments.backend, isa=arguments.isa, n_threads=arguments.threads):
-        # a backend that cannot run says so before the data are read
-        backends.get()
+        # a backend, instruction set or thread count that cannot be had says so before the data are read
+        backends.get(arguments.backend).Plan(Network.from_widths((1, 1)), 1)
         dataset = datasets.load(
             arguments.data,
             arguments.target,
@@ -114,6 +115,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace, layers: tuple[int, ...], dataset: Dataset) -> None:
+    from pymlp.fitting import DivergedError
+
     X, y, X_test, y_test = datasets.split(dataset, arguments.test_fraction, arguments.seed)
     kind = f"{len(np.unique(y))} classes" if dataset.task == "classification" else "regression"
     print(f"data: {dataset.name}, {len(X):,} rows to train, {len(X_test):,} to test, {X.shape[1]} columns")
@@ -126,7 +129,10 @@ def _train(arguments: argparse.Namespace, layers: tuple[int, ...], dataset: Data
         scores.append(HeldOutScore(inputs.apply(X_test, "float32"), _scaled_target(target, y_test)))
     model.set_callbacks(*scores, pymlp.ProgressBar())
     start = perf_counter()
-    model.fit(inputs.apply(X, "float32"), _scaled_target(target, y))
+    try:
+        model.fit(inputs.apply(X, "float32"), _scaled_target(target, y))
+    except DivergedError as error:
+        raise ValueError(f"the weights were no longer finite; lower --rate ({arguments.rate})") from error
     seconds = perf_counter() - start
     diverged = np.flatnonzero(~np.isfinite(model.loss_curve_))
     if len(diverged):
@@ -222,7 +228,7 @@ def _tested(model: Any, task: str, X: np.ndarray, y: np.ndarray) -> str:
 
 def _backend() -> str:
     chosen = {setting.name: setting.value for setting in selection()}
-    threads = f"at most {chosen['threads']} threads"
+    threads = "1 thread" if chosen["threads"] == "1" else f"at most {chosen['threads']} threads"
     if chosen["backend"] == "c":
         return f"c, {chosen['instruction set']}, {threads}"
     return f"{chosen['backend']}, {threads}"
