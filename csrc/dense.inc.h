@@ -121,6 +121,40 @@ static void NAME(dense_bias_gradient)(const pymlp_plan *plan, const struct NAME(
                        (REAL *)plan->slots[0] + place, (REAL *)plan->slots[1] + place);
 }
 
+/* Gradient sums of a unit over the block's rows: sums[input][column] = chain over the rows of a * delta. */
+static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const REAL *a, const REAL *deltas, REAL *sums) {
+    int64_t tiles = (inputs + TILE_ROWS - 1) / TILE_ROWS;
+    for (int64_t row = 0; row < rows; row += NAME(BATCH_BLOCK)) {
+        int64_t count = rows - row < NAME(BATCH_BLOCK) ? rows - row : NAME(BATCH_BLOCK);
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            int64_t first = NAME(tile_start)(inputs, tiles, tile);
+            int64_t height = NAME(tile_start)(inputs, tiles, tile + 1) - first;
+            REAL *c = sums + first * PANEL;
+            NAME(column_tiles)[height](vectors, count, a + row * BAND + first, 0, deltas + row * BAND,
+                                       row > 0 ? c : NULL, PANEL, c);
+        }
+    }
+}
+
+/* The same for fewer columns than a vector has lanes: the operands change places, so that the inputs fill the lanes, and
+ * the result is turned.  A product does not mind the order of its factors, so the bits are the same. */
+static void NAME(narrow_gradient_sums)(int64_t rows, int64_t inputs, int64_t columns, const REAL *a, const REAL *deltas,
+                                       REAL *sums) {
+    for (int64_t part = 0; part < inputs; part += PANEL) {
+        REAL turned[LANES * PANEL] __attribute__((aligned(64))) = {0};
+        int vectors = NAME(vectors_of)(inputs - part);
+        NAME(gradient_sums)(rows, columns, vectors, deltas, a + part, turned);
+        for (int v = 0; v < vectors; v++) {
+            VECTOR square[LANES];
+#pragma GCC unroll 16
+            for (int row = 0; row < LANES; row++) square[row] = NAME(load)(turned + row * PANEL + v * LANES);
+            NAME(transpose_square)(square);
+#pragma GCC unroll 16
+            for (int row = 0; row < LANES; row++) NAME(store)(sums + (part + v * LANES + row) * PANEL, square[row]);
+        }
+    }
+}
+
 static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
                                  const struct layer *layer, int64_t number) {
     const struct NAME(unit) unit = NAME(unit_of)(layer, number);
@@ -128,18 +162,11 @@ static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradi
     const REAL *a = (const REAL *)input->outputs + NAME(place_of)(unit.input, input->band);
     const REAL *deltas = (const REAL *)output->deltas + NAME(place_of)(unit.column, output->band);
     int vectors = NAME(vectors_of)(unit.columns);
-    int64_t tiles = (unit.inputs + TILE_ROWS - 1) / TILE_ROWS;
     REAL sums[UNIT_INPUTS * PANEL] __attribute__((aligned(64)));
-    for (int64_t row = 0; row < job->rows; row += NAME(BATCH_BLOCK)) {
-        int64_t count = job->rows - row < NAME(BATCH_BLOCK) ? job->rows - row : NAME(BATCH_BLOCK);
-        for (int64_t tile = 0; tile < tiles; tile++) {
-            int64_t first = NAME(tile_start)(unit.inputs, tiles, tile);
-            int64_t height = NAME(tile_start)(unit.inputs, tiles, tile + 1) - first;
-            REAL *c = sums + first * PANEL;
-            NAME(column_tiles)[height](vectors, count, a + row * BAND + first, 0, deltas + row * BAND,
-                                       row > 0 ? c : NULL, PANEL, c);
-        }
-    }
+    if (unit.columns < LANES && unit.columns < unit.inputs)
+        NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums);
+    else
+        NAME(gradient_sums)(job->rows, unit.inputs, vectors, a, deltas, sums);
     if (unit.input == 0) NAME(dense_bias_gradient)(plan, job, &unit, vectors, deltas);
     bool whole = vectors == TILE_VECTORS;
     int64_t runs = whole ? 1 : unit.inputs, run = whole ? unit.inputs * PANEL : vectors * LANES;
