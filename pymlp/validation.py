@@ -101,6 +101,8 @@ def check_training_data(estimator: Any, X: Any, y: Any, *, dtype: Any, reset: bo
         scikit-learn's messages; for NaN and infinity with the first row and column.
     """
     options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "y_numeric": numeric, "order": "C"}
+    if numeric and hasattr(y, "tocsr"):
+        raise ValueError("y must be a dense array: only the labels of a classifier may be sparse")
     try:
         X, y = validate_data(estimator, X, y, dtype=dtype, reset=reset, **options)
     except ValueError as error:

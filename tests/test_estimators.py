@@ -261,6 +261,11 @@ def test_targets_that_are_not_finite_are_placed(iris):
         small(MLPRegressor).fit(X, np.column_stack([iris[1], y]))
 
 
+def test_a_regression_needs_dense_targets(iris):
+    with pytest.raises(ValueError, match="y must be a dense array"):
+        small(MLPRegressor).fit(iris[0], sparse.csr_matrix(iris[0][:, :2]))
+
+
 def test_poisson_needs_targets_of_at_least_zero(iris):
     y = iris[1].astype(float)
     y[9] = -1
