@@ -93,8 +93,8 @@ int pymlp_optimizer_kind(const char *name) { FIND_NAME(pymlp_optimizer_rows, N_O
 int pymlp_layer_kind(const char *name) { FIND_NAME(layer_kind_names, N_LAYER_KINDS, ); }
 
 int pymlp_threads_for(const pymlp_plan *plan, double multiply_adds) {
-    /* a thread is worth its barriers and its cold caches from about 20 us of work */
-    const double worth = 1.0e6;
+    /* multiply-adds that make a thread worth its barriers and its cold caches: some 10 us of work */
+    const double worth = 6.5e5;
     if (!plan->automatic) return plan->n_threads;
     double threads = multiply_adds / worth;
     return threads >= plan->n_threads ? plan->n_threads : threads < 1 ? 1 : (int)threads;
