@@ -12,13 +12,15 @@ import numpy as np
 CHUNK_ELEMENTS = 1 << 20
 
 
-def first_non_finite(array: Any) -> tuple[int, int, str] | None:
+def first_non_finite(array: Any, dtype: Any = None) -> tuple[int, int, str] | None:
     """Row, column and kind ("NaN" or "infinity") of the first number that is not finite.
 
     Parameters
     ----------
     array : ndarray of shape (rows,) or (rows, columns), or a SciPy sparse matrix
         Anything that is not of a floating type counts as finite.
+    dtype : dtype, optional
+        The type the numbers of a dense array will be converted to: what is too large for it counts as infinity.
 
     Returns
     -------
@@ -30,9 +32,9 @@ def first_non_finite(array: Any) -> tuple[int, int, str] | None:
         return None
     rows_per_chunk = max(1, CHUNK_ELEMENTS // max(1, array.size // len(array)))
     for start in range(0, len(array), rows_per_chunk):
-        chunk = np.asarray(array[start : start + rows_per_chunk]).reshape(
-            len(array[start : start + rows_per_chunk]), -1
-        )
+        with np.errstate(over="ignore"):
+            chunk = np.asarray(array[start : start + rows_per_chunk], dtype)
+        chunk = chunk.reshape(len(chunk), -1)
         finite = np.isfinite(chunk)
         if not finite.all():
             row, column = np.unravel_index(int(np.argmin(finite)), finite.shape)
@@ -57,11 +59,10 @@ def _kind(value: float) -> str:
     return "NaN" if np.isnan(value) else "infinity"
 
 
-def check_finite(name: str, array: Any, column_names: Any = None) -> None:
-    """Raise ValueError naming the first row and column of `array` that hold NaN or infinity."""
-    found = first_non_finite(array)
+def check_finite(name: str, array: Any, dtype: Any = None) -> None:
+    """Raise ValueError naming the first row and column of `array` that hold NaN or infinity, also once in `dtype`."""
+    found = first_non_finite(array, dtype)
     if found is not None:
         row, column, kind = found
-        named = f" ({column_names[column]!r})" if column_names is not None else ""
-        place = f"row {row}" if array.ndim == 1 else f"row {row}, column {column}{named}"
+        place = f"row {row}" if array.ndim == 1 else f"row {row}, column {column}"
         raise ValueError(f"Input {name} contains {kind} in {place} (counted from 0).")

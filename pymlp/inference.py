@@ -29,11 +29,11 @@ def outputs_of(plan: Plan, params: np.ndarray, X: Any) -> np.ndarray:
     plan : Plan
     params : ndarray of shape (n_parameters,)
     X : ndarray or SciPy sparse matrix of shape (rows, inputs)
-        Of the network's dtype; a dense one C-contiguous.
+        Converted block by block where it is not of the network's dtype.
     """
     network = plan.network
     out = np.empty((X.shape[0], network.outputs), network.dtype)
-    for part, block in dense_blocks(X, block_rows(network.n_parameters)):
+    for part, block in dense_blocks(X, block_rows(network.n_parameters), network.dtype):
         plan.forward(params, block, out[part])
     return out
 

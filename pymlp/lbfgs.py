@@ -17,7 +17,7 @@ from pymlp.backends import Plan
 from pymlp.callbacks import Announcer
 from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
 from pymlp.network import Network
-from pymlp.rows import DENSE_BYTES, dense_blocks
+from pymlp.rows import DENSE_BYTES, dense_blocks, is_gathered
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class FullBatch:
         A backend.
     network : Network
     X : ndarray or CSR matrix of shape (rows, inputs)
-        A sparse one is made dense block by block, never as a whole.
+        A sparse one is made dense block by block, never as a whole; one of another dtype is converted so.
     y : ndarray of shape (rows, outputs)
     weight : ndarray of shape (rows,), or None
     """
@@ -60,10 +60,13 @@ class FullBatch:
     def __init__(self, module: Any, network: Network, X: Any, y: np.ndarray, weight: np.ndarray | None) -> None:
         self.network, self.X, self.y, self.weight = network, X, y, weight
         rows = X.shape[0]
-        self.sparse = hasattr(X, "tocsr")
-        self.block = max(1, min(rows, DENSE_BYTES // (X.shape[1] * X.dtype.itemsize))) if self.sparse else rows
-        # over blocks every call would add the penalty: `_over_blocks` adds it once
-        planned = replace(network, l1=0.0, l2=0.0) if self.sparse else network
+        self.gathered = is_gathered(X, network.dtype)
+        self.block = rows
+        planned = network
+        if self.gathered:
+            self.block = max(1, min(rows, DENSE_BYTES // (X.shape[1] * np.dtype(network.dtype).itemsize)))
+            # over blocks every call would add the penalty: `_over_blocks` adds it once
+            planned = replace(network, l1=0.0, l2=0.0)
         self.plan: Plan = module.Plan(planned, self.block)
         self.gradient = np.empty(network.n_parameters, network.dtype)
         self.evaluations = 0
@@ -73,7 +76,7 @@ class FullBatch:
     def __call__(self, point: np.ndarray) -> tuple[float, np.ndarray]:
         """Loss and gradient (float64) at a point of shape (n_parameters,)."""
         params = np.ascontiguousarray(point, self.network.dtype)
-        if self.sparse:
+        if self.gathered:
             self.last_loss, gradient = self._over_blocks(params)
         else:
             self.last_loss = self._call(params, self.X, self.y, self.weight)
@@ -92,7 +95,7 @@ class FullBatch:
 
     def _over_blocks(self, params: np.ndarray) -> tuple[float, np.ndarray]:
         loss, gradient, whole = 0.0, np.zeros(len(params)), 0.0
-        for part, block in dense_blocks(self.X, self.block):
+        for part, block in dense_blocks(self.X, self.block, self.network.dtype):
             weight = None if self.weight is None else self.weight[part]
             share = float(len(block)) if weight is None else float(weight.sum(dtype=np.float64))
             loss += share * self._call(params, block, self.y[part], weight)

@@ -163,14 +163,13 @@ class MultilayerPerceptron(BaseEstimator):
         """Check everything; on the draft alone."""
         hidden = hidden_widths(self.hidden_layer_sizes)
         first = "params_" not in self.__dict__ or not (self.warm_start or incremental)
-        dtype: Any = ("float64", "float32")
+        dtypes: tuple[str, ...] = ("float64", "float32")
         if not first:
-            dtype = self.network_.dtype
+            dtypes = (self.network_.dtype,)
         elif self.dtype is not None:
-            dtype = np.dtype(self.dtype).name
+            dtypes = (np.dtype(self.dtype).name,)
         given = X, y
-        X, y = check_training_data(self, X, y, dtype=dtype, reset=first, numeric=is_regressor(self))
-        dtype = X.dtype.name
+        X, y, dtype = check_training_data(self, X, y, dtypes=dtypes, reset=first, numeric=is_regressor(self))
         y, loss = self._encode(y, dtype, first=first, incremental=incremental, classes=classes)
         weight = check_sample_weight(sample_weight, X.shape[0], dtype)
         widths = (X.shape[1], *hidden, y.shape[1])

@@ -1,7 +1,8 @@
 """Where training rows come from: a run of batches, in the form `Plan.train_steps` takes.
 
-Dense arrays go to the engine as they are, with the row numbers of each batch.  A sparse matrix is never made dense as a
-whole: only the rows of the run at hand are.
+Dense arrays of the network's dtype go to the engine as they are, with the row numbers of each batch.  A sparse matrix
+is never made dense as a whole, nor is a large array of another type (pixels in bytes, a memory-mapped file) converted
+as a whole: only the rows of the run at hand are.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
-# a run of sparse rows made dense stays below this, or is a single batch
-DENSE_BYTES = 64 << 20
+# A run of rows made dense or converted stays below this, or is a single batch.  So short a run is still in the cache
+# when the engine reads it, and its memory is used again: on MNIST in bytes that is faster than one conversion of it all.
+DENSE_BYTES = 4 << 20
+# an array is converted as a whole where its copy takes no more than this
+SMALL_COPY_BYTES = 64 << 20
 
 Run = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]
 
@@ -42,35 +46,55 @@ class DenseRows:
         return self.X, self.y, self.weight, order, starts[first : last + 1]
 
 
-class SparseRows(DenseRows):
-    """Rows of a SciPy matrix in CSR form; see `DenseRows`."""
+class GatheredRows(DenseRows):
+    """Rows of a SciPy matrix in CSR form, or of an array of another dtype than y's; see `DenseRows`."""
 
     def most_steps(self, batch_size: int) -> int:
         """Most batches of one run."""
-        return max(1, DENSE_BYTES // (batch_size * self.X.shape[1] * self.X.dtype.itemsize))
+        return max(1, DENSE_BYTES // (batch_size * self.X.shape[1] * self.y.dtype.itemsize))
 
     def run(self, order: np.ndarray, starts: np.ndarray, first: int, last: int) -> Run:
         """X, y, weight, order and starts of the batches first..last-1 of ``order`` cut at ``starts``."""
         numbers = order[starts[first] : starts[last]]
         weight = None if self.weight is None else self.weight[numbers]
-        X = np.ascontiguousarray(self.X[numbers].toarray())
+        X = _dense(self.X[numbers], self.y.dtype)
         local = np.arange(len(numbers), dtype=np.int64)
         return X, self.y[numbers], weight, local, starts[first : last + 1] - starts[first]
 
 
 def rows_of(X: Any, y: np.ndarray, weight: np.ndarray | None, numbers: np.ndarray | None = None) -> DenseRows:
-    """The source that fits X: `SparseRows` for a SciPy matrix (made CSR), else `DenseRows`."""
+    """The source that fits X: `DenseRows` for an array of y's dtype, else `GatheredRows` (made CSR if sparse)."""
     if hasattr(X, "tocsr"):
-        return SparseRows(X.tocsr(), y, weight, numbers)
-    return DenseRows(X, y, weight, numbers)
+        return GatheredRows(X.tocsr(), y, weight, numbers)
+    return (DenseRows if X.dtype == y.dtype else GatheredRows)(X, y, weight, numbers)
 
 
-def dense_blocks(X: Any, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Walk over X in blocks of at most `rows` rows, made dense where X is sparse: pairs of (slice, block)."""
-    sparse = hasattr(X, "tocsr")
-    if sparse:
+def dense_blocks(X: Any, rows: int, dtype: str) -> Iterator[tuple[slice, np.ndarray]]:
+    """Walk over X in blocks of at most `rows` rows, dense and of `dtype`: pairs of (slice, block)."""
+    if hasattr(X, "tocsr"):
         X = X.tocsr()
-        rows = max(1, min(rows, DENSE_BYTES // max(1, X.shape[1] * X.dtype.itemsize)))
+    if is_gathered(X, dtype):
+        rows = max(1, min(rows, DENSE_BYTES // max(1, X.shape[1] * np.dtype(dtype).itemsize)))
     for start in range(0, X.shape[0], rows):
         part = slice(start, min(start + rows, X.shape[0]))
-        yield part, np.ascontiguousarray(X[part].toarray()) if sparse else X[part]
+        yield part, _dense(X[part], dtype)
+
+
+def is_gathered(X: Any, dtype: str) -> bool:
+    """Whether the rows of X must be made dense, or converted to `dtype`, before an engine can take them."""
+    return hasattr(X, "tocsr") or X.dtype != dtype
+
+
+def is_converted_late(X: Any, dtype: str) -> bool:
+    """Whether X is an array of numbers whose copy in another dtype would be large, so that it stays as it is."""
+    return (
+        isinstance(X, np.ndarray)
+        and X.ndim == 2
+        and X.dtype.kind in "biuf"
+        and X.dtype != dtype
+        and X.size * np.dtype(dtype).itemsize > SMALL_COPY_BYTES
+    )
+
+
+def _dense(X: Any, dtype: Any) -> np.ndarray:
+    return np.ascontiguousarray(X.toarray() if hasattr(X, "tocsr") else X, dtype)

@@ -22,7 +22,7 @@ from pymlp.functions import LOSSES
 from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
 from pymlp.network import Network, random_source
 from pymlp.optimizers import SGD, Adam, new_slots
-from pymlp.rows import DenseRows, rows_of
+from pymlp.rows import DenseRows, is_converted_late, rows_of
 from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
 
 # steps longer than DIRECT_SECONDS run in a helper thread, in slices of about this; it stays interruptible all the while
@@ -386,11 +386,13 @@ def _check_count(name: str, value: Any, least: int = 1) -> int:
 
 
 def _check_data(network: Network, X: Any, y: Any, weight: Any) -> tuple[Any, np.ndarray, np.ndarray | None]:
-    sparse = hasattr(X, "tocsr")
-    X = X.tocsr().astype(network.dtype) if sparse else np.ascontiguousarray(X, network.dtype)
+    if hasattr(X, "tocsr"):
+        X = X.tocsr().astype(network.dtype)
+    elif not is_converted_late(X, network.dtype):
+        X = np.ascontiguousarray(X, network.dtype)
     if X.ndim != 2 or X.shape[1] != network.inputs or X.shape[0] < 1:
         raise ValueError(f"X must have shape (rows, {network.inputs}) with at least one row, got {X.shape}")
-    check_finite("X", X)
+    check_finite("X", X, network.dtype)
     y = np.ascontiguousarray(y, network.dtype)
     if y.ndim == 1 and network.outputs == 1:
         y = y[:, None]

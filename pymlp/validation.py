@@ -16,6 +16,7 @@ from sklearn.utils.validation import validate_data
 from pymlp.finiteness import first_non_finite
 from pymlp.functions import ACTIVATIONS
 from pymlp.network import DTYPES
+from pymlp.rows import is_converted_late
 from pymlp.training import check_weight
 
 HIDDEN_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.hidden)
@@ -61,8 +62,10 @@ def _non_finite_message(error: ValueError, name: str, array: Any, dtype: Any = N
     """What to say instead of `error`, with row and column, if a NaN or an infinity in `array` is the reason for it."""
     sparse = hasattr(array, "tocsr")
     try:
-        with np.errstate(over="ignore"):
-            found = first_non_finite(array if sparse else np.asarray(array, dtype))
+        values = array if sparse else np.asarray(array)
+        if values.dtype.kind == "O":
+            values = np.asarray(values, dtype)
+        found = first_non_finite(values, None if sparse else dtype)
     except (TypeError, ValueError):
         # not numbers at all: `error` says so
         return None
@@ -80,8 +83,24 @@ def _non_finite_message(error: ValueError, name: str, array: Any, dtype: Any = N
     return "\n".join([f"Input {name} contains {kind}: first in {place} (counted from 0).", *advice])
 
 
-def check_training_data(estimator: Any, X: Any, y: Any, *, dtype: Any, reset: bool, numeric: bool) -> tuple[Any, Any]:
-    """X as a C-contiguous or CSR array of `dtype`, and y as an array.
+def _asked_dtype(X: Any, dtypes: tuple[str, ...]) -> Any:
+    # what to ask scikit-learn for; None keeps the type, and with it an array whose copy would be large
+    fits = isinstance(X, np.ndarray) and X.dtype in dtypes
+    return None if not fits and is_converted_late(X, dtypes[0]) else dtypes
+
+
+def _check_range(X: Any, dtype: str) -> None:
+    # of an array that is converted later, scikit-learn has looked at the numbers in their own type
+    if isinstance(X, np.ndarray) and X.dtype != dtype and first_non_finite(X, dtype) is not None:
+        raise ValueError(f"Input X contains a value too large for dtype('{dtype}').")
+
+
+def check_training_data(
+    estimator: Any, X: Any, y: Any, *, dtypes: tuple[str, ...], reset: bool, numeric: bool
+) -> tuple[Any, np.ndarray, str]:
+    """X as a C-contiguous or CSR array, y as an array, and the type to compute in.
+
+    X is of that type, unless it is a dense array whose copy would be large: see `pymlp.rows.is_converted_late`.
 
     Parameters
     ----------
@@ -89,8 +108,8 @@ def check_training_data(estimator: Any, X: Any, y: Any, *, dtype: Any, reset: bo
         Gets ``n_features_in_`` and ``feature_names_in_`` if `reset`, else X must fit the ones it has.
     X, y
         What was given to fit.
-    dtype : dtype or sequence of dtypes
-        The first is used if that of X is none of them.
+    dtypes : tuple of str
+        Types to compute in: that of X, or the first if it is none of them.
     reset : bool
     numeric : bool
         Whether y must hold numbers.
@@ -104,28 +123,32 @@ def check_training_data(estimator: Any, X: Any, y: Any, *, dtype: Any, reset: bo
     if numeric and hasattr(y, "tocsr"):
         raise ValueError("y must be a dense array: only the labels of a classifier may be sparse")
     try:
-        X, y = validate_data(estimator, X, y, dtype=dtype, reset=reset, **options)
+        X_checked, y = validate_data(estimator, X, y, dtype=_asked_dtype(X, dtypes), reset=reset, **options)
+        dtype = X_checked.dtype.name if X_checked.dtype.name in dtypes else dtypes[0]
+        _check_range(X_checked, dtype)
     except ValueError as error:
-        wanted = dtype if isinstance(dtype, str) else None
+        wanted = dtypes[0] if len(dtypes) == 1 else None
         message = _non_finite_message(error, "X", X, wanted) or _non_finite_message(error, "y", y)
         if message is None:
             raise
         raise ValueError(message) from error
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
-    return X.tocsr() if hasattr(X, "tocsr") else X, y
+    return X_checked.tocsr() if hasattr(X_checked, "tocsr") else X_checked, y, dtype
 
 
 def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
-    """X as a C-contiguous or CSR array of `dtype`, checked against the data the estimator was fitted to."""
+    """X as `check_training_data` gives it, checked against the data the estimator was fitted to."""
+    options = {"accept_sparse": ["csr", "csc"], "order": "C", "reset": False}
     try:
-        X = validate_data(estimator, X, accept_sparse=["csr", "csc"], dtype=dtype, order="C", reset=False)
+        checked = validate_data(estimator, X, dtype=_asked_dtype(X, (dtype,)), **options)
+        _check_range(checked, dtype)
     except ValueError as error:
         message = _non_finite_message(error, "X", X, dtype)
         if message is None:
             raise
         raise ValueError(message) from error
-    return X.tocsr() if hasattr(X, "tocsr") else X
+    return checked.tocsr() if hasattr(checked, "tocsr") else checked
 
 
 def check_sample_weight(sample_weight: Any, rows: int, dtype: str) -> np.ndarray | None:

@@ -229,6 +229,41 @@ def test_lbfgs_over_blocks_of_sparse_rows(iris, monkeypatch):
     assert model.loss_ == pytest.approx(expected.loss_, rel=1e-12)
 
 
+@pytest.mark.parametrize("parameters", [{}, {"early_stopping": True}, {"solver": "lbfgs"}, {"dtype": "float32"}])
+@pytest.mark.parametrize("kind", ["uint8", "float16"])
+def test_large_arrays_of_another_type_are_converted_in_blocks(iris, kind, parameters, monkeypatch):
+    X, y = np.round(9 * np.abs(iris[0])).astype(kind), iris[1]
+    dtype = parameters.get("dtype", "float64")
+    expected = small(batch_size=20, **parameters).fit(X.astype(dtype), y)
+    probabilities = expected.predict_proba(X.astype(dtype))
+    forty_rows = 40 * 4 * np.dtype(dtype).itemsize
+    monkeypatch.setattr(rows, "DENSE_BYTES", forty_rows)
+    monkeypatch.setattr(lbfgs, "DENSE_BYTES", forty_rows)
+    monkeypatch.setattr(rows, "SMALL_COPY_BYTES", 0)
+    converted = []
+    to_dense = rows._dense
+    monkeypatch.setattr(rows, "_dense", lambda X, dtype: converted.append(len(X)) or to_dense(X, dtype))
+    model = small(batch_size=20, **parameters).fit(X, y)
+    assert model.params_.dtype == dtype
+    np.testing.assert_allclose(model.params_, expected.params_, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(model.predict_proba(X), probabilities, rtol=1e-8)
+    assert max(converted) == 40
+
+
+def test_what_float32_cannot_hold_is_placed_in_large_arrays_too(iris, monkeypatch):
+    X, y = iris[0].copy(), iris[1]
+    model = small(dtype="float32").fit(X, y)
+    X[20, 1] = 1e300
+    monkeypatch.setattr(rows, "SMALL_COPY_BYTES", 0)
+    place = "infinity or a value too large for float32: first in row 20, column 1"
+    with pytest.raises(ValueError, match=place):
+        small(dtype="float32").fit(X, y)
+    with pytest.raises(ValueError, match=place):
+        model.predict(X)
+    with pytest.raises(ValueError, match="Input X contains infinity in row 20, column 1"):
+        pymlp.train(model.network_, model.params_, X, np.eye(3)[y])
+
+
 # -------------------------------------------------------------------------------------------------------------- errors
 
 

@@ -42,7 +42,14 @@ def test_first_of_a_sparse_matrix(kind):
 def test_the_error_names_array_and_column():
     array = np.ones((4, 2))
     array[3, 1] = np.nan
-    with pytest.raises(ValueError, match=r"Input X contains NaN in row 3, column 1 \('b'\)"):
-        check_finite("X", array, ["a", "b"])
+    with pytest.raises(ValueError, match=r"Input X contains NaN in row 3, column 1 \(counted from 0\)"):
+        check_finite("X", array)
     with pytest.raises(ValueError, match=r"Input weight contains NaN in row 3 \(counted from 0\)"):
         check_finite("weight", array[:, 1])
+
+
+def test_what_another_type_cannot_hold_counts_as_infinity():
+    array = np.ones((8, 4))
+    array[6, 2] = 1e39
+    assert first_non_finite(array) is None
+    assert first_non_finite(array, "float32") == (6, 2, "infinity")

@@ -155,6 +155,26 @@ def test_sparse_rows_equal_dense_rows_and_are_never_dense_as_a_whole(data, backe
     assert max(made_dense) == 10
 
 
+@pytest.mark.parametrize("kind", ["uint8", "float16", "float32", "memory-mapped"])
+def test_large_arrays_of_another_type_are_never_converted_as_a_whole(data, backend, kind, monkeypatch, tmp_path):
+    X, y, weight = data
+    X = np.round(4 * np.abs(X)).astype("float32" if kind == "memory-mapped" else kind)
+    if kind == "memory-mapped":
+        np.save(tmp_path / "X.npy", X)
+        X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    options = {"weight": weight, "epochs": 2, "batch_size": 5, "random_state": 2, "backend": backend}
+    whole, piecewise = NETWORK.initial_params(1), NETWORK.initial_params(1)
+    train(NETWORK, whole, X.astype("float64"), y, **options)
+    monkeypatch.setattr(rows, "DENSE_BYTES", 2 * 5 * 6 * 8)
+    monkeypatch.setattr(rows, "SMALL_COPY_BYTES", 0)
+    converted = []
+    to_dense = rows._dense
+    monkeypatch.setattr(rows, "_dense", lambda X, dtype: converted.append(len(X)) or to_dense(X, dtype))
+    train(NETWORK, piecewise, X, y, **options)
+    assert piecewise.tobytes() == whole.tobytes()
+    assert max(converted) == 10
+
+
 def test_a_failure_changes_nothing(data):
     X, y, _ = data
     params, slots = NETWORK.initial_params(1), new_slots(Adam(), NETWORK.n_parameters, NETWORK.dtype)
