@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 # A run of rows made dense or converted stays below this, or is a single batch.  So short a run is still in the cache
-# when the engine reads it, and its memory is used again: on MNIST in bytes that is faster than one conversion of it all.
+# when the engine reads it, and its memory is used again: on MNIST in bytes that is faster than converting it at once.
 DENSE_BYTES = 4 << 20
 # an array is converted as a whole where its copy takes no more than this
 SMALL_COPY_BYTES = 64 << 20
