@@ -243,6 +243,27 @@ def test_train_steps_without_weights_and_in_pieces(engine: Engine, dtype: str) -
     assert (results[0][2] > 0).all()
 
 
+@by_engine
+@pytest.mark.parametrize("weight", ["none", "ones"])
+def test_a_batch_without_rows_changes_nothing_but_the_step_number(engine: Engine, weight: str) -> None:
+    case = make_case(9, (5, 4, 1), weight=weight)
+
+    def train(starts: list[int], step: int, params: np.ndarray, slots: np.ndarray) -> np.ndarray:
+        losses = np.full(len(starts) - 1, np.nan)
+        engine.plan(case.network, 9).train_steps(
+            Adam(), params, slots, step, case.X, case.y, case.weight, np.arange(9), np.array(starts),
+            np.full(len(losses), 0.1), losses,
+        )  # fmt: skip
+        return losses
+
+    with_empty, without = ((case.params.copy(), new_slots(Adam(), len(case.params), "float64")) for _ in range(2))
+    assert train([0, 5, 5, 9], 0, *with_empty)[1] == 0.0
+    train([0, 5], 0, *without)
+    train([5, 9], 2, *without)
+    for a, b in zip(with_empty, without, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
 @pytest.mark.parametrize("engine", ENGINES, ids=str)
 def test_training_learns(engine: Engine) -> None:
     case = make_case(64, (2, 16, 1), "tanh")

@@ -173,7 +173,7 @@ class Plan:
             rows = order[starts[i] : starts[i + 1]]
             batch_weight = None if weight is None else weight[rows]
             losses[i] = self.loss_gradient(params, X[rows], y[rows], batch_weight, gradient, step + i)
-            if batch_weight is None or batch_weight.sum(dtype=np.float64) != 0:
+            if (len(rows) if batch_weight is None else batch_weight.sum(dtype=np.float64)) != 0:
                 self.update(optimizer, params, gradient, slots, step + i, rates[i])
 
     def _check_rows(self, rows: int) -> None:
