@@ -18,8 +18,9 @@ ROUND_SECONDS = 0.03
 TOTAL_SECONDS = 2.0
 MIN_ROUNDS = 3
 MAX_ROUNDS = 25
-# the threads of NumPy's OpenBLAS keep a core busy for some 30 ms after their last product, which is not their time
-SETTLE_SECONDS = 0.05
+# the threads of NumPy's OpenBLAS spin on a core for 100 ms after their last product (its THREAD_TIMEOUT), which is not
+# the contestant's doing
+SETTLE_SECONDS = 0.15
 
 
 def seconds_of(run: Callable[[], Any]) -> float:

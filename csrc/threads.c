@@ -33,6 +33,7 @@ static struct {
     atomic_int arrived, phase, waiters;  /* barrier: members arrived, its turn, members asleep on `phase` */
     atomic_int stopping;                 /* what the last barrier's last member saw of the stop flag */
     int workers;                         /* threads made so far; touched by the team's caller alone */
+    atomic_int callers_core;             /* of the job, at its start */
     atomic_int spins;                    /* pauses before sleeping; idle workers read it at any time */
     void (*work)(void *context, int index, int members);
     void *context;
@@ -61,6 +62,18 @@ static int cores(void) {
     cpu_set_t set;
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
+
+static int this_core(void) { return sched_getcpu(); }
+
+/* Moves the calling thread off `core`, if it is there and may be elsewhere; where it may run stays as it was. */
+static void leave_core(int core) {
+    cpu_set_t allowed, others;
+    if (core < 0 || core >= CPU_SETSIZE || sched_getcpu() != core) return;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
+    others = allowed;
+    CPU_CLR(core, &others);
+    if (sched_setaffinity(0, sizeof others, &others) == 0) (void)sched_setaffinity(0, sizeof allowed, &allowed);
+}
 #else
 static pthread_mutex_t sleep_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t sleep_condition = PTHREAD_COND_INITIALIZER;
@@ -82,6 +95,10 @@ static int cores(void) {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (int)online : 1;
 }
+
+static int this_core(void) { return -1; }
+
+static void leave_core(int core) { (void)core; }
 #endif
 
 /* Waits until *word is no longer `value`; `sleepers` counts the threads that a waker must wake. */
@@ -111,6 +128,9 @@ static void *worker(void *argument) {
          * take the next job's half-written fields for its own */
         int members = seen & 255;
         if (index >= members) continue;
+        /* while another library's threads spin on the idle cores (OpenBLAS does, for 30 ms and more after a product), the
+         * system wakes a worker on the caller's own core, and leaves both there until it next balances its load */
+        leave_core(atomic_load_explicit(&pool.callers_core, memory_order_relaxed));
         pool.work(pool.context, index, members);
         team_barrier(members, NULL);
     }
@@ -165,6 +185,7 @@ void team_run(int members, void (*work)(void *context, int index, int members), 
     if (members > 1) {
         pool.work = work;
         pool.context = context;
+        atomic_store_explicit(&pool.callers_core, this_core(), memory_order_relaxed);
         unsigned number = ((unsigned)atomic_load(&pool.job) >> 8) + 1;
         change(&pool.job, (int)((number & 0x7fffff) << 8 | (unsigned)members), &pool.sleepers);
     }
