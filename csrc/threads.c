@@ -33,7 +33,7 @@ static struct {
     atomic_int arrived, phase, waiters;  /* barrier: members arrived, its turn, members asleep on `phase` */
     atomic_int stopping;                 /* what the last barrier's last member saw of the stop flag */
     int workers;                         /* threads made so far; touched by the team's caller alone */
-    atomic_int callers_core;             /* of the job, at its start */
+    atomic_int wakers_core;              /* where the thread was that last changed a word others wait for */
     atomic_int spins;                    /* pauses before sleeping; idle workers read it at any time */
     void (*work)(void *context, int index, int members);
     void *context;
@@ -65,14 +65,21 @@ static int cores(void) {
 
 static int this_core(void) { return sched_getcpu(); }
 
-/* Moves the calling thread off `core`, if it is there and may be elsewhere; where it may run stays as it was. */
-static void leave_core(int core) {
-    cpu_set_t allowed, others;
-    if (core < 0 || core >= CPU_SETSIZE || sched_getcpu() != core) return;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
-    others = allowed;
+static _Thread_local cpu_set_t allowed_cores;
+static _Thread_local bool is_aside;
+
+/* Keeps the calling thread off `core` until return_to_cores, if it is there and may be elsewhere. */
+static void keep_off_core(int core) {
+    if (is_aside || core < 0 || core >= CPU_SETSIZE || sched_getcpu() != core) return;
+    if (sched_getaffinity(0, sizeof allowed_cores, &allowed_cores) != 0 || CPU_COUNT(&allowed_cores) < 2) return;
+    cpu_set_t others = allowed_cores;
     CPU_CLR(core, &others);
-    if (sched_setaffinity(0, sizeof others, &others) == 0) (void)sched_setaffinity(0, sizeof allowed, &allowed);
+    is_aside = sched_setaffinity(0, sizeof others, &others) == 0;
+}
+
+static void return_to_cores(void) {
+    if (is_aside) (void)sched_setaffinity(0, sizeof allowed_cores, &allowed_cores);
+    is_aside = false;
 }
 #else
 static pthread_mutex_t sleep_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -98,7 +105,9 @@ static int cores(void) {
 
 static int this_core(void) { return -1; }
 
-static void leave_core(int core) { (void)core; }
+static void keep_off_core(int core) { (void)core; }
+
+static void return_to_cores(void) {}
 #endif
 
 /* Waits until *word is no longer `value`; `sleepers` counts the threads that a waker must wake. */
@@ -111,9 +120,15 @@ static void wait_for_change(atomic_int *word, int value, atomic_int *sleepers, i
     atomic_fetch_add(sleepers, 1);
     while (atomic_load(word) == value) sleep_while(word, value);
     atomic_fetch_sub(sleepers, 1);
+    /* While another library's threads spin on the idle cores (OpenBLAS's do, for 100 ms after a product), and on virtual
+     * machines whose idle cores are halted, the system wakes a thread on its waker's core.  There the two take turns at
+     * every barrier, never both ready to run, so that no balancing of loads would ever part them: the woken one keeps off
+     * that core for the rest of the job. */
+    keep_off_core(atomic_load_explicit(&pool.wakers_core, memory_order_relaxed));
 }
 
 static void change(atomic_int *word, int value, atomic_int *sleepers) {
+    atomic_store_explicit(&pool.wakers_core, this_core(), memory_order_relaxed);
     atomic_store(word, value);
     if (atomic_load(sleepers) > 0) wake_all(word);
 }
@@ -127,12 +142,13 @@ static void *worker(void *argument) {
         /* the members are read from the same word as the job's number: a worker that is late and not a member must not
          * take the next job's half-written fields for its own */
         int members = seen & 255;
-        if (index >= members) continue;
-        /* while another library's threads spin on the idle cores (OpenBLAS does, for 30 ms and more after a product), the
-         * system wakes a worker on the caller's own core, and leaves both there until it next balances its load */
-        leave_core(atomic_load_explicit(&pool.callers_core, memory_order_relaxed));
+        if (index >= members) {
+            return_to_cores();
+            continue;
+        }
         pool.work(pool.context, index, members);
         team_barrier(members, NULL);
+        return_to_cores();
     }
     return NULL;
 }
@@ -185,12 +201,12 @@ void team_run(int members, void (*work)(void *context, int index, int members), 
     if (members > 1) {
         pool.work = work;
         pool.context = context;
-        atomic_store_explicit(&pool.callers_core, this_core(), memory_order_relaxed);
         unsigned number = ((unsigned)atomic_load(&pool.job) >> 8) + 1;
         change(&pool.job, (int)((number & 0x7fffff) << 8 | (unsigned)members), &pool.sleepers);
     }
     work(context, 0, members);
     if (members > 1) team_barrier(members, NULL);
+    return_to_cores();
 }
 
 void team_end(int members) {
