@@ -13,9 +13,9 @@ from time import perf_counter, sleep
 from typing import Any
 
 # a round of either program is repeated until it takes about this long, in seconds
-ROUND_SECONDS = 0.03
+ROUND_SECONDS = 0.1
 # no benchmark measures for much longer than this, in seconds, and none has fewer than MIN_ROUNDS rounds
-TOTAL_SECONDS = 2.0
+TOTAL_SECONDS = 4.0
 MIN_ROUNDS = 3
 MAX_ROUNDS = 25
 # the threads of NumPy's OpenBLAS spin on a core for 100 ms after their last product (its THREAD_TIMEOUT), which is not
