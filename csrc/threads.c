@@ -123,8 +123,9 @@ static void wait_for_change(atomic_int *word, int value, atomic_int *sleepers, i
     /* While another library's threads spin on the idle cores (OpenBLAS's do, for 100 ms after a product), and on virtual
      * machines whose idle cores are halted, the system wakes a thread on its waker's core.  There the two take turns at
      * every barrier, never both ready to run, so that no balancing of loads would ever part them: the woken one keeps off
-     * that core for the rest of the job. */
-    keep_off_core(atomic_load_explicit(&pool.wakers_core, memory_order_relaxed));
+     * that core for the rest of the job.  A team that does not fit the cores must share them, and would only crowd. */
+    if (atomic_load_explicit(&pool.spins, memory_order_relaxed) > 0)
+        keep_off_core(atomic_load_explicit(&pool.wakers_core, memory_order_relaxed));
 }
 
 static void change(atomic_int *word, int value, atomic_int *sleepers) {
