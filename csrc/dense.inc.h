@@ -131,7 +131,7 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
             int64_t height = NAME(tile_start)(inputs, tiles, tile + 1) - first;
             REAL *c = sums + first * PANEL;
             NAME(column_tiles)[height](vectors, count, a + row * BAND + first, 0, deltas + row * BAND,
-                                       row > 0 ? c : NULL, PANEL, c);
+                                       row > 0 ? c : NAME(zeros), row > 0 ? PANEL : 0, c);
         }
     }
 }

@@ -7,23 +7,27 @@
 
 #define PANEL (TILE_VECTORS * LANES)
 
+/* where chains start that have no bias */
+static const REAL NAME(zeros)[PANEL] __attribute__((aligned(64))) = {0};
+
 /* depth that is carried through a row block at once: 512 rows of a panel are 64 KB, and stay in L2 with the block of A */
 enum { NAME(DEPTH_BLOCK) = 512 };
 
 /* c[rows][vectors] = start + sum over k of a[row, k] * b[k, :].  a[row, k] is at a + row * a_row + k * a_depth, for `run`
- * values of k, after which a moves on by a_skip; b[k, :] at b + k * b_depth; the rows of c are c_row apart.  start: NULL
- * for zero, else start_row apart (0: one row for all, a bias). */
+ * values of k, after which a moves on by a_skip; b[k, :] at b + k * b_depth; the rows of c are c_row apart, those of start
+ * start_row (0: one row for all, a bias or zeros).  depth and run are at least 1. */
 ALWAYS_INLINE void NAME(tile)(const int rows, const int vectors, int64_t depth, const REAL *a, const int64_t a_row,
                               const int64_t a_depth, int64_t run, int64_t a_skip, const REAL *b, const int64_t b_depth,
                               const REAL *start, int64_t start_row, REAL *c, const int64_t c_row) {
     VECTOR sums[TILE_ROWS][TILE_VECTORS];
+    /* no branch on where a chain starts, and loops that run at least once: where two ways meet, the compiler would have
+     * the sums go through memory */
     for (int row = 0; row < rows; row++)
-        for (int v = 0; v < vectors; v++)
-            sums[row][v] = start == NULL ? (VECTOR){0} : NAME(load)(start + row * start_row + v * LANES);
-    while (depth > 0) {
+        for (int v = 0; v < vectors; v++) sums[row][v] = NAME(load)(start + row * start_row + v * LANES);
+    do {
         int64_t count = depth < run ? depth : run;
         depth -= count;
-        for (; count > 0; count--) {
+        do {
             VECTOR right[TILE_VECTORS];
             for (int v = 0; v < vectors; v++) right[v] = NAME(load)(b + v * LANES);
             for (int row = 0; row < rows; row++) {
@@ -32,9 +36,9 @@ ALWAYS_INLINE void NAME(tile)(const int rows, const int vectors, int64_t depth, 
             }
             a += a_depth;
             b += b_depth;
-        }
+        } while (--count > 0);
         a += a_skip;
-    }
+    } while (depth > 0);
     for (int row = 0; row < rows; row++)
         for (int v = 0; v < vectors; v++) NAME(store)(c + row * c_row + v * LANES, sums[row][v]);
 }
@@ -104,7 +108,7 @@ static void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns
                 int64_t row = NAME(tile_start)(rows, tiles, tile);
                 int64_t height = NAME(tile_start)(rows, tiles, tile + 1) - row;
                 REAL *to = result + row * BAND;
-                const REAL *start = k > 0 ? to : bias == NULL ? NULL : bias + column;
+                const REAL *start = k > 0 ? to : bias == NULL ? NAME(zeros) : bias + column;
                 NAME(row_tiles)[height](vectors, count, left + row * BAND, a_band, right, start, k > 0 ? BAND : 0, to);
             }
         }
