@@ -5,16 +5,6 @@
 /* rows of the batch that a unit's tiles go through at once: 256 rows of a panel of deltas stay in L1 */
 enum { NAME(BATCH_BLOCK) = 256 };
 
-/* What phase 2 does with the gradient sums of a block. */
-struct NAME(gradient_job) {
-    int64_t rows;             /* of the block */
-    bool first, last;         /* block of the batch */
-    bool penalised;           /* add the penalties' gradient and record their sums */
-    REAL l1, l2, inverse;     /* inverse of the batch's weight sum */
-    REAL *gradient;           /* flat vector to write; NULL: take an optimizer step instead */
-    struct NAME(rule) rule, bias_rule;
-};
-
 /* Columns to work on in the band that starts at `column`: whole vectors */
 ALWAYS_INLINE int64_t NAME(band_width)(int64_t columns, int64_t column) {
     return columns - column < BAND ? (columns - column + LANES - 1) / LANES * LANES : BAND;
@@ -45,36 +35,9 @@ static void NAME(dense_backward)(const pymlp_plan *plan, const struct layer *lay
                        in_deltas, in_band);
 }
 
-/* sums (height, PANEL) become the gradient's final value, and the penalties' partial sums are recorded */
-static void NAME(finish_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
-                                  const struct NAME(unit) *unit, int vectors, REAL *sums) {
-    const REAL *weights = (const REAL *)plan->packed + unit->place;
-    const VECTOR inverse = NAME(splat)(job->inverse), l1 = NAME(splat)(job->l1), l2 = NAME(splat)(job->l2);
-    if (!job->penalised) {
-        for (int64_t row = 0; row < unit->inputs; row++)
-            for (int v = 0; v < vectors; v++) {
-                REAL *at = sums + row * PANEL + v * LANES;
-                NAME(store)(at, NAME(load)(at) * inverse);
-            }
-        return;
-    }
-    REAL squares[PANEL], absolutes[PANEL];
-    for (int v = 0; v < vectors; v++) {
-        VECTOR square = {0}, absolute = {0};
-        for (int64_t row = 0; row < unit->inputs; row++) {
-            REAL *at = sums + row * PANEL + v * LANES;
-            VECTOR w = NAME(load)(weights + row * PANEL + v * LANES), g = NAME(load)(at);
-            square = FMA(w, w, square);
-            g = FMA(l2, w, g);
-            if (job->l1 != 0) {
-                absolute = absolute + NAME(absolute)(w);
-                g = g + NAME(select)(w == ZERO, ZERO, NAME(with_sign)(l1, w));
-            }
-            NAME(store)(at, g * inverse);
-        }
-        NAME(store)(squares + v * LANES, square);
-        NAME(store)(absolutes + v * LANES, absolute);
-    }
+/* Records the penalties' partial sums of a unit. */
+static void NAME(record_penalties)(const pymlp_plan *plan, const struct NAME(unit) *unit, const REAL *squares,
+                                   const REAL *absolutes) {
     int64_t groups = (unit->layer->outputs + PENALTY_COLUMNS - 1) / PENALTY_COLUMNS;
     int64_t first = unit->layer->first_penalty + unit->input / UNIT_INPUTS * groups + unit->column / PENALTY_COLUMNS;
     for (int64_t column = 0; column < unit->columns; column += PENALTY_COLUMNS) {
@@ -88,6 +51,47 @@ static void NAME(finish_gradient)(const pymlp_plan *plan, const struct NAME(grad
         to[0] = square;
         to[1] = absolute;
     }
+}
+
+/* Brings what is left of a unit's update to its end. */
+static void NAME(finish_update)(const pymlp_plan *plan, struct NAME(pending) *pending) {
+    if (pending->job == NULL) return;
+    NAME(update_rows)(pending, pending->rows);
+    const struct NAME(unit) *unit = &pending->unit;
+    if (pending->job->penalised) NAME(record_penalties)(plan, unit, pending->squares, pending->absolutes);
+    if (unit->layer->flags & NEEDS_INPUT_GRADIENT) NAME(transpose_unit)(plan, unit);
+    pending->job = NULL;
+}
+
+/* The unit's sums, which lie where `pending` keeps them, wait for their update from now on. */
+static void NAME(begin_update)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
+                               const struct NAME(unit) *unit, int64_t width, struct NAME(pending) *pending) {
+    pending->job = job;
+    pending->unit = *unit;
+    pending->rows = unit->inputs;
+    pending->width = width;
+    pending->w = (REAL *)plan->packed + unit->place;
+    pending->s = (REAL *)plan->slots[0] + unit->place;
+    pending->t = (REAL *)plan->slots[1] + unit->place;
+    pending->g = pending->sums[pending->turn];
+    pending->turn = 1 - pending->turn;
+    memset(pending->squares, 0, sizeof pending->squares);
+    memset(pending->absolutes, 0, sizeof pending->absolutes);
+}
+
+/* The unit's gradient, from its sums, is written to the flat vector. */
+static void NAME(store_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
+                                 const struct NAME(unit) *unit, int64_t width, const REAL *sums) {
+    const REAL *w = (const REAL *)plan->packed + unit->place;
+    REAL squares[PANEL] = {0}, absolutes[PANEL] = {0};
+    for (int64_t row = 0; row < unit->inputs; row++, w += PANEL, sums += PANEL) {
+        REAL gradient[PANEL];
+        for (int64_t i = 0; i < width; i += LANES)
+            NAME(store)(gradient + i, NAME(finished)(job, NAME(load)(w + i), NAME(load)(sums + i), squares + i, absolutes + i));
+        memcpy(job->gradient + unit->layer->weight + (unit->input + row) * unit->layer->outputs + unit->column, gradient,
+               (size_t)unit->columns * sizeof(REAL));
+    }
+    if (job->penalised) NAME(record_penalties)(plan, unit, squares, absolutes);
 }
 
 /* Adds the sums of the blocks before, keeps them for the blocks after; `place` in the packed arrays. */
@@ -121,17 +125,25 @@ static void NAME(dense_bias_gradient)(const pymlp_plan *plan, const struct NAME(
                        (REAL *)plan->slots[0] + place, (REAL *)plan->slots[1] + place);
 }
 
-/* Gradient sums of a unit over the block's rows: sums[input][column] = chain over the rows of a * delta. */
-static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const REAL *a, const REAL *deltas, REAL *sums) {
-    int64_t tiles = (inputs + TILE_ROWS - 1) / TILE_ROWS;
+/* Gradient sums of a unit over the block's rows: sums[input][column] = chain over the rows of a * delta.  What is pending
+ * (or NULL) is woven in where the heights of the tiles allow it. */
+static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const REAL *a, const REAL *deltas, REAL *sums,
+                                struct NAME(pending) *pending) {
+    const int64_t tiles = (inputs + TILE_ROWS - 1) / TILE_ROWS;
+    const bool woven = inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL;
+    NAME(tile_function) *const *functions = woven ? NAME(woven_tiles) : NAME(column_tiles);
+    if (woven) {
+        const int64_t runs = tiles * ((rows + NAME(WOVEN_RUN) - 1) / NAME(WOVEN_RUN));
+        pending->pace = (pending->rows + runs - 1) / runs;
+    }
     for (int64_t row = 0; row < rows; row += NAME(BATCH_BLOCK)) {
         int64_t count = rows - row < NAME(BATCH_BLOCK) ? rows - row : NAME(BATCH_BLOCK);
         for (int64_t tile = 0; tile < tiles; tile++) {
             int64_t first = NAME(tile_start)(inputs, tiles, tile);
             int64_t height = NAME(tile_start)(inputs, tiles, tile + 1) - first;
             REAL *c = sums + first * PANEL;
-            NAME(column_tiles)[height](vectors, count, a + row * BAND + first, 0, deltas + row * BAND,
-                                       row > 0 ? c : NAME(zeros), row > 0 ? PANEL : 0, c);
+            functions[height](vectors, count, a + row * BAND + first, 0, deltas + row * BAND, row > 0 ? c : NAME(zeros),
+                              row > 0 ? PANEL : 0, c, pending);
         }
     }
 }
@@ -143,7 +155,7 @@ static void NAME(narrow_gradient_sums)(int64_t rows, int64_t inputs, int64_t col
     for (int64_t part = 0; part < inputs; part += PANEL) {
         REAL turned[LANES * PANEL] __attribute__((aligned(64))) = {0};
         int vectors = NAME(vectors_of)(inputs - part);
-        NAME(gradient_sums)(rows, columns, vectors, deltas, a + part, turned);
+        NAME(gradient_sums)(rows, columns, vectors, deltas, a + part, turned, NULL);
         for (int v = 0; v < vectors; v++) {
             VECTOR square[LANES];
 #pragma GCC unroll 16
@@ -156,35 +168,27 @@ static void NAME(narrow_gradient_sums)(int64_t rows, int64_t inputs, int64_t col
 }
 
 static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
-                                 const struct layer *layer, int64_t number) {
+                                 const struct layer *layer, int64_t number, struct NAME(pending) *pending) {
     const struct NAME(unit) unit = NAME(unit_of)(layer, number);
     const struct buffer *input = &plan->buffers[layer->input_buffer], *output = &plan->buffers[layer->output_buffer];
     const REAL *a = (const REAL *)input->outputs + NAME(place_of)(unit.input, input->band);
     const REAL *deltas = (const REAL *)output->deltas + NAME(place_of)(unit.column, output->band);
-    int vectors = NAME(vectors_of)(unit.columns);
-    REAL sums[UNIT_INPUTS * PANEL] __attribute__((aligned(64)));
+    const int vectors = NAME(vectors_of)(unit.columns);
+    REAL *sums = pending->sums[pending->turn];
+    if (pending->job != NULL) pending->ahead = unit.place - pending->unit.place;
     if (unit.columns < LANES && unit.columns < unit.inputs)
         NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums);
     else
-        NAME(gradient_sums)(job->rows, unit.inputs, vectors, a, deltas, sums);
+        NAME(gradient_sums)(job->rows, unit.inputs, vectors, a, deltas, sums, pending);
+    NAME(finish_update)(plan, pending);
     if (unit.input == 0) NAME(dense_bias_gradient)(plan, job, &unit, vectors, deltas);
-    bool whole = vectors == TILE_VECTORS;
-    int64_t runs = whole ? 1 : unit.inputs, run = whole ? unit.inputs * PANEL : vectors * LANES;
-    for (int64_t i = 0; i < runs; i++) NAME(join_blocks)(plan, job, run, unit.place + i * PANEL, sums + i * PANEL);
+    for (int64_t i = 0; i < unit.inputs; i++)
+        NAME(join_blocks)(plan, job, vectors * LANES, unit.place + i * PANEL, sums + i * PANEL);
     if (!job->last) return;
-    NAME(finish_gradient)(plan, job, &unit, vectors, sums);
-    if (job->gradient != NULL) {
-        for (int64_t row = 0; row < unit.inputs; row++)
-            memcpy(job->gradient + layer->weight + (unit.input + row) * layer->outputs + unit.column,
-                   sums + row * PANEL, (size_t)unit.columns * sizeof(REAL));
-        return;
-    }
-    for (int64_t i = 0; i < runs; i++) {
-        int64_t place = unit.place + i * PANEL;
-        NAME(optimize)(&job->rule, run, (REAL *)plan->packed + place, sums + i * PANEL,
-                       (REAL *)plan->slots[0] + place, (REAL *)plan->slots[1] + place);
-    }
-    if (layer->flags & NEEDS_INPUT_GRADIENT) NAME(transpose_unit)(plan, &unit);
+    if (job->gradient != NULL)
+        NAME(store_gradient)(plan, job, &unit, vectors * LANES, sums);
+    else
+        NAME(begin_update)(plan, job, &unit, vectors * LANES, pending);
 }
 
 /* A layer kind is these three functions. */
@@ -194,7 +198,7 @@ struct NAME(layer_functions) {
     void (*backward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *z, const REAL *a,
                      REAL *deltas, int64_t band, bool activated, REAL *in_deltas, int64_t in_band);
     void (*gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, const struct layer *layer,
-                     int64_t unit);
+                     int64_t unit, struct NAME(pending) *pending);
 };
 
 #define LAYER_FUNCTIONS(name) {NAME(name##_forward), NAME(name##_backward), NAME(name##_gradient)},

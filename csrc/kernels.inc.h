@@ -5,8 +5,6 @@
  * takes it up again.
  */
 
-#define PANEL (TILE_VECTORS * LANES)
-
 /* where chains start that have no bias */
 static const REAL NAME(zeros)[PANEL] __attribute__((aligned(64))) = {0};
 
@@ -15,10 +13,12 @@ enum { NAME(DEPTH_BLOCK) = 512 };
 
 /* c[rows][vectors] = start + sum over k of a[row, k] * b[k, :].  a[row, k] is at a + row * a_row + k * a_depth, for `run`
  * values of k, after which a moves on by a_skip; b[k, :] at b + k * b_depth; the rows of c are c_row apart, those of start
- * start_row (0: one row for all, a bias or zeros).  depth and run are at least 1. */
+ * start_row (0: one row for all, a bias or zeros).  depth and run are at least 1.  After each run, `pending` (NULL: none)
+ * is updated by some rows. */
 ALWAYS_INLINE void NAME(tile)(const int rows, const int vectors, int64_t depth, const REAL *a, const int64_t a_row,
                               const int64_t a_depth, int64_t run, int64_t a_skip, const REAL *b, const int64_t b_depth,
-                              const REAL *start, int64_t start_row, REAL *c, const int64_t c_row) {
+                              const REAL *start, int64_t start_row, REAL *c, const int64_t c_row,
+                              struct NAME(pending) *pending) {
     VECTOR sums[TILE_ROWS][TILE_VECTORS];
     /* no branch on where a chain starts, and loops that run at least once: where two ways meet, the compiler would have
      * the sums go through memory */
@@ -38,6 +38,7 @@ ALWAYS_INLINE void NAME(tile)(const int rows, const int vectors, int64_t depth, 
             b += b_depth;
         } while (--count > 0);
         a += a_skip;
+        if (pending != NULL && pending->rows > 0) NAME(update_rows)(pending, pending->pace);
     } while (depth > 0);
     for (int row = 0; row < rows; row++)
         for (int v = 0; v < vectors; v++) NAME(store)(c + row * c_row + v * LANES, sums[row][v]);
@@ -45,19 +46,29 @@ ALWAYS_INLINE void NAME(tile)(const int rows, const int vectors, int64_t depth, 
 
 /* Every edge size is the same function with constant counts.  A row tile reads rows of A in bands `band` apart, B packed,
  * and writes into a band of C; a column tile reads a band of A column by column, a band of B, and writes packed. */
-#define TILE_ARGUMENTS \
-    int vectors, int64_t depth, const REAL *a, int64_t band, const REAL *b, const REAL *start, int64_t start_row, REAL *c
+#define TILE_ARGUMENTS                                                                                               \
+    int vectors, int64_t depth, const REAL *a, int64_t band, const REAL *b, const REAL *start, int64_t start_row, REAL *c, \
+        struct NAME(pending) *pending
 #define TILE_FUNCTION(rows)                                                                                  \
     static __attribute__((noinline)) void NAME(row_tile_##rows)(TILE_ARGUMENTS) {                            \
-        switch (vectors) { TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, PANEL, BAND) }                      \
+        (void)pending;                                                                                       \
+        switch (vectors) { TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, PANEL, BAND, NULL) }                \
     }                                                                                                        \
     static __attribute__((noinline)) void NAME(column_tile_##rows)(TILE_ARGUMENTS) {                         \
         (void)band;                                                                                          \
-        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL) }                               \
+        (void)pending;                                                                                       \
+        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, NULL) }                         \
     }
-#define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row)                                          \
+/* a column tile with a unit's update woven in, for the heights that 32 inputs are dealt in */
+#define WOVEN_TILE(rows)                                                                                     \
+    static __attribute__((noinline)) void NAME(woven_tile_##rows)(TILE_ARGUMENTS) {                          \
+        (void)band;                                                                                          \
+        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, NAME(WOVEN_RUN), 0, BAND, PANEL, pending) }                  \
+    }
+enum { NAME(WOVEN_RUN) = 8 };
+#define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row, pending)                                 \
     case count:                                                                                                       \
-        NAME(tile)(rows, count, depth, a, a_row, a_depth, run, a_skip, b, b_depth, start, start_row, c, c_row);       \
+        NAME(tile)(rows, count, depth, a, a_row, a_depth, run, a_skip, b, b_depth, start, start_row, c, c_row, pending); \
         break;
 #if TILE_VECTORS == 2
 #define TILE_WIDTHS(...) TILE_WIDTH(1, __VA_ARGS__) TILE_WIDTH(2, __VA_ARGS__)
@@ -67,19 +78,25 @@ ALWAYS_INLINE void NAME(tile)(const int rows, const int vectors, int64_t depth, 
 #endif
 #if TILE_ROWS == 3
 #define EACH_TILE(DO) DO(1) DO(2) DO(3)
+#define EACH_WOVEN_TILE(DO) DO(2) DO(3)
 #elif TILE_ROWS == 6
+#define EACH_WOVEN_TILE(DO) DO(5) DO(6)
 #define EACH_TILE(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6)
 #elif TILE_ROWS == 14
+#define EACH_WOVEN_TILE(DO) DO(10) DO(11)
 #define EACH_TILE(DO) \
     DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14)
 #endif
 EACH_TILE(TILE_FUNCTION)
+EACH_WOVEN_TILE(WOVEN_TILE)
 
 typedef void NAME(tile_function)(TILE_ARGUMENTS);
 #define ROW_TILE_ENTRY(rows) NAME(row_tile_##rows),
 #define COLUMN_TILE_ENTRY(rows) NAME(column_tile_##rows),
 static NAME(tile_function) *const NAME(row_tiles)[TILE_ROWS + 1] = {NULL, EACH_TILE(ROW_TILE_ENTRY)};
 static NAME(tile_function) *const NAME(column_tiles)[TILE_ROWS + 1] = {NULL, EACH_TILE(COLUMN_TILE_ENTRY)};
+#define WOVEN_TILE_ENTRY(rows) [rows] = NAME(woven_tile_##rows),
+static NAME(tile_function) *const NAME(woven_tiles)[TILE_ROWS + 1] = {EACH_WOVEN_TILE(WOVEN_TILE_ENTRY)};
 
 /* First row of tile `number` when `rows` rows are dealt to `tiles` tiles as evenly as they go: 32 = 11 + 11 + 10 */
 ALWAYS_INLINE int64_t NAME(tile_start)(int64_t rows, int64_t tiles, int64_t number) { return rows * number / tiles; }
@@ -109,7 +126,8 @@ static void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns
                 int64_t height = NAME(tile_start)(rows, tiles, tile + 1) - row;
                 REAL *to = result + row * BAND;
                 const REAL *start = k > 0 ? to : bias == NULL ? NAME(zeros) : bias + column;
-                NAME(row_tiles)[height](vectors, count, left + row * BAND, a_band, right, start, k > 0 ? BAND : 0, to);
+                NAME(row_tiles)[height](vectors, count, left + row * BAND, a_band, right, start, k > 0 ? BAND : 0, to,
+                                              NULL);
             }
         }
     }
@@ -175,15 +193,8 @@ static void NAME(scatter_columns)(int64_t rows, int64_t columns, const REAL *fro
     }
 }
 
-/* A unit of phase 2: `inputs` inputs from `input`, and one panel of outputs, `columns` of them.  Units are numbered so
- * that a group of inputs meets the panels of a block one after the other: the group's activations and the block's deltas
- * then stay in L2. */
-struct NAME(unit) {
-    const struct layer *layer;
-    int64_t input, inputs, column, columns;
-    int64_t place; /* of its first number in the packed arrays */
-};
-
+/* Units are numbered so that a group of inputs meets the panels of a block one after the other: the group's activations
+ * and the block's deltas then stay in L2. */
 enum { NAME(BLOCK_PANELS) = 128 / PANEL };
 
 /* Panels in the block that starts at panel `first` */
