@@ -14,7 +14,7 @@ static void NAME(dense_forward)(const pymlp_plan *plan, const struct layer *laye
                                 int64_t in_band, REAL *z, REAL *a, int64_t band, bool activated) {
     const REAL *packed = plan->packed;
     NAME(multiply)(plan, rows, layer->outputs, layer->inputs, in, in_band, packed + layer->packed_weight,
-                   layer->padded_inputs * PANEL, packed + layer->packed_bias, z, band);
+                   layer->panel_size, layer->pitch, packed + layer->packed_bias, z, band);
     if (!activated || (layer->activation == ACTIVATION_identity && a == z)) return;
     for (int64_t column = 0, at = 0; column < layer->outputs; column += BAND, at += band)
         NAME(activate_band)(layer->activation, rows, NAME(band_width)(layer->outputs, column), z + at, a + at);
@@ -31,8 +31,8 @@ static void NAME(dense_backward)(const pymlp_plan *plan, const struct layer *lay
                                       deltas + at);
     if (in_deltas != NULL)
         NAME(multiply)(plan, rows, layer->inputs, layer->outputs, deltas, band,
-                       (const REAL *)plan->transposes + layer->packed_transpose, layer->padded_outputs * PANEL, NULL,
-                       in_deltas, in_band);
+                       (const REAL *)plan->transposes + layer->packed_transpose, layer->padded_outputs * PANEL, PANEL,
+                       NULL, in_deltas, in_band);
 }
 
 /* Records the penalties' partial sums of a unit. */
@@ -53,23 +53,46 @@ static void NAME(record_penalties)(const pymlp_plan *plan, const struct NAME(uni
     }
 }
 
+/* Fewer outputs than a vector has lanes: the weights lie without gaps, and a vector of them holds several rows. */
+ALWAYS_INLINE bool NAME(is_narrow)(const struct layer *layer) { return layer->pitch < LANES; }
+
 /* Brings what is left of a unit's update to its end. */
 static void NAME(finish_update)(const pymlp_plan *plan, struct NAME(pending) *pending) {
     if (pending->job == NULL) return;
     NAME(update_rows)(pending, pending->rows);
     const struct NAME(unit) *unit = &pending->unit;
-    if (pending->job->penalised) NAME(record_penalties)(plan, unit, pending->squares, pending->absolutes);
+    if (pending->job->penalised && !NAME(is_narrow)(unit->layer))
+        NAME(record_penalties)(plan, unit, pending->squares, pending->absolutes);
     if (unit->layer->flags & NEEDS_INPUT_GRADIENT) NAME(transpose_unit)(plan, unit);
     pending->job = NULL;
 }
 
-/* The unit's sums, which lie where `pending` keeps them, wait for their update from now on. */
+/* The penalties of a narrow unit, one chain over the rows for each column, as for a wide one */
+static void NAME(narrow_penalties)(const pymlp_plan *plan, const struct NAME(unit) *unit) {
+    const REAL *weights = (const REAL *)plan->packed + unit->place;
+    VECTOR square = ZERO, absolute = ZERO;
+    for (int64_t row = 0; row < unit->inputs; row++) {
+        VECTOR w = NAME(load)(weights + row * unit->layer->pitch);
+        square = FMA(w, w, square);
+        absolute = absolute + NAME(absolute)(w);
+    }
+    REAL squares[LANES], absolutes[LANES];
+    NAME(store)(squares, square);
+    NAME(store)(absolutes, absolute);
+    NAME(record_penalties)(plan, unit, squares, absolutes);
+}
+
+/* The unit's sums, which lie where `pending` keeps them, wait for their update from now on: `rows` rows of `width` numbers,
+ * `stride` apart. */
 static void NAME(begin_update)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
-                               const struct NAME(unit) *unit, int64_t width, struct NAME(pending) *pending) {
+                               const struct NAME(unit) *unit, int64_t rows, int64_t width, int64_t stride,
+                               struct NAME(pending) *pending) {
+    if (job->penalised && NAME(is_narrow)(unit->layer)) NAME(narrow_penalties)(plan, unit);
     pending->job = job;
     pending->unit = *unit;
-    pending->rows = unit->inputs;
+    pending->rows = rows;
     pending->width = width;
+    pending->stride = stride;
     pending->w = (REAL *)plan->packed + unit->place;
     pending->s = (REAL *)plan->slots[0] + unit->place;
     pending->t = (REAL *)plan->slots[1] + unit->place;
@@ -84,7 +107,7 @@ static void NAME(store_gradient)(const pymlp_plan *plan, const struct NAME(gradi
                                  const struct NAME(unit) *unit, int64_t width, const REAL *sums) {
     const REAL *w = (const REAL *)plan->packed + unit->place;
     REAL squares[PANEL] = {0}, absolutes[PANEL] = {0};
-    for (int64_t row = 0; row < unit->inputs; row++, w += PANEL, sums += PANEL) {
+    for (int64_t row = 0; row < unit->inputs; row++, w += unit->layer->pitch, sums += unit->layer->pitch) {
         REAL gradient[PANEL];
         for (int64_t i = 0; i < width; i += LANES)
             NAME(store)(gradient + i, NAME(finished)(job, NAME(load)(w + i), NAME(load)(sums + i), squares + i, absolutes + i));
@@ -142,29 +165,33 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
             int64_t first = NAME(tile_start)(inputs, tiles, tile);
             int64_t height = NAME(tile_start)(inputs, tiles, tile + 1) - first;
             REAL *c = sums + first * PANEL;
-            functions[height](vectors, count, a + row * BAND + first, 0, deltas + row * BAND, row > 0 ? c : NAME(zeros),
-                              row > 0 ? PANEL : 0, c, pending);
+            functions[height](vectors, count, a + row * BAND + first, 0, deltas + row * BAND, BAND,
+                              row > 0 ? c : NAME(zeros), row > 0 ? PANEL : 0, c, pending);
         }
     }
 }
 
-/* The same for fewer columns than a vector has lanes: the operands change places, so that the inputs fill the lanes, and
- * the result is turned.  A product does not mind the order of its factors, so the bits are the same. */
+/* The same for a narrow layer: the operands change places, so that the inputs fill the lanes, and the result is turned
+ * into rows of `columns` numbers without gaps.  A product does not mind the order of its factors, so the bits are the
+ * same. */
 static void NAME(narrow_gradient_sums)(int64_t rows, int64_t inputs, int64_t columns, const REAL *a, const REAL *deltas,
-                                       REAL *sums) {
+                                       REAL *sums, struct NAME(pending) *pending) {
     for (int64_t part = 0; part < inputs; part += PANEL) {
         REAL turned[LANES * PANEL] __attribute__((aligned(64))) = {0};
         int vectors = NAME(vectors_of)(inputs - part);
-        NAME(gradient_sums)(rows, columns, vectors, deltas, a + part, turned, NULL);
+        NAME(gradient_sums)(rows, columns, vectors, deltas, a + part, turned, pending);
         for (int v = 0; v < vectors; v++) {
             VECTOR square[LANES];
 #pragma GCC unroll 16
             for (int row = 0; row < LANES; row++) square[row] = NAME(load)(turned + row * PANEL + v * LANES);
             NAME(transpose_square)(square);
+            /* what a vector holds past a row is overwritten by the next */
 #pragma GCC unroll 16
-            for (int row = 0; row < LANES; row++) NAME(store)(sums + (part + v * LANES + row) * PANEL, square[row]);
+            for (int row = 0; row < LANES; row++)
+                if (part + v * LANES + row < inputs) NAME(store)(sums + (part + v * LANES + row) * columns, square[row]);
         }
     }
+    NAME(store)(sums + inputs * columns, ZERO);
 }
 
 static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
@@ -175,20 +202,25 @@ static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradi
     const REAL *deltas = (const REAL *)output->deltas + NAME(place_of)(unit.column, output->band);
     const int vectors = NAME(vectors_of)(unit.columns);
     REAL *sums = pending->sums[pending->turn];
+    /* the sums are rows of `width` numbers, `stride` apart */
+    int64_t count = unit.inputs, width = vectors * LANES, stride = PANEL;
     if (pending->job != NULL) pending->ahead = unit.place - pending->unit.place;
-    if (unit.columns < LANES && unit.columns < unit.inputs)
-        NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums);
-    else
+    if (NAME(is_narrow)(layer)) {
+        NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums, pending);
+        count = (unit.inputs * unit.columns + LANES - 1) / LANES;
+        stride = LANES;
+    } else {
         NAME(gradient_sums)(job->rows, unit.inputs, vectors, a, deltas, sums, pending);
+    }
     NAME(finish_update)(plan, pending);
     if (unit.input == 0) NAME(dense_bias_gradient)(plan, job, &unit, vectors, deltas);
-    for (int64_t i = 0; i < unit.inputs; i++)
-        NAME(join_blocks)(plan, job, vectors * LANES, unit.place + i * PANEL, sums + i * PANEL);
+    for (int64_t i = 0; i < count; i++)
+        NAME(join_blocks)(plan, job, width, unit.place + i * stride, sums + i * stride);
     if (!job->last) return;
     if (job->gradient != NULL)
-        NAME(store_gradient)(plan, job, &unit, vectors * LANES, sums);
+        NAME(store_gradient)(plan, job, &unit, width, sums);
     else
-        NAME(begin_update)(plan, job, &unit, vectors * LANES, pending);
+        NAME(begin_update)(plan, job, &unit, count, width, stride, pending);
 }
 
 /* A layer kind is these three functions. */

@@ -6,6 +6,7 @@
  *   VECTOR_BYTES  bytes of a vector
  *   TILE_ROWS, TILE_VECTORS   the micro-kernel's largest tile; TILE_VECTORS vectors hold 8, 16 or 32 numbers
  *   FMA_F32(a, b, c), FMA_F64, SQRT_F32, SQRT_F64   on vectors
+ *   HALF_FMA_F32, HALF_FMA_F64   on vectors of half the bytes (absent: narrow columns take a whole vector)
  *   SAVE_FLOAT_MODE(), RESTORE_FLOAT_MODE(mode)   subnormal numbers count as 0 in between
  * Every function with vector types stays inside the target region.
  */

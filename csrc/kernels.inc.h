@@ -11,51 +11,50 @@ static const REAL NAME(zeros)[PANEL] __attribute__((aligned(64))) = {0};
 /* depth that is carried through a row block at once: 512 rows of a panel are 64 KB, and stay in L2 with the block of A */
 enum { NAME(DEPTH_BLOCK) = 512 };
 
-/* c[rows][vectors] = start + sum over k of a[row, k] * b[k, :].  a[row, k] is at a + row * a_row + k * a_depth, for `run`
- * values of k, after which a moves on by a_skip; b[k, :] at b + k * b_depth; the rows of c are c_row apart, those of start
- * start_row (0: one row for all, a bias or zeros).  depth and run are at least 1.  After each run, `pending` (NULL: none)
- * is updated by some rows. */
-ALWAYS_INLINE void NAME(tile)(const int rows, const int vectors, int64_t depth, const REAL *a, const int64_t a_row,
-                              const int64_t a_depth, int64_t run, int64_t a_skip, const REAL *b, const int64_t b_depth,
-                              const REAL *start, int64_t start_row, REAL *c, const int64_t c_row,
-                              struct NAME(pending) *pending) {
-    VECTOR sums[TILE_ROWS][TILE_VECTORS];
-    /* no branch on where a chain starts, and loops that run at least once: where two ways meet, the compiler would have
-     * the sums go through memory */
-    for (int row = 0; row < rows; row++)
-        for (int v = 0; v < vectors; v++) sums[row][v] = NAME(load)(start + row * start_row + v * LANES);
-    do {
-        int64_t count = depth < run ? depth : run;
-        depth -= count;
-        do {
-            VECTOR right[TILE_VECTORS];
-            for (int v = 0; v < vectors; v++) right[v] = NAME(load)(b + v * LANES);
-            for (int row = 0; row < rows; row++) {
-                VECTOR left = NAME(splat)(a[row * a_row]);
-                for (int v = 0; v < vectors; v++) sums[row][v] = FMA(left, right[v], sums[row][v]);
-            }
-            a += a_depth;
-            b += b_depth;
-        } while (--count > 0);
-        a += a_skip;
-        if (pending != NULL && pending->rows > 0) NAME(update_rows)(pending, pending->pace);
-    } while (depth > 0);
-    for (int row = 0; row < rows; row++)
-        for (int v = 0; v < vectors; v++) NAME(store)(c + row * c_row + v * LANES, sums[row][v]);
-}
+#define TILE NAME(tile)
+#define TILE_VECTOR VECTOR
+#define TILE_LANES LANES
+#define TILE_FMA FMA
+#include "tile.inc.h"
 
-/* Every edge size is the same function with constant counts.  A row tile reads rows of A in bands `band` apart, B packed,
- * and writes into a band of C; a column tile reads a band of A column by column, a band of B, and writes packed. */
+/* "vectors" of a tile that is half a vector wide */
+#define HALF_VECTOR 0
+
+#ifdef HALF_FMA_F32
+/* Half a vector's columns: some cores do two such steps in the time of a whole one, and no column is computed in vain. */
+typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
+#define HALF_LANES (LANES / 2)
+#define TILE NAME(half_tile)
+#define TILE_VECTOR NAME(half_vector)
+#define TILE_LANES HALF_LANES
+#define TILE_FMA(a, b, c) ((NAME(half_vector))BY_TYPE(HALF_FMA_F32(a, b, c), HALF_FMA_F64(a, b, c)))
+#include "tile.inc.h"
+#define HALF_TILE_WIDTH(rows, pending)                                                                                \
+    case HALF_VECTOR:                                                                                                 \
+        NAME(half_tile)(rows, 1, depth, a, BAND, 1, BAND, band - BAND, b, b_depth, start, start_row, c, BAND, pending); \
+        break;
+#else
+#define HALF_LANES 0
+#define HALF_TILE_WIDTH(rows, pending)
+#endif
+
+/* Every edge size is the same function with constant counts.  A row tile reads rows of A in bands `band` apart, B in rows
+ * b_depth apart, and writes into a band of C; a column tile reads a band of A column by column, a band of B, and writes
+ * rows a panel apart. */
 #define TILE_ARGUMENTS                                                                                               \
-    int vectors, int64_t depth, const REAL *a, int64_t band, const REAL *b, const REAL *start, int64_t start_row, REAL *c, \
-        struct NAME(pending) *pending
+    int vectors, int64_t depth, const REAL *a, int64_t band, const REAL *b, int64_t b_depth, const REAL *start,      \
+        int64_t start_row, REAL *c, struct NAME(pending) *pending
 #define TILE_FUNCTION(rows)                                                                                  \
     static __attribute__((noinline)) void NAME(row_tile_##rows)(TILE_ARGUMENTS) {                            \
         (void)pending;                                                                                       \
-        switch (vectors) { TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, PANEL, BAND, NULL) }                \
+        switch (vectors) {                                                                                   \
+            HALF_TILE_WIDTH(rows, NULL)                                                                      \
+            TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, b_depth, BAND, NULL)                               \
+        }                                                                                                    \
     }                                                                                                        \
     static __attribute__((noinline)) void NAME(column_tile_##rows)(TILE_ARGUMENTS) {                         \
         (void)band;                                                                                          \
+        (void)b_depth;                                                                                       \
         (void)pending;                                                                                       \
         switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, NULL) }                         \
     }
@@ -63,6 +62,7 @@ ALWAYS_INLINE void NAME(tile)(const int rows, const int vectors, int64_t depth, 
 #define WOVEN_TILE(rows)                                                                                     \
     static __attribute__((noinline)) void NAME(woven_tile_##rows)(TILE_ARGUMENTS) {                          \
         (void)band;                                                                                          \
+        (void)b_depth;                                                                                       \
         switch (vectors) { TILE_WIDTHS(rows, 1, BAND, NAME(WOVEN_RUN), 0, BAND, PANEL, pending) }                  \
     }
 enum { NAME(WOVEN_RUN) = 8 };
@@ -108,26 +108,27 @@ ALWAYS_INLINE int NAME(vectors_of)(int64_t columns) {
 /* Where column `column` of row 0 is, in a buffer whose bands are `band` apart */
 ALWAYS_INLINE int64_t NAME(place_of)(int64_t column, int64_t band) { return column / BAND * band + column % BAND; }
 
-/* C = start + A B over `rows` rows; A (rows, depth) and C (rows, columns) in bands, B in packed panels `b_panel` apart.
- * Bias: one row of start, or NULL.  Gives up between panels when the plan is told to stop. */
+/* C = start + A B over `rows` rows; A (rows, depth) and C (rows, columns) in bands, B in packed panels `b_panel` apart whose
+ * rows are `pitch` apart.  Bias: one row of start, or NULL.  Gives up between panels when the plan is told to stop. */
 static void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns, int64_t depth, const REAL *a,
-                           int64_t a_band, const REAL *b, int64_t b_panel, const REAL *bias, REAL *c, int64_t c_band) {
+                           int64_t a_band, const REAL *b, int64_t b_panel, int64_t pitch, const REAL *bias, REAL *c,
+                           int64_t c_band) {
     int64_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     for (int64_t k = 0; k < depth; k += NAME(DEPTH_BLOCK)) {
         int64_t count = depth - k < NAME(DEPTH_BLOCK) ? depth - k : NAME(DEPTH_BLOCK);
         const REAL *left = a + NAME(place_of)(k, a_band);
         for (int64_t column = 0, panel = 0; column < columns; column += PANEL, panel++) {
             if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) return;
-            int vectors = NAME(vectors_of)(columns - column);
-            const REAL *right = b + panel * b_panel + k * PANEL;
+            int vectors = columns - column <= HALF_LANES ? HALF_VECTOR : NAME(vectors_of)(columns - column);
+            const REAL *right = b + panel * b_panel + k * pitch;
             REAL *result = c + NAME(place_of)(column, c_band);
             for (int64_t tile = 0; tile < tiles; tile++) {
                 int64_t row = NAME(tile_start)(rows, tiles, tile);
                 int64_t height = NAME(tile_start)(rows, tiles, tile + 1) - row;
                 REAL *to = result + row * BAND;
                 const REAL *start = k > 0 ? to : bias == NULL ? NAME(zeros) : bias + column;
-                NAME(row_tiles)[height](vectors, count, left + row * BAND, a_band, right, start, k > 0 ? BAND : 0, to,
-                                              NULL);
+                NAME(row_tiles)[height](vectors, count, left + row * BAND, a_band, right, pitch, start,
+                                        k > 0 ? BAND : 0, to, NULL);
             }
         }
     }
@@ -212,25 +213,28 @@ static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number
     unit.inputs = layer->inputs - unit.input < UNIT_INPUTS ? layer->inputs - unit.input : UNIT_INPUTS;
     unit.column = panel * PANEL;
     unit.columns = layer->outputs - unit.column < PANEL ? layer->outputs - unit.column : PANEL;
-    unit.place = layer->packed_weight + panel * layer->padded_inputs * PANEL + unit.input * PANEL;
+    unit.place = layer->packed_weight + panel * layer->panel_size + unit.input * layer->pitch;
     return unit;
 }
 
-/* Writes the unit's weights, packed as (UNIT_INPUTS, PANEL), into the panels of the transpose. */
+/* Writes the unit's weights into the panels of the transpose. */
 static void NAME(transpose_unit)(const pymlp_plan *plan, const struct NAME(unit) *unit) {
+    const struct layer *layer = unit->layer;
     const REAL *from = (const REAL *)plan->packed + unit->place;
-    REAL *to = (REAL *)plan->transposes + unit->layer->packed_transpose;
+    REAL *to = (REAL *)plan->transposes + layer->packed_transpose;
     for (int64_t input = 0; input < unit->inputs; input += LANES)
         for (int64_t column = 0; column < unit->columns; column += LANES) {
             VECTOR square[LANES];
 #pragma GCC unroll 16
-            for (int row = 0; row < LANES; row++) square[row] = NAME(load)(from + (input + row) * PANEL + column);
+            for (int row = 0; row < LANES; row++) square[row] = NAME(load)(from + (input + row) * layer->pitch + column);
             NAME(transpose_square)(square);
             int64_t target = unit->input + input;
-            REAL *panel = to + target / PANEL * unit->layer->padded_outputs * PANEL + target % PANEL;
+            REAL *panel = to + target / PANEL * layer->padded_outputs * PANEL + target % PANEL;
+            /* rows of a narrow layer lie closer than a vector: what was read past them is left out */
 #pragma GCC unroll 16
             for (int row = 0; row < LANES; row++)
-                NAME(store)(panel + (unit->column + column + row) * PANEL, square[row]);
+                if (row < unit->columns - column)
+                    NAME(store)(panel + (unit->column + column + row) * PANEL, square[row]);
         }
 }
 
@@ -245,9 +249,9 @@ static void NAME(repack)(const pymlp_plan *plan, int index, int members, REAL *f
         int64_t row = from <= layer->weight ? 0 : (from - layer->weight + width - 1) / width;
         for (; row <= layer->inputs && layer->weight + row * width < to; row++) {
             const bool is_bias = row == layer->inputs;
-            REAL *there = packed + (is_bias ? layer->packed_bias : layer->packed_weight + row * PANEL);
+            REAL *there = packed + (is_bias ? layer->packed_bias : layer->packed_weight + row * layer->pitch);
             REAL *here = flat + layer->weight + row * width;
-            const int64_t step = is_bias ? PANEL : layer->padded_inputs * PANEL;
+            const int64_t step = is_bias ? PANEL : layer->panel_size;
             for (int64_t column = 0; column < width; column += PANEL, there += step) {
                 if (width - column >= PANEL)
                     memcpy(back ? here + column : there, back ? there : here + column, PANEL * sizeof(REAL));

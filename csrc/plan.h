@@ -41,8 +41,10 @@ struct layer {
     int input_buffer, output_buffer; /* numbers in plan->buffers */
     int64_t weight, bias;            /* offsets in the flat vector */
     /* Packed: panels of `panel` columns (the instruction set's), each (padded_inputs, panel), so that a tile reads its
-     * weights in one run; the transpose likewise, each panel (padded_outputs, panel).  Bias: padded_outputs numbers. */
-    int64_t panels, padded_inputs, padded_outputs;
+     * weights in one run; the transpose likewise, each panel (padded_outputs, panel).  Bias: padded_outputs numbers.
+     * Weights of fewer outputs than a vector has lanes are one panel (padded_inputs, outputs) without gaps: its update
+     * then takes whole vectors.  `pitch`: numbers from one row of a panel to the next; panel_size: from panel to panel. */
+    int64_t panels, padded_inputs, padded_outputs, pitch, panel_size;
     int64_t packed_weight, packed_bias, packed_transpose;
     int64_t row_groups;    /* groups of UNIT_INPUTS inputs; times the panels: units of phase 2 */
     int64_t first_unit;    /* number of the layer's first unit */

@@ -148,7 +148,10 @@ static int describe_layers(pymlp_plan *plan, const pymlp_layer *given) {
         layer->weight = plan->n_parameters;
         layer->bias = layer->weight + layer->inputs * layer->outputs;
         layer->packed_weight = plan->packed_size;
-        layer->packed_bias = layer->packed_weight + layer->padded_inputs * layer->padded_outputs;
+        layer->pitch = layer->outputs < plan->operations->lanes ? layer->outputs : panel;
+        layer->panel_size = layer->padded_inputs * layer->pitch;
+        /* a vector read at the last row of a narrow panel ends in the bias */
+        layer->packed_bias = layer->packed_weight + layer->panels * layer->panel_size;
         layer->packed_transpose = plan->transpose_size;
         plan->packed_size = layer->packed_bias + layer->padded_outputs;
         plan->transpose_size += layer->padded_inputs * layer->padded_outputs;

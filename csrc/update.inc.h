@@ -93,7 +93,7 @@ struct NAME(pending) {
     const struct NAME(gradient_job) *job;
     struct NAME(unit) unit;
     int64_t rows, pace;    /* rows that are left; rows to update at a time */
-    int64_t width;         /* numbers of a row, whole vectors; rows are PANEL apart */
+    int64_t width, stride; /* numbers of a row, whole vectors; numbers from row to row */
     REAL *w, *s, *t;       /* the next row */
     const REAL *g;
     int64_t ahead;         /* from a row to the same row of the unit after */
@@ -120,12 +120,12 @@ ALWAYS_INLINE VECTOR NAME(finished)(const struct NAME(gradient_job) *job, VECTOR
 ALWAYS_INLINE void NAME(update_rows)(struct NAME(pending) *pending, int64_t count) {
     const struct NAME(gradient_job) *job = pending->job;
     const struct NAME(rule) *rule = &job->rule;
-    const int64_t width = pending->width, ahead = pending->ahead;
+    const int64_t width = pending->width, stride = pending->stride, ahead = pending->ahead;
     if (count > pending->rows) count = pending->rows;
     pending->rows -= count;
     REAL *w = pending->w, *s = pending->s, *t = pending->t;
     const REAL *g = pending->g;
-    for (; count > 0; count--, w += PANEL, s += PANEL, t += PANEL, g += PANEL) {
+    for (; count > 0; count--, w += stride, s += stride, t += stride, g += stride) {
         switch (rule->kind) {
 #define UPDATE_CASE(name, n_slots)                                                                              \
     case OPTIMIZER_##name:                                                                                      \
