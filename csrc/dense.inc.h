@@ -13,26 +13,33 @@ ALWAYS_INLINE int64_t NAME(band_width)(int64_t columns, int64_t column) {
 static void NAME(dense_forward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *in,
                                 int64_t in_band, REAL *z, REAL *a, int64_t band, bool activated) {
     const REAL *packed = plan->packed;
+    const struct NAME(fused) fused = {.kind = activated ? pymlp_activation_rows[layer->activation].value_tile : TILE_PLAIN};
     NAME(multiply)(plan, rows, layer->outputs, layer->inputs, in, in_band, packed + layer->packed_weight,
-                   layer->panel_size, layer->pitch, packed + layer->packed_bias, z, band);
-    if (!activated || (layer->activation == ACTIVATION_identity && a == z)) return;
+                   layer->panel_size, layer->pitch, packed + layer->packed_bias, z, band, fused);
+    if (!activated || fused.kind != TILE_PLAIN || (layer->activation == ACTIVATION_identity && a == z)) return;
     for (int64_t column = 0, at = 0; column < layer->outputs; column += BAND, at += band)
         NAME(activate_band)(layer->activation, rows, NAME(band_width)(layer->outputs, column), z + at, a + at);
 }
 
-/* `deltas` come in as gradient to the outputs (to the pre-activations if not `activated`) and leave as gradient to the
- * pre-activations; in_deltas, where wanted, becomes the gradient to the inputs. */
+/* `deltas` come in as gradient to the outputs (to the pre-activations if not `activated`, or if the layer after has taken
+ * the slope) and leave as gradient to the pre-activations; in_deltas, where wanted, becomes the gradient to the inputs. */
 static void NAME(dense_backward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *z,
                                  const REAL *a, REAL *deltas, int64_t band, bool activated, REAL *in_deltas,
                                  int64_t in_band) {
-    if (activated && layer->activation != ACTIVATION_identity)
+    if (activated && layer->activation != ACTIVATION_identity && !(layer->flags & SLOPE_IS_TAKEN))
         for (int64_t column = 0, at = 0; column < layer->outputs; column += BAND, at += band)
             NAME(multiply_slope_band)(layer->activation, rows, NAME(band_width)(layer->outputs, column), z + at, a + at,
                                       deltas + at);
-    if (in_deltas != NULL)
-        NAME(multiply)(plan, rows, layer->inputs, layer->outputs, deltas, band,
-                       (const REAL *)plan->transposes + layer->packed_transpose, layer->padded_outputs * PANEL, PANEL,
-                       NULL, in_deltas, in_band);
+    if (in_deltas == NULL) return;
+    struct NAME(fused) fused = {.kind = TILE_PLAIN};
+    if (layer->flags & TAKES_INPUT_SLOPE) {
+        const struct buffer *input = &plan->buffers[layer->input_buffer];
+        fused.kind = pymlp_activation_rows[layer[-1].activation].value_tile + 1;
+        fused.outputs = (const REAL *)input->outputs - (const REAL *)input->deltas;
+    }
+    NAME(multiply)(plan, rows, layer->inputs, layer->outputs, deltas, band,
+                   (const REAL *)plan->transposes + layer->packed_transpose, layer->padded_outputs * PANEL, PANEL, NULL,
+                   in_deltas, in_band, fused);
 }
 
 /* Records the penalties' partial sums of a unit. */
@@ -154,7 +161,7 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
                                 struct NAME(pending) *pending) {
     const int64_t tiles = (inputs + TILE_ROWS - 1) / TILE_ROWS;
     const bool woven = inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL;
-    NAME(tile_function) *const *functions = woven ? NAME(woven_tiles) : NAME(column_tiles);
+    NAME(column_tile_function) *const *functions = woven ? NAME(woven_tiles) : NAME(column_tiles);
     if (woven) {
         const int64_t runs = tiles * ((rows + NAME(WOVEN_RUN) - 1) / NAME(WOVEN_RUN));
         pending->pace = (pending->rows + runs - 1) / runs;
@@ -165,7 +172,7 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
             int64_t first = NAME(tile_start)(inputs, tiles, tile);
             int64_t height = NAME(tile_start)(inputs, tiles, tile + 1) - first;
             REAL *c = sums + first * PANEL;
-            functions[height](vectors, count, a + row * BAND + first, 0, deltas + row * BAND, BAND,
+            functions[height](vectors, count, a + row * BAND + first, deltas + row * BAND,
                               row > 0 ? c : NAME(zeros), row > 0 ? PANEL : 0, c, pending);
         }
     }

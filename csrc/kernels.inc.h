@@ -11,10 +11,18 @@ static const REAL NAME(zeros)[PANEL] __attribute__((aligned(64))) = {0};
 /* depth that is carried through a row block at once: 512 rows of a panel are 64 KB, and stay in L2 with the block of A */
 enum { NAME(DEPTH_BLOCK) = 512 };
 
+/* What a product does with its sums: a kind of tile, and for a slope the distance from the sums to the outputs. */
+struct NAME(fused) {
+    int kind;
+    int64_t outputs;
+};
+
 #define TILE NAME(tile)
 #define TILE_VECTOR VECTOR
 #define TILE_LANES LANES
 #define TILE_FMA FMA
+#define TILE_WIDEN(x) (x)
+#define TILE_NARROW(x) (x)
 #include "tile.inc.h"
 
 /* "vectors" of a tile that is half a vector wide */
@@ -27,48 +35,59 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
 #define TILE NAME(half_tile)
 #define TILE_VECTOR NAME(half_vector)
 #define TILE_LANES HALF_LANES
+#define TILE_WIDEN(x) ((VECTOR)BY_TYPE(WIDENED_F32(x), WIDENED_F64(x)))
+#define TILE_NARROW(x) ((NAME(half_vector))BY_TYPE(NARROWED_F32(x), NARROWED_F64(x)))
 #define TILE_FMA(a, b, c) ((NAME(half_vector))BY_TYPE(HALF_FMA_F32(a, b, c), HALF_FMA_F64(a, b, c)))
 #include "tile.inc.h"
-#define HALF_TILE_WIDTH(rows, pending)                                                                                \
+#define HALF_TILE_WIDTH(rows, kind)                                                                                   \
     case HALF_VECTOR:                                                                                                 \
-        NAME(half_tile)(rows, 1, depth, a, BAND, 1, BAND, band - BAND, b, b_depth, start, start_row, c, BAND, pending); \
+        NAME(half_tile)(rows, 1, depth, a, BAND, 1, BAND, band - BAND, b, b_depth, start, start_row, c, BAND, NULL,   \
+                        kind, outputs);                                                                               \
         break;
 #else
 #define HALF_LANES 0
-#define HALF_TILE_WIDTH(rows, pending)
+#define HALF_TILE_WIDTH(rows, kind)
 #endif
 
 /* Every edge size is the same function with constant counts.  A row tile reads rows of A in bands `band` apart, B in rows
  * b_depth apart, and writes into a band of C; a column tile reads a band of A column by column, a band of B, and writes
  * rows a panel apart. */
-#define TILE_ARGUMENTS                                                                                               \
+#define ROW_TILE_ARGUMENTS                                                                                           \
     int vectors, int64_t depth, const REAL *a, int64_t band, const REAL *b, int64_t b_depth, const REAL *start,      \
-        int64_t start_row, REAL *c, struct NAME(pending) *pending
-#define TILE_FUNCTION(rows)                                                                                  \
-    static __attribute__((noinline)) void NAME(row_tile_##rows)(TILE_ARGUMENTS) {                            \
-        (void)pending;                                                                                       \
-        switch (vectors) {                                                                                   \
-            HALF_TILE_WIDTH(rows, NULL)                                                                      \
-            TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, b_depth, BAND, NULL)                               \
-        }                                                                                                    \
-    }                                                                                                        \
-    static __attribute__((noinline)) void NAME(column_tile_##rows)(TILE_ARGUMENTS) {                         \
-        (void)band;                                                                                          \
-        (void)b_depth;                                                                                       \
-        (void)pending;                                                                                       \
-        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, NULL) }                         \
+        int64_t start_row, REAL *c, int64_t outputs
+/* a function for each kind: ways that part after the loop would have the sums go through memory, see tile.inc.h */
+#define ROW_TILE(name, rows, kind)                                                                                   \
+    static __attribute__((noinline)) void NAME(name)(ROW_TILE_ARGUMENTS) {                                           \
+        (void)outputs;                                                                                               \
+        switch (vectors) {                                                                                           \
+            HALF_TILE_WIDTH(rows, kind)                                                                              \
+            TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, b_depth, BAND, NULL, kind, outputs)                        \
+        }                                                                                                            \
+    }
+#define PLAIN_TILE(rows, x) ROW_TILE(row_tile_##rows, rows, TILE_PLAIN)
+#define FUSED_TILES(name)                                                                                            \
+    EACH_TILE_OF(VALUE_TILE, name)                                                                                   \
+    EACH_TILE_OF(SLOPE_TILE, name)
+#define VALUE_TILE(rows, name) ROW_TILE(value_tile_##name##_##rows, rows, TILE_VALUE_##name)
+#define SLOPE_TILE(rows, name) ROW_TILE(slope_tile_##name##_##rows, rows, TILE_SLOPE_##name)
+#define COLUMN_TILE_ARGUMENTS                                                                                        \
+    int vectors, int64_t depth, const REAL *a, const REAL *b, const REAL *start, int64_t start_row, REAL *c,         \
+        struct NAME(pending) *pending
+#define COLUMN_TILE(rows, x)                                                                                            \
+    static __attribute__((noinline)) void NAME(column_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                          \
+        (void)pending;                                                                                               \
+        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, NULL, TILE_PLAIN, 0) }                           \
     }
 /* a column tile with a unit's update woven in, for the heights that 32 inputs are dealt in */
-#define WOVEN_TILE(rows)                                                                                     \
-    static __attribute__((noinline)) void NAME(woven_tile_##rows)(TILE_ARGUMENTS) {                          \
-        (void)band;                                                                                          \
-        (void)b_depth;                                                                                       \
-        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, NAME(WOVEN_RUN), 0, BAND, PANEL, pending) }                  \
+#define WOVEN_TILE(rows)                                                                                             \
+    static __attribute__((noinline)) void NAME(woven_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                           \
+        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, NAME(WOVEN_RUN), 0, BAND, PANEL, pending, TILE_PLAIN, 0) }              \
     }
 enum { NAME(WOVEN_RUN) = 8 };
-#define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row, pending)                                 \
-    case count:                                                                                                       \
-        NAME(tile)(rows, count, depth, a, a_row, a_depth, run, a_skip, b, b_depth, start, start_row, c, c_row, pending); \
+#define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row, pending, kind, outputs)                 \
+    case count:                                                                                                      \
+        NAME(tile)(rows, count, depth, a, a_row, a_depth, run, a_skip, b, b_depth, start, start_row, c, c_row,       \
+                   pending, kind, outputs);                                                                          \
         break;
 #if TILE_VECTORS == 2
 #define TILE_WIDTHS(...) TILE_WIDTH(1, __VA_ARGS__) TILE_WIDTH(2, __VA_ARGS__)
@@ -77,26 +96,37 @@ enum { NAME(WOVEN_RUN) = 8 };
     TILE_WIDTH(1, __VA_ARGS__) TILE_WIDTH(2, __VA_ARGS__) TILE_WIDTH(3, __VA_ARGS__) TILE_WIDTH(4, __VA_ARGS__)
 #endif
 #if TILE_ROWS == 3
-#define EACH_TILE(DO) DO(1) DO(2) DO(3)
+#define EACH_TILE_OF(DO, x) DO(1, x) DO(2, x) DO(3, x)
 #define EACH_WOVEN_TILE(DO) DO(2) DO(3)
 #elif TILE_ROWS == 6
+#define EACH_TILE_OF(DO, x) DO(1, x) DO(2, x) DO(3, x) DO(4, x) DO(5, x) DO(6, x)
 #define EACH_WOVEN_TILE(DO) DO(5) DO(6)
-#define EACH_TILE(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6)
 #elif TILE_ROWS == 14
+#define EACH_TILE_OF(DO, x)                                                                                          \
+    DO(1, x) DO(2, x) DO(3, x) DO(4, x) DO(5, x) DO(6, x) DO(7, x) DO(8, x) DO(9, x) DO(10, x) DO(11, x) DO(12, x)   \
+        DO(13, x) DO(14, x)
 #define EACH_WOVEN_TILE(DO) DO(10) DO(11)
-#define EACH_TILE(DO) \
-    DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14)
 #endif
-EACH_TILE(TILE_FUNCTION)
+EACH_TILE_OF(PLAIN_TILE, )
+EACH_TILE_OF(COLUMN_TILE, )
 EACH_WOVEN_TILE(WOVEN_TILE)
+FUSED_ROWS(FUSED_TILES)
 
-typedef void NAME(tile_function)(TILE_ARGUMENTS);
-#define ROW_TILE_ENTRY(rows) NAME(row_tile_##rows),
-#define COLUMN_TILE_ENTRY(rows) NAME(column_tile_##rows),
-static NAME(tile_function) *const NAME(row_tiles)[TILE_ROWS + 1] = {NULL, EACH_TILE(ROW_TILE_ENTRY)};
-static NAME(tile_function) *const NAME(column_tiles)[TILE_ROWS + 1] = {NULL, EACH_TILE(COLUMN_TILE_ENTRY)};
-#define WOVEN_TILE_ENTRY(rows) [rows] = NAME(woven_tile_##rows),
-static NAME(tile_function) *const NAME(woven_tiles)[TILE_ROWS + 1] = {EACH_WOVEN_TILE(WOVEN_TILE_ENTRY)};
+typedef void NAME(row_tile_function)(ROW_TILE_ARGUMENTS);
+typedef void NAME(column_tile_function)(COLUMN_TILE_ARGUMENTS);
+#define PLAIN_ENTRY(rows, x) NAME(row_tile_##rows),
+#define COLUMN_ENTRY(rows, x) NAME(column_tile_##rows),
+#define WOVEN_ENTRY(rows) [rows] = NAME(woven_tile_##rows),
+#define VALUE_ENTRY(rows, name) NAME(value_tile_##name##_##rows),
+#define SLOPE_ENTRY(rows, name) NAME(slope_tile_##name##_##rows),
+#define FUSED_ENTRIES(name)                                          \
+    [TILE_VALUE_##name] = {NULL, EACH_TILE_OF(VALUE_ENTRY, name)}, \
+    [TILE_SLOPE_##name] = {NULL, EACH_TILE_OF(SLOPE_ENTRY, name)},
+/* by height, 1 to TILE_ROWS; row tiles also by kind */
+static NAME(row_tile_function) *const NAME(row_tiles)[N_TILE_KINDS][TILE_ROWS + 1] = {
+    [TILE_PLAIN] = {NULL, EACH_TILE_OF(PLAIN_ENTRY, )}, FUSED_ROWS(FUSED_ENTRIES)};
+static NAME(column_tile_function) *const NAME(column_tiles)[TILE_ROWS + 1] = {NULL, EACH_TILE_OF(COLUMN_ENTRY, )};
+static NAME(column_tile_function) *const NAME(woven_tiles)[TILE_ROWS + 1] = {EACH_WOVEN_TILE(WOVEN_ENTRY)};
 
 /* First row of tile `number` when `rows` rows are dealt to `tiles` tiles as evenly as they go: 32 = 11 + 11 + 10 */
 ALWAYS_INLINE int64_t NAME(tile_start)(int64_t rows, int64_t tiles, int64_t number) { return rows * number / tiles; }
@@ -109,14 +139,15 @@ ALWAYS_INLINE int NAME(vectors_of)(int64_t columns) {
 ALWAYS_INLINE int64_t NAME(place_of)(int64_t column, int64_t band) { return column / BAND * band + column % BAND; }
 
 /* C = start + A B over `rows` rows; A (rows, depth) and C (rows, columns) in bands, B in packed panels `b_panel` apart whose
- * rows are `pitch` apart.  Bias: one row of start, or NULL.  Gives up between panels when the plan is told to stop. */
+ * rows are `pitch` apart.  Bias: one row of start, or NULL.  `fused`: what becomes of whole sums.  Gives up between panels when the plan is told to stop. */
 static void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns, int64_t depth, const REAL *a,
                            int64_t a_band, const REAL *b, int64_t b_panel, int64_t pitch, const REAL *bias, REAL *c,
-                           int64_t c_band) {
+                           int64_t c_band, struct NAME(fused) fused) {
     int64_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     for (int64_t k = 0; k < depth; k += NAME(DEPTH_BLOCK)) {
         int64_t count = depth - k < NAME(DEPTH_BLOCK) ? depth - k : NAME(DEPTH_BLOCK);
         const REAL *left = a + NAME(place_of)(k, a_band);
+        NAME(row_tile_function) *const *functions = NAME(row_tiles)[k + count < depth ? TILE_PLAIN : fused.kind];
         for (int64_t column = 0, panel = 0; column < columns; column += PANEL, panel++) {
             if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) return;
             int vectors = columns - column <= HALF_LANES ? HALF_VECTOR : NAME(vectors_of)(columns - column);
@@ -127,8 +158,8 @@ static void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns
                 int64_t height = NAME(tile_start)(rows, tiles, tile + 1) - row;
                 REAL *to = result + row * BAND;
                 const REAL *start = k > 0 ? to : bias == NULL ? NAME(zeros) : bias + column;
-                NAME(row_tiles)[height](vectors, count, left + row * BAND, a_band, right, pitch, start,
-                                        k > 0 ? BAND : 0, to, NULL);
+                functions[height](vectors, count, left + row * BAND, a_band, right, pitch, start, k > 0 ? BAND : 0, to,
+                                  fused.outputs);
             }
         }
     }

@@ -23,7 +23,9 @@ enum { UNIT_INPUTS = 32, PENALTY_COLUMNS = 8 };
 /* columns of a band of a buffer: a unit's inputs, and one or more panels */
 enum { BAND = UNIT_INPUTS };
 
-enum { NEEDS_INPUT_GRADIENT = 1 };
+/* TAKES_INPUT_SLOPE: the product that makes the deltas of the layer's inputs multiplies them by the slope of the activation
+ * that made those inputs; SLOPE_IS_TAKEN: so the layer that made them need not. */
+enum { NEEDS_INPUT_GRADIENT = 1, TAKES_INPUT_SLOPE = 2, SLOPE_IS_TAKEN = 4 };
 
 /* The outputs of a layer, or the network's inputs, for all rows of a block, in bands of BAND columns: number (row, column)
  * is at (column / BAND) * band + row * BAND + column % BAND.  A tile reads rows, or columns, of a band in one run, which
