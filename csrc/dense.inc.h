@@ -163,8 +163,10 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
     const bool woven = inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL;
     NAME(column_tile_function) *const *functions = woven ? NAME(woven_tiles) : NAME(column_tiles);
     if (woven) {
-        const int64_t runs = tiles * ((rows + NAME(WOVEN_RUN) - 1) / NAME(WOVEN_RUN));
-        pending->pace = (pending->rows + runs - 1) / runs;
+        /* spread evenly: a burst of divisions would fill the queues that the products wait in */
+        const int64_t depth = tiles * rows, left = pending->rows > 0 ? pending->rows : 1;
+        pending->run = depth > left ? depth / left : 1;
+        pending->pace = (left + depth - 1) / depth;
     }
     for (int64_t row = 0; row < rows; row += NAME(BATCH_BLOCK)) {
         int64_t count = rows - row < NAME(BATCH_BLOCK) ? rows - row : NAME(BATCH_BLOCK);

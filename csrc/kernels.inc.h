@@ -81,9 +81,8 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
 /* a column tile with a unit's update woven in, for the heights that 32 inputs are dealt in */
 #define WOVEN_TILE(rows)                                                                                             \
     static __attribute__((noinline)) void NAME(woven_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                           \
-        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, NAME(WOVEN_RUN), 0, BAND, PANEL, pending, TILE_PLAIN, 0) }              \
+        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, pending->run, 0, BAND, PANEL, pending, TILE_PLAIN, 0) }                   \
     }
-enum { NAME(WOVEN_RUN) = 8 };
 #define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row, pending, kind, outputs)                 \
     case count:                                                                                                      \
         NAME(tile)(rows, count, depth, a, a_row, a_depth, run, a_skip, b, b_depth, start, start_row, c, c_row,       \

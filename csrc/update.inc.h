@@ -92,7 +92,8 @@ struct NAME(unit) {
 struct NAME(pending) {
     const struct NAME(gradient_job) *job;
     struct NAME(unit) unit;
-    int64_t rows, pace;    /* rows that are left; rows to update at a time */
+    int64_t rows;          /* that are left */
+    int64_t run, pace;     /* after so much depth of a product, so many rows are updated */
     int64_t width, stride; /* numbers of a row, whole vectors; numbers from row to row */
     REAL *w, *s, *t;       /* the next row */
     const REAL *g;
@@ -132,9 +133,9 @@ ALWAYS_INLINE void NAME(update_rows)(struct NAME(pending) *pending, int64_t coun
         for (int64_t i = 0; i < width; i += LANES) {                                                            \
             VECTOR old = NAME(load)(w + i), first = NAME(load)(s + i), second = ZERO;                           \
             if (n_slots > 1) second = NAME(load)(t + i);                                                        \
-            __builtin_prefetch(w + ahead + i, 1, 2);                                                            \
-            __builtin_prefetch(s + ahead + i, 1, 2);                                                            \
-            if (n_slots > 1) __builtin_prefetch(t + ahead + i, 1, 2);                                           \
+            __builtin_prefetch(w + ahead + i, 1, 3);                                                            \
+            __builtin_prefetch(s + ahead + i, 1, 3);                                                            \
+            if (n_slots > 1) __builtin_prefetch(t + ahead + i, 1, 3);                                           \
             VECTOR gradient = NAME(finished)(job, old, NAME(load)(g + i), pending->squares + i, pending->absolutes + i); \
             NAME(store)(w + i, NAME(step_##name)(rule, old, gradient, &first, &second));                        \
             NAME(store)(s + i, first);                                                                          \
