@@ -160,7 +160,7 @@ static void NAME(dense_bias_gradient)(const pymlp_plan *plan, const struct NAME(
 static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const REAL *a, const REAL *deltas, REAL *sums,
                                 struct NAME(pending) *pending) {
     const int64_t tiles = (inputs + TILE_ROWS - 1) / TILE_ROWS;
-    const bool woven = inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL;
+    const bool woven = WEAVES && inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL;
     NAME(column_tile_function) *const *functions = woven ? NAME(woven_tiles) : NAME(column_tiles);
     if (woven) {
         /* spread evenly: a burst of divisions would fill the queues that the products wait in */

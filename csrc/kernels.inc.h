@@ -96,15 +96,20 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
 #endif
 #if TILE_ROWS == 3
 #define EACH_TILE_OF(DO, x) DO(1, x) DO(2, x) DO(3, x)
-#define EACH_WOVEN_TILE(DO) DO(2) DO(3)
 #elif TILE_ROWS == 6
 #define EACH_TILE_OF(DO, x) DO(1, x) DO(2, x) DO(3, x) DO(4, x) DO(5, x) DO(6, x)
-#define EACH_WOVEN_TILE(DO) DO(5) DO(6)
 #elif TILE_ROWS == 14
 #define EACH_TILE_OF(DO, x)                                                                                          \
     DO(1, x) DO(2, x) DO(3, x) DO(4, x) DO(5, x) DO(6, x) DO(7, x) DO(8, x) DO(9, x) DO(10, x) DO(11, x) DO(12, x)   \
         DO(13, x) DO(14, x)
+#endif
+/* Weaving pays where the registers hold a tile and an update; elsewhere the update comes after the product. */
+#if TILE_ROWS == 14
+#define WEAVES 1
 #define EACH_WOVEN_TILE(DO) DO(10) DO(11)
+#else
+#define WEAVES 0
+#define EACH_WOVEN_TILE(DO)
 #endif
 EACH_TILE_OF(PLAIN_TILE, )
 EACH_TILE_OF(COLUMN_TILE, )
@@ -125,7 +130,7 @@ typedef void NAME(column_tile_function)(COLUMN_TILE_ARGUMENTS);
 static NAME(row_tile_function) *const NAME(row_tiles)[N_TILE_KINDS][TILE_ROWS + 1] = {
     [TILE_PLAIN] = {NULL, EACH_TILE_OF(PLAIN_ENTRY, )}, FUSED_ROWS(FUSED_ENTRIES)};
 static NAME(column_tile_function) *const NAME(column_tiles)[TILE_ROWS + 1] = {NULL, EACH_TILE_OF(COLUMN_ENTRY, )};
-static NAME(column_tile_function) *const NAME(woven_tiles)[TILE_ROWS + 1] = {EACH_WOVEN_TILE(WOVEN_ENTRY)};
+static NAME(column_tile_function) *const NAME(woven_tiles)[TILE_ROWS + 1] = {NULL, EACH_WOVEN_TILE(WOVEN_ENTRY)};
 
 /* First row of tile `number` when `rows` rows are dealt to `tiles` tiles as evenly as they go: 32 = 11 + 11 + 10 */
 ALWAYS_INLINE int64_t NAME(tile_start)(int64_t rows, int64_t tiles, int64_t number) { return rows * number / tiles; }
