@@ -32,7 +32,9 @@ class SGD:
 
     def coefficients(self, steps: np.ndarray, rates: np.ndarray) -> np.ndarray:
         """Effective (step size, decay) of each step: (len(steps), 2)."""
-        return np.stack([np.asarray(rates, np.float64), np.zeros(len(rates))], axis=1)
+        coefficients = np.zeros((len(rates), 2))
+        coefficients[:, 0] = rates
+        return coefficients
 
     def apply(self, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, size: float, decay: float) -> None:
         """One step in place; `size` and `decay` are a row of `coefficients`."""
@@ -66,13 +68,16 @@ class Adam:
         """Effective (step size, decay) of each step: (len(steps), 2)."""
         # Python's float power for every step: NumPy's vectorised power may differ in the last bit between machines
         sizes = [
-            float(rate) * (1.0 - self.beta_2 ** (step + 1)) ** 0.5 / (1.0 - self.beta_1 ** (step + 1))
+            rate * (1.0 - self.beta_2 ** (step + 1)) ** 0.5 / (1.0 - self.beta_1 ** (step + 1))
             for step, rate in zip(steps.tolist(), np.asarray(rates, np.float64).tolist(), strict=True)
         ]
-        return np.stack([np.array(sizes, np.float64), self._decays(np.asarray(rates, np.float64))], axis=1)
+        coefficients = np.empty((len(sizes), 2))
+        coefficients[:, 0] = sizes
+        coefficients[:, 1] = self._decays(rates)
+        return coefficients
 
-    def _decays(self, rates: np.ndarray) -> np.ndarray:
-        return np.zeros(len(rates))
+    def _decays(self, rates: np.ndarray) -> np.ndarray | float:
+        return 0.0
 
     def apply(self, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, size: float, decay: float) -> None:
         """One step in place; `size` and `decay` are a row of `coefficients`."""
@@ -100,7 +105,7 @@ class AdamW(Adam):
             raise ValueError(f"weight_decay must be a finite number of at least 0, got {self.weight_decay!r}")
 
     def _decays(self, rates: np.ndarray) -> np.ndarray:
-        return rates * self.weight_decay
+        return np.asarray(rates, np.float64) * self.weight_decay
 
 
 OPTIMIZERS: dict[str, type] = {row.name: row for row in (SGD, Adam, AdamW)}

@@ -12,6 +12,16 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 KINDS = ("binary", "multiclass", "multilabel-indicator")
 
 
+def distinct_labels(y: Any) -> np.ndarray:
+    """The labels that occur in y, sorted; ValueError if they are not labels."""
+    return np.unique(y) if _are_whole_numbers(y) else unique_labels(y)
+
+
+def _are_whole_numbers(y: Any) -> bool:
+    # nothing else can be said of such a column; scikit-learn's look at it takes as long as 100 steps of a small network
+    return isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "biu"
+
+
 @dataclass(frozen=True, eq=False)
 class ClassTargets:
     """How labels are laid out over output columns.
@@ -33,6 +43,9 @@ class ClassTargets:
     @classmethod
     def from_labels(cls, y: Any) -> ClassTargets:
         """Learn the layout from labels; ValueError if they are not classes."""
+        if _are_whole_numbers(y):
+            classes = np.unique(y)
+            return cls("binary" if len(classes) <= 2 else "multiclass", classes)
         kind = type_of_target(y, input_name="y")
         if "multioutput" in kind:
             raise ValueError(f"y must hold one class label a row or be a 0/1 label matrix, but it is {kind}")
@@ -59,9 +72,11 @@ class ClassTargets:
             A label matrix where single labels are expected or the other way round, or one of another width.
         """
         multilabel = self.kind == "multilabel-indicator"
-        kind = type_of_target(y)
-        if multilabel != (kind == "multilabel-indicator"):
-            raise ValueError(f"y is {kind}, but the model was fitted to {self.kind} targets")
+        # a single column never is a label matrix
+        if multilabel or np.ndim(y) != 1:
+            kind = type_of_target(y)
+            if multilabel != (kind == "multilabel-indicator"):
+                raise ValueError(f"y is {kind}, but the model was fitted to {self.kind} targets")
         if multilabel:
             y = y.toarray() if sparse.issparse(y) else np.asarray(y)
             if y.shape[1] != len(self.classes):

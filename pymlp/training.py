@@ -119,16 +119,14 @@ class EpochLoop:
         bool
             Whether the rule or a callback ended the training.
         """
-        order = self.rows.numbers
+        order = self.rows.numbers.copy()
         n_rows = len(order)
         watched = bool(announcer.callbacks)
         began = perf_counter()
         for epoch in range(epochs):
             if shuffler is not None:
-                # as scikit-learn does it, the shuffles of the epochs compound
-                positions = np.arange(n_rows)
-                shuffler.shuffle(positions)
-                order = order[positions]
+                # scikit-learn shuffles 0, 1, 2, ... and takes the rows of the last order at these positions: the same
+                self.plan.shuffle(order, shuffler)
             rates = self.rule.rates(self.step, self.epoch_steps)
             meter = None
             if watched:
