@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import validate_data
 
 from pymlp.finiteness import first_non_finite
@@ -48,6 +48,21 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "max_fun": [Interval(Integral, 1, None, closed="left")],
     "dtype": [None, StrOptions(set(DTYPES)), Options(type, {np.float32, np.float64})],
 }
+
+
+def check_parameters(estimator: Any) -> None:
+    """Raise scikit-learn's error for the first parameter that breaks its constraint.
+
+    What ``_validate_params`` does, without a look at the parameters that have their defaults: nearly all of them.
+    """
+    kind, constraints = type(estimator), estimator._parameter_constraints
+    # the default of a dataclass's field is the attribute of its class
+    changed = {
+        name: value
+        for name in sorted(constraints)
+        if (value := getattr(estimator, name)) is not getattr(kind, name, constraints)
+    }
+    validate_parameter_constraints(constraints, changed, caller_name=kind.__name__)
 
 
 def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
