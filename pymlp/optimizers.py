@@ -8,9 +8,13 @@ through ``coefficients`` as doubles, computed here once for all backends: no bac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
+
+# powers of a beta that are computed and remembered at once
+POWERS = 1024
 
 
 @dataclass(frozen=True)
@@ -66,13 +70,9 @@ class Adam:
 
     def coefficients(self, steps: np.ndarray, rates: np.ndarray) -> np.ndarray:
         """Effective (step size, decay) of each step: (len(steps), 2)."""
-        # Python's float power for every step: NumPy's vectorised power may differ in the last bit between machines
-        sizes = [
-            rate * (1.0 - self.beta_2 ** (step + 1)) ** 0.5 / (1.0 - self.beta_1 ** (step + 1))
-            for step, rate in zip(steps.tolist(), np.asarray(rates, np.float64).tolist(), strict=True)
-        ]
-        coefficients = np.empty((len(sizes), 2))
-        coefficients[:, 0] = sizes
+        steps = steps + 1
+        coefficients = np.empty((len(steps), 2))
+        coefficients[:, 0] = rates * np.sqrt(_complements(self.beta_2, steps)) / _complements(self.beta_1, steps)
         coefficients[:, 1] = self._decays(rates)
         return coefficients
 
@@ -109,6 +109,24 @@ class AdamW(Adam):
 
 
 OPTIMIZERS: dict[str, type] = {row.name: row for row in (SGD, Adam, AdamW)}
+
+
+def _complements(beta: float, exponents: np.ndarray) -> np.ndarray:
+    """``1 - beta ** exponent`` for exponents that lie close together."""
+    if not len(exponents):
+        return np.empty(0)
+    first, last = int(exponents.min()) // POWERS, int(exponents.max()) // POWERS
+    blocks = [_block_of_complements(float(beta), number) for number in range(first, last + 1)]
+    table = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    return table[exponents - first * POWERS]
+
+
+@lru_cache(maxsize=256)
+def _block_of_complements(beta: float, number: int) -> np.ndarray:
+    # Python's power, which took a twentieth of a tiny network's step before it was remembered: NumPy's vectorised one
+    # may differ in the last bit between machines
+    start = number * POWERS
+    return 1.0 - np.array([beta**exponent for exponent in range(start, start + POWERS)])
 
 
 def _check_range(name: str, value: float, low: float, high: float, *, closed: bool = False) -> None:
