@@ -144,6 +144,58 @@ def test_a_warm_start_needs_the_same_layers(iris):
         model.fit(*iris)
 
 
+# ------------------------------------------------------------------------------------------- several epochs in one call
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"tol": 0.3},
+        {"tol": 0.05, "n_iter_no_change": 3},
+        {"n_iter_no_change": np.inf},
+        {"early_stopping": True},
+        {"shuffle": False},
+        {"solver": "sgd", "learning_rate": "adaptive", "tol": 0.02, "n_iter_no_change": 2},
+        {"solver": "sgd", "learning_rate": "invscaling"},
+    ],
+    ids=str,
+)
+def test_epochs_in_one_call_change_nothing(iris, parameters, monkeypatch, capsys):
+    # however slow the machine is
+    monkeypatch.setattr(training, "DIRECT_SECONDS", 1e9)
+    outcomes = []
+    for together in (True, False):
+        if not together:
+            monkeypatch.setattr(training.EpochLoop, "_epochs_together", lambda self, most: 1)
+        draw = np.random.RandomState(3)
+        model = small(max_iter=40, batch_size=40, verbose=True, **parameters).set_params(random_state=draw).fit(*iris)
+        state = state_of(model)
+        # the counts left by fit decide how many epochs a warm start is certain of
+        model.set_params(warm_start=True).fit(*iris)
+        outcomes.append((state, state_of(model), draw.normal(), capsys.readouterr().out))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_patience_limits_the_epochs_of_a_call(iris, monkeypatch):
+    monkeypatch.setattr(training, "DIRECT_SECONDS", 1e9)
+    counts = []
+    together = training.EpochLoop._epochs_together
+    monkeypatch.setattr(
+        training.EpochLoop, "_epochs_together", lambda self, most: counts.append(together(self, most)) or counts[-1]
+    )
+    model = small(max_iter=30, tol=10.0, n_iter_no_change=7).fit(*iris)
+    # one epoch to measure, which improves on nothing; then the eighth in a row without improvement ends the training
+    assert counts == [1, 8]
+    assert model.n_iter_ == 9
+    counts.clear()
+    small(max_iter=30, n_iter_no_change=100).fit(*iris)
+    assert counts == [1, 29]
+    counts.clear()
+    small(max_iter=5, early_stopping=True).fit(*iris)
+    assert counts == [1] * 5
+
+
 # -------------------------------------------------------------------------------------------------- printing, warnings
 
 
