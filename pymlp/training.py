@@ -28,7 +28,10 @@ from pymlp.optimizers import SGD, Adam, new_slots
 from pymlp.rows import DenseRows, is_converted_late, rows_of
 from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
 
-# steps longer than DIRECT_SECONDS run in a helper thread, in slices of about this; it stays interruptible all the while
+# A call packs the parameters and writes them back, which takes about as long as half a step: calls of at least so many
+# steps keep that to a percent.  Where they take longer than DIRECT_SECONDS they run in a helper thread, in slices of
+# about HELPED_SLICE_SECONDS, and stay interruptible all the while.
+ENOUGH_STEPS = 50
 HELPED_SLICE_SECONDS = 4.0
 
 
@@ -198,10 +201,10 @@ class EpochLoop:
         order = orders.reshape(-1)
         first = 0
         while first < steps:
-            helped = self._step_seconds > DIRECT_SECONDS
+            most = min(self._most_steps, steps - first) if self._measured else 1
+            helped = min(most, ENOUGH_STEPS) * self._step_seconds > DIRECT_SECONDS
             seconds = HELPED_SLICE_SECONDS if helped else DIRECT_SECONDS
-            most = min(self._most_steps, max(1, int(seconds / self._step_seconds))) if self._measured else 1
-            last = min(first + most, steps)
+            last = first + min(most, max(1, int(seconds / self._step_seconds)))
             began = perf_counter()
             run = self.rows.run(order, starts, first, last)
             self._run_slice(run, rates, losses, first, last, helped, meter)
