@@ -113,8 +113,11 @@ OPTIMIZERS: dict[str, type] = {row.name: row for row in (SGD, Adam, AdamW)}
 
 def _complements(beta: float, exponents: np.ndarray) -> np.ndarray:
     """``1 - beta ** exponent`` for exponents that lie close together."""
-    if not len(exponents):
+    if len(exponents) == 0:
         return np.empty(0)
+    if len(exponents) == 1:
+        number, position = divmod(int(exponents[0]), POWERS)
+        return _block_of_complements(float(beta), number)[position : position + 1]
     first, last = int(exponents.min()) // POWERS, int(exponents.max()) // POWERS
     blocks = [_block_of_complements(float(beta), number) for number in range(first, last + 1)]
     table = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
