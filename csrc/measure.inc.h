@@ -16,12 +16,6 @@ static int NAME(evaluate)(int activation, const void *z, int64_t count, void *ou
     return PYMLP_OK;
 }
 
-static double NAME(seconds_now)(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 struct NAME(peak_run) {
     double seconds, rate[MOST_THREADS];
 };

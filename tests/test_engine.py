@@ -68,7 +68,9 @@ def test_tiles_are_packed_fused_multiply_adds_and_nothing_else():
     for name, body in functions:
         arithmetic = re.findall(r"\t(v?(?:f(?:n?m)(?:add|sub)\d*|mul|add|sub|div|sqrt)[ps][sd])\b", body)
         assert arithmetic, name
-        others = {"slope": "|vmulp[sd]", "woven": r"|v(?:fnmadd\d+|mul|add|sub|div|sqrt)p[sd]"}.get(name.split("_")[0], "")
+        others = {"slope": "|vmulp[sd]", "woven": r"|v(?:fnmadd\d+|mul|add|sub|div|sqrt)p[sd]"}.get(
+            name.split("_")[0], ""
+        )
         wrong = sorted({word for word in arithmetic if not re.fullmatch(r"vfmadd\d+p[sd]" + others, word)})
         assert not wrong, f"{name}: {wrong}"
 
@@ -134,6 +136,51 @@ def test_a_forked_child_trains_with_threads_of_its_own():
         assert pipe.read(1) == b"\0"
     assert os.waitpid(child, 0)[1] == 0
     assert train(n_threads=3) == expected
+
+
+def run_of_short_steps(n_threads, calls=3):
+    """Bytes after calls of 200 steps, of a size for which the engine tries out how many threads serve it best."""
+    draw = np.random.RandomState(4)
+    network = Network.from_widths((20, 100, 3), "relu", loss="log_loss", dtype="float32")
+    params = network.initial_params(1)
+    slots = new_slots(Adam(), network.n_parameters, "float32")
+    X = draw.standard_normal((400, 20)).astype("float32")
+    y = np.eye(3, dtype="float32")[draw.randint(0, 3, 400)]
+    order = np.concatenate([draw.permutation(400) for _ in range(100)]).astype(np.int64)
+    with config_context(n_threads=n_threads):
+        plan = c.Plan(network, 200)
+    losses = np.empty(200)
+    for call in range(calls):
+        plan.train_steps(
+            Adam(), params, slots, 200 * call, X, y, None, order, np.arange(201) * 200, np.full(200, 1e-3), losses
+        )
+    return params.tobytes() + slots.tobytes() + losses.tobytes()
+
+
+def test_the_trial_of_threads_changes_no_bit():
+    expected = run_of_short_steps(1)
+    assert run_of_short_steps(2) == expected
+    assert run_of_short_steps(3) == expected
+    assert run_of_short_steps(2, calls=20) == run_of_short_steps(1, calls=20)
+
+
+def test_a_stop_during_the_trial_of_threads_ends_it():
+    draw = np.random.RandomState(4)
+    network = Network.from_widths((20, 100, 3), "relu", loss="log_loss", dtype="float32")
+    params = network.initial_params(1)
+    slots = new_slots(Adam(), network.n_parameters, "float32")
+    X = draw.standard_normal((400, 20)).astype("float32")
+    y = np.eye(3, dtype="float32")[draw.randint(0, 3, 400)]
+    with config_context(n_threads=2):
+        plan = c.Plan(network, 200)
+    run = (X, y, None, np.arange(400), np.arange(0, 401, 200), np.full(2, 1e-3), np.empty(2))
+    long = (X, y, None, np.tile(np.arange(400), 100), np.arange(201) * 200, np.full(200, 1e-3), np.empty(200))
+    plan.stop()
+    with pytest.raises(backends.StoppedError):
+        plan.train_steps(Adam(), params, slots, 0, *long)
+    params, slots = network.initial_params(1), np.zeros_like(slots)
+    plan.train_steps(Adam(), params, slots, 0, *run)
+    assert np.isfinite(run[-1]).all()
 
 
 def test_plans_of_many_python_threads_share_the_pool_without_changing_a_bit():
