@@ -1,8 +1,8 @@
 """Works out the coefficients in tables.h and prints that file: ``python csrc/make_tables.py > csrc/tables.h``.
 
-Needs mpmath; takes about half a minute.  Each polynomial is the best one for its relative error (Remez's exchange) in
-45-digit arithmetic, with weights that turn the polynomial's error into that of the function built on it.  Coefficients
-are rounded from the constant on, and the others fitted anew after each: the later ones make up for the rounding.
+Needs mpmath and takes a few seconds.  Each polynomial is the best one for its relative error (Remez's exchange, in
+45-digit arithmetic), with weights that turn its error into that of the function built on it.  The two lowest
+coefficients are rounded one after the other and the rest fitted anew, so that it makes up for their rounding.
 """
 
 from __future__ import annotations
@@ -10,53 +10,60 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import mpmath as mp
-import numpy as np
 
 mp.mp.dps = 45
-# odd, so that no point lies in the middle, where some weights are 0
+# intervals of the grid; odd, so that no point lies in the middle, where some weights are 0
 POINTS = 301
 Function = Callable[[mp.mpf], mp.mpf]
+# digits, C type and suffixes of the two kinds of numbers
+SINGLE, TWOFOLD = (24, "float", "f32", "f"), (53, "double", "f64", "")
+Kind = tuple[int, str, str, str]
+HEAD = """\
+/* tables.h: coefficients of the engine's functions, lowest power first, printed by make_tables.py, which says how they are
+ * made.  The errors beside each table are relative to the whole function (exp, log, Phi), in float and in double, before
+ * rounding. */
+#ifndef PYMLP_TABLES_H
+#define PYMLP_TABLES_H"""
 
 
-def rounded(number: mp.mpf, dtype: type) -> mp.mpf:
-    """The nearest number of the dtype."""
-    digits = 24 if dtype is np.float32 else 53
-    with mp.workprec(digits):
+def rounded(number: mp.mpf, kind: Kind) -> mp.mpf:
+    """The nearest number of the kind."""
+    with mp.workprec(kind[0]):
         return +number
 
 
-def best_polynomial(function: Function, weight: Function, low, high, count: int, fixed: list) -> tuple[list, mp.mpf]:
-    """`count` coefficients, of which the first are given, least in max |weight (function - polynomial)| on the interval.
+def literal(number: mp.mpf, kind: Kind) -> str:
+    """The number in C."""
+    return f"{float(number)!r}{kind[3]}"
 
-    Returns the coefficients and that maximum.
-    """
-    low, high, start = mp.mpf(low), mp.mpf(high), len(fixed)
+
+def best_polynomial(function: Function, weight: Function, low: mp.mpf, high: mp.mpf, count: int, fixed: list) -> list:
+    """Of the polynomials with `count` coefficients, the first ones as given, that with least max |weight x error|."""
+    start, free = len(fixed), count - len(fixed)
     x = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * i / POINTS) for i in range(POINTS + 1)]
-    # what is left to fit, divided by x**start, which goes into the weights: powers from `start` on would have one more zero
+    # the rest to fit is divided by x**start, which goes into the weights: polynomials that begin with that power have a
+    # zero too many for the exchange
     weights = [weight(at) * abs(at) ** start for at in x]
     rest = [(function(at) - mp.polyval([0, *fixed[::-1]], at)) / at**start for at in x]
-    free = count - start
-    chosen, best = [round(POINTS * i / free) for i in range(free + 1)], None
+    chosen, best, least = [round(POINTS * i / free) for i in range(free + 1)], [], mp.inf
     for _ in range(12):
         system, right = mp.matrix(free + 1), mp.matrix(free + 1, 1)
         for row, i in enumerate(chosen):
-            for k in range(free):
-                system[row, k] = x[i] ** k
+            for power in range(free):
+                system[row, power] = x[i] ** power
             system[row, free] = (-1) ** row / weights[i]
             right[row] = rest[i]
         solution = list(mp.lu_solve(system, right))[:free]
         errors = [w * (r - mp.polyval(solution[::-1], at)) for w, r, at in zip(weights, rest, x, strict=True)]
-        largest = max(map(abs, errors))
-        if best is None or largest < best[1]:
-            best = fixed + solution, largest
+        if max(map(abs, errors)) < least:
+            best, least = fixed + solution, max(map(abs, errors))
         # the largest error between any two changes of sign
-        peaks = []
+        peaks: list[int] = []
         for i, error in enumerate(errors):
-            if peaks and (error > 0) == (errors[peaks[-1]] > 0):
-                if abs(error) > abs(errors[peaks[-1]]):
-                    peaks[-1] = i
-            else:
+            if not peaks or (error > 0) != (errors[peaks[-1]] > 0):
                 peaks.append(i)
+            elif abs(error) > abs(errors[peaks[-1]]):
+                peaks[-1] = i
         while len(peaks) > free + 1:
             peaks.pop(0 if abs(errors[peaks[0]]) < abs(errors[peaks[-1]]) else -1)
         if len(peaks) <= free or peaks == chosen:
@@ -65,49 +72,32 @@ def best_polynomial(function: Function, weight: Function, low, high, count: int,
     return best
 
 
-def table(function: Function, weight: Function, low, high, count: int, dtype: type) -> tuple[list, mp.mpf]:
-    """Coefficients of the dtype, and the largest weighted error they leave."""
-    fixed: list = []
-    # the later ones are too small for their rounding to count
-    while len(fixed) < min(count, 2):
-        fixed.append(rounded(best_polynomial(function, weight, low, high, count, fixed)[0][len(fixed)], dtype))
-    found = best_polynomial(function, weight, low, high, count, fixed)[0] if len(fixed) < count else fixed
-    found = [rounded(number, dtype) for number in found]
-    low, high = mp.mpf(low), mp.mpf(high)
+def table(function: Function, weight: Function, ends: tuple, count: int, kind: Kind) -> tuple[list, mp.mpf]:
+    """Coefficients of the kind for the interval, and the largest weighted error they leave."""
+    low, high = map(mp.mpf, ends)
+    fixed: list[mp.mpf] = []
+    while len(fixed) < 2:
+        fixed.append(rounded(best_polynomial(function, weight, low, high, count, fixed)[len(fixed)], kind))
+    found = [rounded(number, kind) for number in best_polynomial(function, weight, low, high, count, fixed)]
     points = [low + (high - low) * (i + mp.mpf(1) / 3) / 1000 for i in range(1000)]
     return found, max(abs(weight(at) * (function(at) - mp.polyval(found[::-1], at))) for at in points)
 
 
-def literal(number: mp.mpf, dtype: type) -> str:
-    """The number in C."""
-    return f"{float(number)!r}f" if dtype is np.float32 else repr(float(number))
-
-
-def print_table(name: str, dtype: type, coefficients: list) -> None:
-    """An array in C, as many numbers a line as fit."""
-    c_type, suffix = ("float", "f32") if dtype is np.float32 else ("double", "f64")
-    lines, line = [], ""
-    for number in coefficients:
-        text = literal(number, dtype) + ", "
-        if len(line) + len(text) > 116:
-            lines.append(line.rstrip())
-            line = ""
-        line += text
-    print(f"static const {c_type} {name}_{suffix}[] = {{")
-    for text in [*lines, line.rstrip(", ")]:
-        print(f"    {text}")
-    print("};")
-
-
 def exponential(r: mp.mpf) -> mp.mpf:
     """(exp(r) - 1 - r) / r**2"""
-    return (mp.expm1(r) - r) / r**2 if r else mp.mpf("0.5")
+    return (mp.expm1(r) - r) / r**2
 
 
 def logarithm(z: mp.mpf) -> mp.mpf:
     """(log((1 + s) / (1 - s)) - 2 s) / s**3 with s = sqrt(z)"""
     s = mp.sqrt(z)
-    return (2 * mp.atanh(s) - 2 * s) / s**3 if z > mp.mpf(10) ** -15 else mp.mpf(2) / 3 + mp.mpf(2) / 5 * z
+    return (2 * mp.atanh(s) - 2 * s) / s**3
+
+
+def share_of_logarithm(z: mp.mpf) -> mp.mpf:
+    """What an error of `logarithm` has to be multiplied by to be relative to the logarithm."""
+    s = mp.sqrt(z)
+    return s**3 / (2 * mp.atanh(s))
 
 
 def normal(x: mp.mpf) -> mp.mpf:
@@ -115,64 +105,85 @@ def normal(x: mp.mpf) -> mp.mpf:
     return mp.exp(x * x / 2) * mp.erfc(x / mp.sqrt(2)) / 2
 
 
-def normal_parameters(dtype: type) -> tuple[mp.mpf, mp.mpf, mp.mpf, mp.mpf]:
-    """Pole, middle, end, and the factor near 0.79 for which the first coefficient has least to round.
+def normal_factor(x: mp.mpf, kind: Kind) -> mp.mpf:
+    """The factor near 0.79 for which normal(x) (1 + factor x) has least to round.
 
-    That coefficient is the value at the middle; no later one can make up for its rounding there.
+    That is the first coefficient if x is the middle of the range, and no later one can make up for its rounding there.
+    (At 0.8 the function would rise above 1/2, where numbers are twice as far apart.)
     """
-    pole, middle, end = map(mp.mpf, (("0.21875", "0.625", "13.5") if dtype is np.float32 else ("0.1875", "0.5625", "38.6")))
-    x = (1 / middle - 1) / pole
-    start, step = rounded(mp.mpf("0.79"), dtype), mp.mpf(2) ** (-24 if dtype is np.float32 else -53)
-    factors = [start + i * step for i in range(-2000, 2001)]
-    return pole, middle, end, min(factors, key=lambda f: abs(normal(x) * (1 + f * x) - rounded(normal(x) * (1 + f * x), dtype)))
+
+    def left_by_rounding(factor: mp.mpf) -> mp.mpf:
+        first = normal(x) * (1 + factor * x)
+        return abs(first - rounded(first, kind))
+
+    start = rounded(mp.mpf("0.79"), kind)
+    return min((start + i * mp.mpf(2) ** -kind[0] for i in range(-2000, 2001)), key=left_by_rounding)
+
+
+def show(name: str, comment: str, single: tuple[list, mp.mpf], twofold: tuple[list, mp.mpf]) -> None:
+    """Print a pair of arrays, as many numbers a line as fit."""
+    print(f"\n/* {comment}; errors {float(single[1]):.1e} and {float(twofold[1]):.1e} */")
+    for kind, (coefficients, _) in ((SINGLE, single), (TWOFOLD, twofold)):
+        print(f"static const {kind[1]} {name}_{kind[2]}[] = {{")
+        line = "   "
+        for number in coefficients:
+            text = f" {literal(number, kind)},"
+            if len(line) + len(text) > 120:
+                print(line)
+                line = "   "
+            line += text
+        print(f"{line}\n}};")
+
+
+def show_normal() -> None:
+    """Print the constants and the arrays of the normal distribution."""
+    made, constants = [], []
+    for kind, count, pole, middle, end in (
+        (SINGLE, 10, "0.21875", "0.625", "13.5"),
+        (TWOFOLD, 23, "0.1875", "0.5625", "38.6"),
+    ):
+        pole, middle, end = map(mp.mpf, (pole, middle, end))
+        factor = normal_factor((1 / middle - 1) / pole, kind)
+
+        def flat(t: mp.mpf, pole: mp.mpf = pole, middle: mp.mpf = middle, factor: mp.mpf = factor) -> mp.mpf:
+            x = (1 / (t + middle) - 1) / pole
+            return normal(x) * (1 + factor * x)
+
+        def inverse(t: mp.mpf, flat: Function = flat) -> mp.mpf:
+            return 1 / flat(t)
+
+        made.append(table(flat, inverse, (1 / (1 + pole * end) - middle, 1 - middle), count, kind))
+        constants.append((pole, factor, middle, end))
+    print()
+    for name, single, twofold in zip(("POLE", "FACTOR", "MIDDLE", "END"), *constants, strict=True):
+        print(f"#define NORMAL_{name} BY_TYPE({literal(single, SINGLE)}, {literal(twofold, TWOFOLD)})")
+    comment = "exp(x**2 / 2) Phi(-x) (1 + NORMAL_FACTOR x), 0 <= x <= NORMAL_END, in powers of\n"
+    show("normal_table", f"{comment} * 1 / (1 + NORMAL_POLE x) - NORMAL_MIDDLE", *made)
 
 
 def main() -> None:
     """Print the file."""
-    kinds = (np.float32, np.float64)
-    print("/* tables.h: coefficients of the engine's functions, lowest power first, made by make_tables.py (see there how); the")
-    print(" * errors beside each table are relative to the function named, in float and in double, before rounding. */")
-    print("#ifndef PYMLP_TABLES_H\n#define PYMLP_TABLES_H\n")
+    print(HEAD)
 
-    def show(name: str, comment: str, made: list) -> None:
-        errors = " and ".join(f"{float(error):.1e}" for _, error in made)
-        print(f"/* {comment}; errors {errors} */")
-        for dtype, (coefficients, _) in zip(kinds, made, strict=True):
-            print_table(name, dtype, coefficients)
-        print()
-
-    # a hair more than half of log(2): the quotient x / log(2) is rounded before it becomes an integer
+    # a hair more than half of log(2): what is rounded to an integer, x / log(2), has been rounded before
     end = mp.log(2) / 2 * mp.mpf("1.001")
-    made = [table(exponential, lambda r: r * r / mp.exp(r), -end, end, n, t) for n, t in zip((5, 10), kinds, strict=True)]
-    show("exp_table", "exp: (exp(r) - 1 - r) / r**2 on |r| <= log(2) / 2", made)
-
-    def of_logarithm(z: mp.mpf) -> mp.mpf:
-        s = mp.sqrt(z)
-        return s**3 / (2 * mp.atanh(s))
+    made = [
+        table(exponential, lambda r: r * r / mp.exp(r), (-end, end), count, kind)
+        for kind, count in ((SINGLE, 5), (TWOFOLD, 10))
+    ]
+    show("exp_table", "(exp(r) - 1 - r) / r**2, |r| <= log(2) / 2", *made)
 
     for name, comment, end, counts in (
-        ("log_table", "log: (log((1 + s) / (1 - s)) - 2 s) / s**3 in powers of s**2, s = f / (2 + f), sqrt(1/2) <= 1 + f <= sqrt(2)",
-         (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1), (3, 7)),
-        ("log1p_table", "log(1 + x): the same, s = x / (2 + x), 0 <= x <= 1", mp.mpf(1) / 3, (4, 10)),
-    ):  # fmt: skip
-        made = [table(logarithm, of_logarithm, mp.mpf(10) ** -6, end**2, n, t) for n, t in zip(counts, kinds, strict=True)]
-        show(name, comment, made)
-
-    made, constants = [], []
-    for dtype, count in zip(kinds, (10, 23), strict=True):
-        pole, middle, end, factor = normal_parameters(dtype)
-
-        def function(t: mp.mpf, pole=pole, middle=middle, factor=factor) -> mp.mpf:
-            x = (1 / (t + middle) - 1) / pole
-            return normal(x) * (1 + factor * x)
-
-        made.append(table(function, lambda t, f=function: 1 / f(t), 1 / (1 + pole * end) - middle, 1 - middle, count, dtype))
-        constants.append((pole, factor, middle, end))
-    for name, *numbers in zip(("NORMAL_POLE", "NORMAL_FACTOR", "NORMAL_MIDDLE", "NORMAL_END"), *constants, strict=True):
-        print(f"#define {name} BY_TYPE({literal(numbers[0], np.float32)}, {literal(numbers[1], np.float64)})")
-    show("normal_table", "Phi(-x): exp(x**2 / 2) Phi(-x) (1 + NORMAL_FACTOR x) in powers of 1 / (1 + NORMAL_POLE x) -\n"
-         " * NORMAL_MIDDLE, 0 <= x <= NORMAL_END", made)  # fmt: skip
-    print("#endif")
+        ("log_table", "|s| <= (sqrt(2) - 1) / (sqrt(2) + 1)", (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1), (3, 7)),
+        ("log1p_table", "0 <= s <= 1/3", mp.mpf(1) / 3, (4, 10)),
+    ):
+        made = [
+            table(logarithm, share_of_logarithm, ("1e-6", end**2), count, kind)
+            for kind, count in zip((SINGLE, TWOFOLD), counts, strict=True)
+        ]
+        show(name, f"(log((1 + s) / (1 - s)) - 2 s) / s**3 in s**2, {comment}", *made)
+    show_normal()
+    print("\n#endif")
 
 
 if __name__ == "__main__":
