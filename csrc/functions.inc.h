@@ -27,7 +27,7 @@ ALWAYS_INLINE VECTOR NAME(slope_leaky_relu)(VECTOR z, VECTOR a) { return NAME(se
 
 ALWAYS_INLINE VECTOR NAME(value_elu)(VECTOR z) {
     VECTOR low;
-    return NAME(select)(z > ZERO, z, NAME(expm1_negative)(NAME(at_most)(z, 0), &low));
+    return NAME(select)(z < ZERO, NAME(expm1_negative)(NAME(at_most)(z, 0), &low), z);
 }
 ALWAYS_INLINE VECTOR NAME(slope_elu)(VECTOR z, VECTOR a) { return NAME(select)(a > ZERO, ONE, a + ONE); }
 
@@ -38,7 +38,7 @@ ALWAYS_INLINE VECTOR NAME(slope_elu)(VECTOR z, VECTOR a) { return NAME(select)(a
 ALWAYS_INLINE VECTOR NAME(value_selu)(VECTOR z) {
     VECTOR low, m = NAME(expm1_negative)(NAME(at_most)(z, 0), &low);
     VECTOR below = FMA(SELU_PRODUCT, m, FMA(SELU_PRODUCT_LOW, m, SELU_PRODUCT * low));
-    return NAME(select)(z > ZERO, SELU_SCALE * z, below);
+    return NAME(select)(z < ZERO, below, SELU_SCALE * z);
 }
 ALWAYS_INLINE VECTOR NAME(slope_selu)(VECTOR z, VECTOR a) {
     return NAME(select)(a > ZERO, SELU_SCALE, a + SELU_PRODUCT);

@@ -91,8 +91,8 @@ ALWAYS_INLINE VECTOR NAME(reduce)(VECTOR x, VECTOR *n, VECTOR *rest) {
 
 /* exp(x) for x from -88 to 88 (f64: -709 to 709); results below the smallest normal number are 0 */
 ALWAYS_INLINE VECTOR NAME(bounded_exp)(VECTOR x) {
-    VECTOR n, rest, r = NAME(reduce)(x, &n, &rest), scale = NAME(two_to)(n);
-    return FMA(scale, FMA(r * r, POLYNOMIAL(r, EXP_TABLE), r), scale);
+    VECTOR n, rest, r = NAME(reduce)(x, &n, &rest), p = FMA(r * r, POLYNOMIAL(r, EXP_TABLE), r);
+    return (NAME(splat)(1) + p) * NAME(two_to)(n);
 }
 
 /* exp(x); results below the smallest normal number are 0 */
@@ -102,8 +102,7 @@ ALWAYS_INLINE VECTOR NAME(vector_exp)(VECTOR x) {
     VECTOR p = FMA(r * r, POLYNOMIAL(r, EXP_TABLE), r);
     /* 2**(bias + 1) is no number: take a factor of 2 out of it */
     INTEGERS over = n > NAME(splat)(EXPONENT_BIAS);
-    VECTOR scale = NAME(two_to)(NAME(select)(over, n - NAME(splat)(1), n));
-    VECTOR y = FMA(scale, p, scale);
+    VECTOR y = (NAME(splat)(1) + p) * NAME(two_to)(NAME(select)(over, n - NAME(splat)(1), n));
     y = NAME(select)(over, y + y, y);
     return NAME(select)(x > NAME(splat)(highest), NAME(splat)(INFINITY_), y);
 }
