@@ -106,12 +106,6 @@ def test_more_threads_than_rows_or_cores():
         assert train(n_threads=n_threads, rows=12) == expected
 
 
-def test_subnormal_arithmetic_of_the_caller_is_as_before():
-    train(n_threads=2)
-    assert np.float32(1e-40) * np.float32(1) > 0
-    assert np.array([1e-310]) * np.array([1.0]) > 0
-
-
 @pytest.mark.parametrize("widths", [(2**40, 2**40, 1), (2**62, 3), (3, 2**31, 2**31, 1)])
 def test_sizes_that_no_memory_holds_raise_before_allocating(widths):
     with pytest.raises(MemoryError):
