@@ -49,7 +49,8 @@ ALWAYS_INLINE VECTOR NAME(slope_selu)(VECTOR z, VECTOR a) {
 /* gelu(z) - gelu(-z) = z, so the slopes at z and -z add up to 1 */
 ALWAYS_INLINE VECTOR NAME(value_gelu)(VECTOR z) { return NAME(vector_gelu)(z); }
 ALWAYS_INLINE VECTOR NAME(slope_gelu)(VECTOR z, VECTOR a) {
-    VECTOR x = NAME(at_most)(NAME(absolute)(z), BY_TYPE(13.0f, 37.5));
+    /* at the end the exponential is 0 */
+    VECTOR x = NAME(at_most)(NAME(absolute)(z), BY_TYPE(13.25f, 37.66));
     VECTOR bell = NAME(bounded_exp)(NAME(splat)(-0.5f) * x * x);
     VECTOR s = ONE / FMA(NAME(splat)(NORMAL_POLE), x, ONE), d = FMA(NAME(splat)(NORMAL_FACTOR), x, ONE);
     VECTOR p = POLYNOMIAL(s - NAME(splat)(NORMAL_MIDDLE), BY_TYPE(normal_table_f32, normal_table_f64));

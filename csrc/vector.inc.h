@@ -89,7 +89,8 @@ ALWAYS_INLINE VECTOR NAME(reduce)(VECTOR x, VECTOR *n, VECTOR *rest) {
     return r;
 }
 
-/* exp(x) for x from -88 to 88 (f64: -709 to 709); results below the smallest normal number are 0 */
+/* exp(x) for x from -88.3 to 88 (f64: -709.4 to 709); results below the smallest normal number are 0, and so is that at
+ * the lower end */
 ALWAYS_INLINE VECTOR NAME(bounded_exp)(VECTOR x) {
     VECTOR n, rest, r = NAME(reduce)(x, &n, &rest), p = FMA(r * r, POLYNOMIAL(r, EXP_TABLE), r);
     return (NAME(splat)(1) + p) * NAME(two_to)(n);

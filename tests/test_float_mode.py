@@ -159,6 +159,17 @@ def test_subnormal_arithmetic_of_the_caller_is_as_before():
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
+def test_subnormal_inputs_train_like_zeros(n_threads):
+    subnormal, zero = Verbs(n_threads), Verbs(n_threads)
+    subnormal.X *= np.float32(1e-39)
+    assert subnormal.X.all()
+    zero.X[:] = 0
+    for verbs in (subnormal, zero):
+        verbs.train_steps()
+    assert subnormal.params.tobytes() + subnormal.losses.tobytes() == zero.params.tobytes() + zero.losses.tobytes()
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
 def test_results_do_not_depend_on_the_callers_mode(control_word, n_threads):
     usual, found = control_word.read(), []
     for mode in (usual, control_word.odd_mode):
