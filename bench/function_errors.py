@@ -30,8 +30,8 @@ from pymlp.functions import LEAKY_SLOPE
 
 STRIDE = 997
 COUNT = 20_000
-# numbers of a piece of the sweep
-PIECE = 2**17
+# numbers of a piece of the sweep, whose arrays stay in a second-level cache
+PIECE = 2**13
 DIGITS = 40
 
 
