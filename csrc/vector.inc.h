@@ -52,8 +52,7 @@ ALWAYS_INLINE VECTOR NAME(at_least)(VECTOR x, REAL bound) {
     return NAME(select)(x < limit, limit, x);
 }
 
-/* One chain; a long polynomial's high powers are two, the odd and the even ones, which an out-of-order core runs side by
- * side. */
+/* One chain; a long polynomial's high powers are two, the odd and the even ones, which a core runs side by side. */
 ALWAYS_INLINE VECTOR NAME(polynomial)(VECTOR x, const REAL *coefficients, int count) {
     VECTOR sum = NAME(splat)(coefficients[count - 1]);
     int i = count - 2;
@@ -206,8 +205,9 @@ ALWAYS_INLINE VECTOR NAME(vector_softplus)(VECTOR z) {
     const VECTOR one = NAME(splat)(1), half = NAME(splat)(0.5f);
     struct NAME(left_exp) left = NAME(left_exp_of)(z);
     VECTOR e = left.e, s = e / (NAME(splat)(2) + e), square = s * s;
+    VECTOR p = POLYNOMIAL(square, BY_TYPE(log1p_table_f32, log1p_table_f64));
     /* log(1 + e) = e - e**2 / 2 + s (e**2 / 2 + ...), and what rounding left of e counts by about 1 - e / 2 */
-    VECTOR rest = FMA(square, POLYNOMIAL(square, BY_TYPE(log1p_table_f32, log1p_table_f64)), half * e * e);
+    VECTOR rest = FMA(square, p, half * e * e);
     VECTOR e_low = (left.tail - ((left.head + left.tail) - left.head)) * left.scale * NAME(splat)(SPARE_SCALE);
     VECTOR low = FMA(s, rest, e_low * FMA(-half, e, one));
     return NAME(at_least)(z, 0) + (FMA(-half * e, e, e) + low);
