@@ -174,7 +174,8 @@ ALWAYS_INLINE VECTOR NAME(join_sides)(VECTOR z, VECTOR scaled, REAL slope) {
     return NAME(select)(tiny, NAME(splat)(slope) * z, y);
 }
 
-/* What logistic, softplus, silu and mish begin with: x = -|z|, bounded; exp(x) = 2**-SPARE scale (head + tail) = e, rounded. */
+/* What logistic, softplus, silu and mish begin with: x = -|z|, bounded, and exp(x) = 2**-SPARE scale (head + tail),
+ * which rounded is e. */
 struct NAME(left_exp) {
     VECTOR x, head, tail, scale, e;
 };
