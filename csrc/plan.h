@@ -103,7 +103,7 @@ struct operations {
     int (*train_steps)(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots,
                        const struct batch *data, const int64_t *starts, int64_t n_steps, const double *coefficients,
                        double *losses);
-    int (*evaluate)(int activation, const void *z, int64_t count, void *out);
+    int (*evaluate)(int activation, bool slope, const void *z, int64_t count, void *out);
     double (*measure_peak)(int n_threads, double seconds);
     double (*measure_tile)(int64_t depth, double seconds);
 };

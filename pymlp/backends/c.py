@@ -73,14 +73,15 @@ def measure_tile(dtype: str = "float32", k: int = 256, seconds: float = 0.1) -> 
     return lib.pymlp_measure_tile(choose_instruction_set().value.encode(), _bits(dtype), k, seconds)
 
 
-def evaluate(name: str, z: np.ndarray) -> np.ndarray:
-    """One element-wise activation of the engine (or "log") on an array, for tests and tables of error."""
+def evaluate(name: str, z: np.ndarray, slope: bool = False) -> np.ndarray:
+    """One element-wise activation of the engine (or "log") or its slope on an array, for tests and tables of error."""
     z = np.ascontiguousarray(z)
     out = np.empty_like(z)
     isa = choose_instruction_set().value.encode()
     code = lib.pymlp_evaluate(
-        isa, _bits(z.dtype.name), name.encode(), ffi.from_buffer(z), z.size, ffi.from_buffer(out, require_writable=True)
-    )
+        isa, _bits(z.dtype.name), name.encode(), slope, ffi.from_buffer(z), z.size,
+        ffi.from_buffer(out, require_writable=True),
+    )  # fmt: skip
     if code:
         _fail(code)
     return out
