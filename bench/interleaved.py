@@ -18,8 +18,8 @@ ROUND_SECONDS = 0.1
 TOTAL_SECONDS = 4.0
 MIN_ROUNDS = 3
 MAX_ROUNDS = 25
-# the threads of NumPy's OpenBLAS spin on a core for 100 ms after their last product (its THREAD_TIMEOUT), which is not
-# the contestant's doing
+# the threads of NumPy's OpenBLAS spin on a core for 100 ms after their last product (its THREAD_TIMEOUT), those of PyTorch
+# and ONNX Runtime for some 10 ms, which is not the next one's doing
 SETTLE_SECONDS = 0.15
 
 
@@ -35,11 +35,14 @@ def units_of_a_round(benchmark: Any, program_of: Callable[[int], Callable[[], An
     units = least
     if benchmark.disabled:
         return units
-    # the first call may compile, and the first units of a call cost more than the rest: measure what will be timed
-    program_of(units)()
-    while (seconds := seconds_of(program_of(units))) < ROUND_SECONDS / 2:
+    while True:
+        # the first call may compile, for some programs with each new number of units
+        program = program_of(units)
+        program()
+        seconds = seconds_of(program)
+        if seconds >= ROUND_SECONDS / 2:
+            return units
         units = min(8 * units, 1 + int(units * ROUND_SECONDS / seconds))
-    return units
 
 
 def race(
