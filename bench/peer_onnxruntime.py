@@ -27,7 +27,9 @@ def _model(network: Network, params: np.ndarray) -> onnx.ModelProto:
     values = "X"
     for index, (weight, bias) in enumerate(zip(network.weights(params), network.biases(params), strict=True)):
         names = [f"weight{index}", f"bias{index}"]
-        initializers += [numpy_helper.from_array(array, name) for array, name in zip((weight, bias), names, strict=True)]
+        initializers += [
+            numpy_helper.from_array(array, name) for array, name in zip((weight, bias), names, strict=True)
+        ]
         output = "scores" if index == last else f"sums{index}"
         nodes.append(helper.make_node("Gemm", [values, *names], [output]))
         if index < last:
