@@ -19,7 +19,7 @@ TOTAL_SECONDS = 4.0
 MIN_ROUNDS = 3
 MAX_ROUNDS = 25
 # the threads of NumPy's OpenBLAS spin on a core for 100 ms after their last product (its THREAD_TIMEOUT), those of
-# PyTorch and ONNX Runtime for some milliseconds, which is not the next one's doing
+# PyTorch and ONNX Runtime for 10 and 40 ms, which is not the next one's doing
 SETTLE_SECONDS = 0.15
 
 
