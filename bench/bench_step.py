@@ -7,6 +7,7 @@ The engine also races itself: AVX2 against the best instruction set, and all cor
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,7 @@ def _program(contestant: str, case: TrainingCase, dtype: str) -> Program:
 def _of_a_round(benchmark: Any, case: TrainingCase, dtype: str, new: Any) -> Training:
     """What ``new(run)`` makes of a run that is as long as a round."""
     steps = units_of_a_round(benchmark, lambda steps: new(TrainingRun(case, dtype, steps)).take, least=BATCHES)
-    training = new(TrainingRun(case, dtype, steps))
-    # its first call may compile
-    training.take()
-    return training
+    return new(TrainingRun(case, dtype, steps))
 
 
 def _of_program(benchmark: Any, case: TrainingCase, dtype: str, program: Program) -> Training:
@@ -62,13 +60,19 @@ def _race(benchmark: Any, contestant: Training, reference: Training) -> None:
     )
 
 
+@functools.cache
+def _exact_losses(case: TrainingCase) -> np.ndarray:
+    """Losses of the first `BATCHES` steps in float64."""
+    exact = ProgramTraining(TrainingRun(case, "float64", BATCHES), _tight_numpy(case, "float64"))
+    exact.take()
+    return exact.run.losses
+
+
 def _check_losses(training: Training, tolerance: float) -> None:
     """The first losses of a timed run are those of float64; it must have been rewound."""
-    run = training.run
-    exact = ProgramTraining(TrainingRun(run.case, "float64", BATCHES), _tight_numpy(run.case, "float64"))
-    exact.take()
-    np.testing.assert_allclose(run.losses[:BATCHES], exact.run.losses, rtol=tolerance)
-    assert np.isfinite(run.losses).all()
+    losses = training.run.losses
+    np.testing.assert_allclose(losses[:BATCHES], _exact_losses(training.run.case), rtol=tolerance)
+    assert np.isfinite(losses).all()
 
 
 @pytest.mark.parametrize("contestant", [*backends.available(), "plain NumPy", *peers.training_peers()])
