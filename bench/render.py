@@ -258,6 +258,8 @@ def main() -> None:
     }.items():
         write_between(BENCH / "README.md", name, table(results))
     for program in (mnist, speedrun):
+        if not program.RESULTS.exists():
+            continue
         records = json.loads(program.RESULTS.read_text(encoding="utf-8"))
         write_between(BENCH / "README.md", program.__name__, program.table(records))
     draw_relative(results, BENCH / "relative.png")
