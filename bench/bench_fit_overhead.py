@@ -121,7 +121,7 @@ def _race(benchmark: Any, fit: Fit) -> int:
     # max_iter ends these fits, and they say so
     with warnings.catch_warnings(), pymlp.config_context(backend="c"):
         warnings.simplefilter("ignore", category=UserWarning)
-        race(benchmark, lambda: model.fit(X, labels), bare.take, 1, 1)
+        race(benchmark, lambda: model.fit(X, labels), bare.take, 1, 1, before_reference=bare.rewind)
 
     bare.rewind()
     bare.take()

@@ -56,7 +56,8 @@ def _race(benchmark: Any, contestant: Training, reference: Training) -> None:
         reference.take,
         contestant.run.steps,
         reference.run.steps,
-        before_round=contestant.rewind,
+        before_contestant=contestant.rewind,
+        before_reference=reference.rewind,
     )
 
 
@@ -120,7 +121,14 @@ def test_scikit_learn(benchmark, record_rate, case, dtype):
     ProgramTraining(run, _tight_numpy(case, dtype)).take()
     assert model.loss_ == pytest.approx(run.losses.mean(), rel=2e-3)
 
-    race(benchmark, lambda: model.partial_fit(X, y), reference.take, steps, reference.run.steps)
+    race(
+        benchmark,
+        lambda: model.partial_fit(X, y),
+        reference.take,
+        steps,
+        reference.run.steps,
+        before_reference=reference.rewind,
+    )
 
     assert np.isfinite(model.loss_)
     benchmark.extra_info.update(kind="step", case=case.name, dtype=dtype, contestant="scikit-learn")

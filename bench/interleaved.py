@@ -51,7 +51,8 @@ def race(
     reference: Callable[[], Any],
     contestant_units: float,
     reference_units: float,
-    before_round: Callable[[], Any] | None = None,
+    before_contestant: Callable[[], Any] | None = None,
+    before_reference: Callable[[], Any] | None = None,
 ) -> None:
     """Time `contestant` with pytest-benchmark, each round right after a round of `reference`.
 
@@ -64,8 +65,8 @@ def race(
         Take no argument; called before, where the first call takes longer.
     contestant_units, reference_units : float
         Units of work (steps, rows, fits) in one call of either.
-    before_round : callable, optional
-        Called before each round of the contestant, outside its time.
+    before_contestant, before_reference : callable, optional
+        Called before each round of either, outside its time.
     """
     references: list[float] = []
     rounds = 1
@@ -74,9 +75,11 @@ def race(
         rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(TOTAL_SECONDS / estimate)))
 
     def run_reference_first() -> None:
+        if before_reference is not None:
+            before_reference()
         references.append(seconds_of(reference) / reference_units)
-        if before_round is not None:
-            before_round()
+        if before_contestant is not None:
+            before_contestant()
         sleep(SETTLE_SECONDS)
 
     gc.collect()

@@ -1,7 +1,7 @@
 """JAX: all steps of a run in one jitted ``lax.scan``, with Adam written out, data already on the device.
 
-That is JAX at its best: no Python between the steps.  Its CPU runtime is known to be slower on small programs than the
-one it replaced.
+That is JAX at its best: no Python between the steps.  Since version 0.4.32 its CPU runtime is known to be slower on
+small programs (issue 26145 of jax-ml/jax).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """PyTorch as its users write it: ``nn.Sequential``, ``torch.optim.Adam(fused=True)``, data already in tensors.
 
-The fused Adam is the fastest of PyTorch's three here (the others take 10 to 40 % longer a step).  bf16 is
-``torch.autocast``: products in bfloat16, parameters and optimizer in float32; converting the whole model is 5 to 10 %
+The fused Adam is the fastest of PyTorch's three here (the others take 3 to 40 % longer a step).  bf16 is
+``torch.autocast``: products in bfloat16, parameters and optimizer in float32; converting the whole model is 4 to 10 %
 faster but lets small updates vanish.  Not compiled: ``torch.compile`` wants a C++ compiler and half a minute.  On AMD
 processors its float32 products go through an MKL that takes a slow path there.
 """
