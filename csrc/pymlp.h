@@ -69,6 +69,10 @@ int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *
 /* Ends the running verb, or else the next one, soon; may be called from any thread. */
 void pymlp_stop(pymlp_plan *plan);
 
+/* Shuffles order (rows, at most 2^32) as NumPy's RandomState.shuffle would; generator is a bitgen_t of NumPy, which the
+ * caller has locked. */
+void pymlp_shuffle(void *generator, int64_t *order, int64_t rows);
+
 /* out[i] = function(z[i]) for one activation of the registry (not softmax), or "log"; for tests and tables of error */
 int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, const void *z, int64_t count, void *out);
 /* GFLOP/s of register-only multiply-adds on n_threads threads, and of the micro-kernel at a depth, from cache */
