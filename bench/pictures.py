@@ -99,7 +99,7 @@ def _points(results: Results) -> list[tuple[str, float, float, bool]]:
     points = []
     for kind, cases in (("step", TRAINING_CASES), ("predict", PREDICTION_CASES)):
         for case in cases:
-            record = results.find(kind, case.name, "float32", "c")
+            record = results.engine(kind, case.name, "float32")
             if record and record.get("gflops"):
                 points.append((case.name, case.flops / case.bytes("float32"), record["gflops"], kind == "step"))
     return points

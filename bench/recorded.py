@@ -8,6 +8,8 @@ from typing import Any
 
 # names of the contestants in tables and pictures; the backends are recorded under their own names
 TITLES = {"c": "C", "numba": "Numba", "numpy": "NumPy backend"}
+# the shortest way into the C engine for predictions: `pymlp.Predictor` with an array for the answer
+PREDICTOR = "predictor(x, out=)"
 
 Record = dict[str, Any]
 
@@ -32,6 +34,11 @@ class Results:
         """The record, or None if it was not measured."""
         wanted = {"kind": kind, "case": case, "dtype": dtype, "contestant": contestant}
         return next((record for record in self.records if wanted.items() <= record.items()), None)
+
+    def engine(self, kind: str, case: str, dtype: str) -> Record | None:
+        """The C engine as its users call it: through a predictor where one was measured."""
+        plan = self.find(kind, case, dtype, "c")
+        return plan and (self.find(kind, case, dtype, PREDICTOR) or plan)
 
     def reference_seconds(self, kind: str, case: str, dtype: str) -> float | None:
         """Time of hand-written NumPy, from its race with the fastest backend that took part."""

@@ -171,7 +171,7 @@ def predict_table(results: Results) -> str:
     rows = []
     for case in dict.fromkeys(record["case"] for record in results.kind("predict")):
         found = {name: results.find("predict", case, "float32", name) for name in contestants}
-        engine = found.get("c")
+        engine = results.engine("predict", case, "float32")
         count = next(record["rows"] for record in found.values() if record)
         rows.append(
             [case, f"{count:,}"]
@@ -213,7 +213,7 @@ def summary_table(results: Results) -> str:
     ]
     rows = []
     for kind, case, title in named:
-        engine, numba = (results.find(kind, case, "float32", name) for name in ("c", "numba"))
+        engine, numba = results.engine(kind, case, "float32"), results.find(kind, case, "float32", "numba")
         if engine is None and numba is None:
             continue
         rows.append(
