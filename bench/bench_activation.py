@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from bench_step import BATCHES, TOLERANCE, TrainingRun
+from bench_step import TOLERANCE
 from cases import TRAINING_CASES, TrainingCase
 from interleaved import race, units_of_a_round
+from training_run import BATCHES, ProgramTraining, TrainingRun
 
 from pymlp import Network, backends
 from pymlp.optimizers import Adam
@@ -38,23 +39,24 @@ def test_step(benchmark, case, dtype, activation):
     benchmark.group = f"activation {case.name} {dtype}"
     program, reference = (_program("c", case, name, dtype) for name in (activation, "relu"))
 
-    def run_of(steps: int) -> Callable[[], None]:
-        run = TrainingRun(case, dtype, steps)
-        return lambda: run.take(program)
+    def training_of(steps: int) -> ProgramTraining:
+        return ProgramTraining(TrainingRun(case, dtype, steps), program)
 
-    steps = units_of_a_round(benchmark, run_of, least=BATCHES)
-    run, relu_run = TrainingRun(case, dtype, steps), TrainingRun(case, dtype, steps)
+    steps = units_of_a_round(benchmark, lambda steps: training_of(steps).take, least=BATCHES)
+    training = training_of(steps)
+    relu = ProgramTraining(TrainingRun(case, dtype, steps), reference)
 
     race(
         benchmark,
-        lambda: run.take(program),
-        lambda: relu_run.take(reference),
+        training.take,
+        relu.take,
         steps,
         steps,
-        before_round=run.rewind,
+        before_contestant=training.rewind,
+        before_reference=relu.rewind,
     )
 
-    exact = TrainingRun(case, "float64", BATCHES)
-    exact.take(_program("numpy", case, activation, "float64"))
-    np.testing.assert_allclose(run.losses[:BATCHES], exact.losses, rtol=TOLERANCE[dtype])
+    exact = ProgramTraining(TrainingRun(case, "float64", BATCHES), _program("numpy", case, activation, "float64"))
+    exact.take()
+    np.testing.assert_allclose(training.run.losses[:BATCHES], exact.run.losses, rtol=TOLERANCE[dtype])
     benchmark.extra_info.update(kind="activation", case=case.name, dtype=dtype, contestant=activation)

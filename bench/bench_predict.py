@@ -1,4 +1,4 @@
-"""Prediction: single rows and bulk calls, every backend, against NumPy and scikit-learn.
+"""Prediction: single rows and bulk calls, every backend and peer, against NumPy.
 
 The reference of the ratios is NumPy written by hand over all rows at once; ``NumPy in chunks`` is the same code cut
 into pieces that stay in the cache, which is what the engines do by themselves.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import peers
 import pytest
 from cases import PREDICTION_CASES, SEED, PredictionCase
 from interleaved import race, units_of_a_round
@@ -18,6 +19,14 @@ from pymlp import backends
 
 CASES = PREDICTION_CASES
 CHUNK = 2048
+# rows of a call of ONNX Runtime where the rows are cut by hand
+ONNX_CHUNK = 4096
+ONNX_IN_CHUNKS = "ONNX Runtime in chunks"
+# least rows of a case that a contestant cuts
+CUT = {"NumPy in chunks": CHUNK, ONNX_IN_CHUNKS: ONNX_CHUNK}
+PEERS = peers.prediction_peers()
+if "ONNX Runtime" in PEERS:
+    PEERS.append(ONNX_IN_CHUNKS)
 # on the scores of a float64 reference, relative to the largest of them
 TOLERANCE = 1e-5
 
@@ -44,6 +53,10 @@ def _program(contestant: str, case: PredictionCase, params: np.ndarray) -> Calla
             out[...] = model.predict(X)
 
         return predict
+    if contestant == ONNX_IN_CHUNKS:
+        return peers.in_chunks(peers.new_forward("ONNX Runtime", network, params), ONNX_CHUNK)
+    if contestant in PEERS:
+        return peers.new_forward(contestant, network, params)
     plan = backends.get(contestant).Plan(network, min(case.rows, backends.BLOCK_ROWS))
     return lambda X, out: plan.forward(params, X, out)
 
@@ -56,10 +69,10 @@ def _repeated(program: Callable, X: np.ndarray, out: np.ndarray, calls: int) -> 
     return run
 
 
-@pytest.mark.parametrize("contestant", [*backends.available(), "NumPy in chunks", "scikit-learn"])
+@pytest.mark.parametrize("contestant", [*backends.available(), "NumPy in chunks", "scikit-learn", *PEERS])
 def test_predict(benchmark, record_rate, case, dtype, contestant):
     benchmark.group = f"predict {case.name}"
-    if contestant == "NumPy in chunks" and case.rows <= CHUNK:
+    if case.rows <= CUT.get(contestant, 0):
         pytest.skip("the call is not longer than a chunk")
     params = case.network(dtype).initial_params(SEED)
     X = case.data(dtype)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bench_step import BATCHES, TrainingRun, _backend_program, _steps_of_a_round
 from cases import SEED, TRAINING_CASES
-from interleaved import race
+from interleaved import race, units_of_a_round
+from training_run import BATCHES, ProgramTraining, TrainingRun, backend_program
 
 from pymlp import backends
 
@@ -20,22 +20,28 @@ CASES = tuple(case for case in TRAINING_CASES if not case.slow)
 @pytest.mark.skipif("c" not in backends.available(), reason="no C engine")
 def test_step(benchmark, case, dtype):
     benchmark.group = f"subnormal {case.name} {dtype}"
-    program = _backend_program("c", case, dtype)
-    steps = _steps_of_a_round(benchmark, program, case, dtype)
-    run, usual, zeros = (TrainingRun(case, dtype, steps) for _ in range(3))
+    program = backend_program("c", case, dtype)
+
+    def training_of(steps: int) -> ProgramTraining:
+        return ProgramTraining(TrainingRun(case, dtype, steps), program)
+
+    steps = units_of_a_round(benchmark, lambda steps: training_of(steps).take, least=BATCHES)
+    training, usual, zeros = (training_of(steps) for _ in range(3))
     draw = np.random.default_rng(SEED)
-    run.X[:] = draw.uniform(-0.9, 0.9, run.X.shape) * float(np.finfo(dtype).tiny)
-    zeros.X[:] = 0
+    X = training.run.X
+    X[:] = draw.uniform(-0.9, 0.9, X.shape) * float(np.finfo(dtype).tiny)
+    zeros.run.X[:] = 0
 
     race(
         benchmark,
-        lambda: run.take(program),
-        lambda: usual.take(program),
+        training.take,
+        usual.take,
         steps,
         steps,
-        before_round=run.rewind,
+        before_contestant=training.rewind,
+        before_reference=usual.rewind,
     )
 
-    zeros.take(program)
-    np.testing.assert_array_equal(run.losses[:BATCHES], zeros.losses[:BATCHES])
+    zeros.take()
+    np.testing.assert_array_equal(training.run.losses[:BATCHES], zeros.run.losses[:BATCHES])
     benchmark.extra_info.update(kind="subnormal", case=case.name, dtype=dtype, contestant="c")
