@@ -254,24 +254,28 @@ static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number
     return unit;
 }
 
+/* Where the transpose of the unit's weights begins, for the panel of inputs that `input` belongs to */
+ALWAYS_INLINE REAL *NAME(turned_place)(const pymlp_plan *plan, const struct NAME(unit) *unit, int64_t input) {
+    const struct layer *layer = unit->layer;
+    REAL *panel = (REAL *)plan->transposes + layer->packed_transpose + input / PANEL * layer->padded_outputs * PANEL;
+    return panel + input % PANEL + unit->column * PANEL;
+}
+
 /* Writes the unit's weights into the panels of the transpose. */
 static void NAME(transpose_unit)(const pymlp_plan *plan, const struct NAME(unit) *unit) {
     const struct layer *layer = unit->layer;
     const REAL *from = (const REAL *)plan->packed + unit->place;
-    REAL *to = (REAL *)plan->transposes + layer->packed_transpose;
     for (int64_t input = 0; input < unit->inputs; input += LANES)
         for (int64_t column = 0; column < unit->columns; column += LANES) {
             VECTOR square[LANES];
 #pragma GCC unroll 16
             for (int row = 0; row < LANES; row++) square[row] = NAME(load)(from + (input + row) * layer->pitch + column);
             NAME(transpose_square)(square);
-            int64_t target = unit->input + input;
-            REAL *panel = to + target / PANEL * layer->padded_outputs * PANEL + target % PANEL;
+            REAL *to = NAME(turned_place)(plan, unit, unit->input + input) + column * PANEL;
             /* rows of a narrow layer lie closer than a vector: what was read past them is left out */
 #pragma GCC unroll 16
             for (int row = 0; row < LANES; row++)
-                if (row < unit->columns - column)
-                    NAME(store)(panel + (unit->column + column + row) * PANEL, square[row]);
+                if (row < unit->columns - column) NAME(store)(to + row * PANEL, square[row]);
         }
 }
 

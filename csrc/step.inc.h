@@ -38,24 +38,42 @@ struct NAME(run) {
     bool stopped;
 };
 
-/* First unit of thread `index`: units are dealt by their number of vectors, in their order. */
-static int64_t NAME(first_unit)(const pymlp_plan *plan, int index, int members) {
-    int64_t total = 0, passed = 0;
-    for (int64_t l = 0; l < plan->n_layers; l++)
-        total += plan->layers[l].row_groups * ((plan->layers[l].outputs + LANES - 1) / LANES);
-    int64_t goal = total * index / members;
-    for (int64_t l = 0; l < plan->n_layers; l++) {
-        const struct layer *layer = &plan->layers[l];
-        for (int64_t panel = 0; panel < layer->panels; panel += NAME(BLOCK_PANELS)) {
-            const int64_t panels = NAME(panels_in_block)(layer, panel), columns = layer->outputs - panel * PANEL;
-            const int64_t vectors = columns < panels * PANEL ? (columns + LANES - 1) / LANES : panels * TILE_VECTORS;
-            const int64_t cost = layer->row_groups * vectors;
-            if (passed + cost > goal)
-                return layer->first_unit + panel * layer->row_groups + (goal - passed) * panels / vectors;
-            passed += cost;
-        }
+/* What a unit costs, in multiply-adds of a vector for each row of the batch: its product, its update, its transpose. */
+static double NAME(unit_cost)(const pymlp_plan *plan, const struct NAME(unit) *unit) {
+    const double rows = (double)plan->block_rows, turning = unit->layer->flags & NEEDS_INPUT_GRADIENT ? 16 : 0;
+    if (NAME(is_narrow)(unit->layer)) {
+        const double numbers = (double)(unit->inputs * unit->columns) / LANES;
+        return (double)(unit->columns * NAME(vectors_of)(unit->inputs)) * rows + numbers * 13 + UNIT_INPUTS * turning;
     }
-    return plan->n_units;
+    return (double)(unit->inputs * NAME(vectors_of)(unit->columns)) * (rows + 13 + turning);
+}
+
+/* The units of thread `index`, `*first` to `*last` - 1: they are dealt by their cost, in their order. */
+static void NAME(share_of_units)(const pymlp_plan *plan, int index, int members, int64_t *first, int64_t *last) {
+    *first = 0;
+    *last = plan->n_units;
+    if (members == 1) return;
+    double total = 0, passed = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass == 1) *first = *last = plan->n_units;
+        for (int64_t l = 0, number = 0; l < plan->n_layers; l++)
+            for (int64_t i = plan->layers[l].row_groups * plan->layers[l].panels; i > 0; i--, number++) {
+                const struct NAME(unit) unit = NAME(unit_of)(&plan->layers[l], number);
+                const double cost = NAME(unit_cost)(plan, &unit);
+                if (pass == 0) {
+                    total += cost;
+                    continue;
+                }
+                /* a unit belongs to the thread in whose share its middle lies */
+                const double middle = (passed + 0.5 * cost) * members;
+                if (middle >= total * index && number < *first) *first = number;
+                if (middle >= total * (index + 1)) {
+                    *last = number;
+                    return;
+                }
+                passed += cost;
+            }
+    }
 }
 
 static const struct layer *NAME(layer_of)(const pymlp_plan *plan, int64_t unit) {
@@ -177,7 +195,8 @@ static struct NAME(gradient_job) NAME(job_of)(const pymlp_plan *plan, double wei
 /* Steps `from` .. `to`, on `members` threads of which this is number `index`; false if told to stop. */
 static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, int index, int members) {
     pymlp_plan *plan = run->plan;
-    const int64_t first = NAME(first_unit)(plan, index, members), last = NAME(first_unit)(plan, index + 1, members);
+    int64_t first, last;
+    NAME(share_of_units)(plan, index, members, &first, &last);
     double began = run->tries && index == 0 ? NAME(seconds_now)() : 0;
     for (int64_t step = from; step < to; step++) {
         struct batch batch = *run->data;
@@ -214,8 +233,9 @@ static void NAME(training)(void *context, int index, int members) {
         NAME(repack)(plan, index, members, run->slots + slot * plan->n_parameters, plan->slots[slot], false);
     bool stopped = team_barrier(members, &plan->stop);
     if (!stopped) {
-        NAME(transpose_weights)(plan, NAME(first_unit)(plan, index, members), NAME(first_unit)(plan, index + 1, members),
-                                false);
+        int64_t first, last;
+        NAME(share_of_units)(plan, index, members, &first, &last);
+        NAME(transpose_weights)(plan, first, last, false);
         stopped = team_barrier(members, &plan->stop);
     }
     /* all threads, then one, then as many as were faster; those that have nothing to do wait at the barrier */
@@ -246,7 +266,8 @@ static void NAME(differentiation)(void *context, int index, int members) {
     struct NAME(run) *run = context;
     pymlp_plan *plan = run->plan;
     __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
-    int64_t first = NAME(first_unit)(plan, index, members), last = NAME(first_unit)(plan, index + 1, members);
+    int64_t first, last;
+    NAME(share_of_units)(plan, index, members, &first, &last);
     NAME(repack)(plan, index, members, (REAL *)run->params, plan->packed, false);
     bool stopped = team_barrier(members, &plan->stop);
     if (!stopped) {

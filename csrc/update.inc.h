@@ -99,6 +99,7 @@ struct NAME(pending) {
     const REAL *g;
     int64_t done;          /* numbers from the first row to the next to be updated */
     int64_t ahead;         /* from a row to the same row of the unit after */
+    const REAL *turned;    /* where the transpose will be written; without one, any place */
     int turn;              /* which of the sums the next unit may use */
     REAL squares[PANEL], absolutes[PANEL]; /* of the parameters, by column: the penalties' sums */
     REAL sums[2][UNIT_INPUTS * PANEL] __attribute__((aligned(64)));
@@ -130,7 +131,7 @@ ALWAYS_INLINE void NAME(update_rows)(struct NAME(pending) *pending, int64_t coun
     /* column by column, so that the penalties' sums stay in registers */
     for (int64_t column = 0; column < pending->width; column += LANES) {
         REAL *w = pending->w + column, *s = pending->s + column, *t = pending->t + column;
-        const REAL *g = pending->g + column;
+        const REAL *g = pending->g + column, *turned = pending->turned + column;
         VECTOR square = NAME(load)(pending->squares + column), absolute = NAME(load)(pending->absolutes + column);
         switch (rule->kind) {
 #define UPDATE_CASE(name, n_slots)                                                              \
@@ -141,6 +142,7 @@ ALWAYS_INLINE void NAME(update_rows)(struct NAME(pending) *pending, int64_t coun
             __builtin_prefetch(w + ahead + i, 1, 3);                                            \
             __builtin_prefetch(s + ahead + i, 1, 3);                                            \
             if (n_slots > 1) __builtin_prefetch(t + ahead + i, 1, 3);                           \
+            __builtin_prefetch(turned + i, 1, 3);                                               \
             VECTOR gradient = NAME(finished)(job, old, NAME(load)(g + i), &square, &absolute);  \
             NAME(store)(w + i, NAME(step_##name)(rule, old, gradient, &first, &second));        \
             NAME(store)(s + i, first);                                                          \
