@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 from cases import TRAINING_CASES
@@ -54,7 +55,7 @@ def vectors(columns: int) -> float:
 
 def step_cost(widths: tuple[int, ...], batch: int, cores: int, rates: Rates) -> Cost:
     """Cost of one step of Adam on a perceptron of these widths."""
-    pairs = list(zip(widths, widths[1:], strict=False))
+    pairs = list(pairwise(widths))
     forward = sum(inputs * vectors(outputs) for inputs, outputs in pairs)
     backward = sum(outputs * vectors(inputs) for inputs, outputs in pairs[1:])
     gradient = sum(min(inputs * vectors(outputs), outputs * ceil(inputs / LANES)) for inputs, outputs in pairs)
