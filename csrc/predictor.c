@@ -92,7 +92,3 @@ int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t r
     return_scratch(predictor, scratch);
     return code;
 }
-
-int pymlp_predictor_repeat(const pymlp_prediction *prediction) {
-    return pymlp_predictor_predict(prediction->predictor, prediction->X, prediction->rows, prediction->out);
-}

@@ -32,13 +32,6 @@ typedef struct {
     double parameters[4];  /* sgd: momentum, Nesterov (0 or 1); adam and adamw: beta_1, beta_2, epsilon */
 } pymlp_optimizer;
 
-typedef struct {
-    pymlp_predictor *predictor;
-    const void *X;
-    int64_t rows;
-    void *out;
-} pymlp_prediction;
-
 /* Numbers of the registries' rows by name; -1 where there is none. */
 int pymlp_layer_kind(const char *name);
 int pymlp_activation(const char *name);
@@ -85,8 +78,6 @@ int pymlp_predictor_create(pymlp_predictor **predictor, const char *instruction_
 void pymlp_predictor_free(pymlp_predictor *predictor);
 /* out (rows, columns) = network(X), X (rows, inputs) */
 int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t rows, void *out);
-/* The same with the arguments in one place, which an interpreter hands over in half the time. */
-int pymlp_predictor_repeat(const pymlp_prediction *prediction);
 
 /* out[i] = function(z[i]) for one activation of the registry (not softmax), or "log"; for tests and tables of error */
 int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, const void *z, int64_t count, void *out);

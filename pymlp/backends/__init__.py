@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -139,6 +139,8 @@ class Predictor(Protocol):
     """Columns of what `predict` writes."""
     exact_cuts: bool
     """Whether the bits stay the same however rows are cut into calls."""
+    entry: tuple[int, int] | None
+    """Addresses of C's function and predictor, for `pymlp._call`; None where there is no C."""
 
     def __init__(
         self, network: Network, params: np.ndarray, n_threads: int | None = None, *, with_complement: bool = False
@@ -146,18 +148,6 @@ class Predictor(Protocol):
 
     def predict(self, X: np.ndarray, out: np.ndarray) -> None:
         """Write network(X) into `out` (rows, columns), a C-contiguous array of the network's dtype, as X is."""
-
-    def write(self, X: np.ndarray, rows: int, out: np.ndarray) -> None:
-        """`predict` for arrays that are known to fit; `out` may lack the axis of a single column."""
-
-    def bind(self, X: np.ndarray, out: np.ndarray) -> Any:
-        """What `repeat` takes to predict these arrays again; they must outlive it and keep their memory."""
-
-    def repeat(self, bound: Any) -> int:
-        """`predict` once more for arrays that were bound; 0, or a code that `fail` raises."""
-
-    def fail(self, code: int) -> NoReturn:
-        """Raise the exception that a code of `repeat` stands for."""
 
 
 def missing_reason(name: str) -> str | None:

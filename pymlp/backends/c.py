@@ -284,28 +284,21 @@ class Predictor:
         )  # fmt: skip
         if code:
             _fail(code)
-        self._handle = ffi.gc(predictor[0], lib.pymlp_predictor_free)
-        self.repeat = lib.pymlp_predictor_repeat
-        self.fail = _fail
+        self._predictor = ffi.gc(predictor[0], lib.pymlp_predictor_free)
+        function = ffi.addressof(lib, "pymlp_predictor_predict")
+        self.entry = int(ffi.cast("uintptr_t", function)), int(ffi.cast("uintptr_t", self._predictor))
 
     def predict(self, X: np.ndarray, out: np.ndarray) -> None:
         """Write network(X) into `out`."""
-        code = self.repeat(self.bind(X, out))
-        if code:
-            _fail(code)
-
-    def write(self, X: np.ndarray, rows: int, out: np.ndarray) -> None:
-        """`predict` without a look at the arrays."""
-        code = lib.pymlp_predictor_predict(self._handle, ffi.from_buffer(X), rows, ffi.from_buffer(out))
-        if code:
-            _fail(code)
-
-    def bind(self, X: np.ndarray, out: np.ndarray) -> object:
-        """What `repeat` takes."""
         rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
-        from_X = _address("X", X, self._dtype, (rows, self.network.inputs))
-        to_out = _address("out", out, self._dtype, (rows, self.columns), writes=True)
-        return ffi.new("pymlp_prediction *", (self._handle, from_X, rows, to_out))
+        code = lib.pymlp_predictor_predict(
+            self._predictor,
+            _address("X", X, self._dtype, (rows, self.network.inputs)),
+            rows,
+            _address("out", out, self._dtype, (rows, self.columns), writes=True),
+        )
+        if code:
+            _fail(code)
 
 
 def _layers(network: Network) -> object:

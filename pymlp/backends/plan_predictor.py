@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NoReturn
 
 import numpy as np
 
@@ -28,6 +27,7 @@ class PlanPredictor:
 
     # the products are BLAS's, or sums whose order depends on the rows of a block
     exact_cuts = False
+    entry = None
 
     def __init__(
         self,
@@ -70,20 +70,3 @@ class PlanPredictor:
             both = out[start : start + COMPLEMENT_ROWS]
             np.subtract(1, outputs, out=both[:, :1])
             both[:, 1:] = outputs
-
-    def write(self, X: np.ndarray, rows: int, out: np.ndarray) -> None:
-        """`predict`, of arrays that fit."""
-        self.predict(X, out.reshape(rows, self.columns))
-
-    def bind(self, X: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What `repeat` takes."""
-        return X, out
-
-    def repeat(self, bound: tuple[np.ndarray, np.ndarray]) -> int:
-        """`predict` for arrays that were bound; always 0."""
-        self.predict(*bound)
-        return 0
-
-    def fail(self, code: int) -> NoReturn:
-        """Never called: `repeat` raises by itself."""
-        raise RuntimeError(f"unknown error code {code}")
