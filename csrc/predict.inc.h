@@ -134,12 +134,28 @@ static void NAME(write_outputs)(const struct NAME(prediction) *call, int64_t fir
     }
 }
 
+/* rows_to_bands for rows `first` on of the call, in whole vectors, which end within the next rows: a copy of each row by
+ * its size costs more than a narrow layer.  Only at the end of X is nothing behind a row. */
+static void NAME(take_rows)(const struct NAME(prediction) *call, int64_t first, int64_t rows, REAL *to, int64_t band) {
+    const int64_t width = call->plan->layers[0].inputs, left = (call->rows - first) * width;
+    const int64_t whole = (width + LANES - 1) / LANES * LANES, safe = left < whole ? 0 : (left - whole) / width + 1;
+    const int64_t fast = safe < rows ? safe : rows;
+    for (int64_t row = 0; row < fast; row++) {
+        const REAL *source = call->X + (first + row) * width;
+        REAL *target = to + row * BAND;
+        for (int64_t column = 0; column < width; column += BAND, target += band)
+            for (int64_t i = 0; i < BAND && column + i < width; i += LANES)
+                NAME(store)(target + i, NAME(load)(source + column + i));
+    }
+    NAME(rows_to_bands)(rows - fast, width, call->X, NULL, first + fast, to + fast * BAND, band);
+}
+
 /* Carries `rows` rows from `first` on through all layers. */
 static void NAME(predict_strip)(const struct NAME(prediction) *call, int64_t first, int64_t rows, int thread) {
     const pymlp_plan *plan = call->plan;
     const int64_t band = rows * BAND;
     REAL *const strips[2] = {NAME(strip_of)(plan, call->scratch, thread, 0), NAME(strip_of)(plan, call->scratch, thread, 1)};
-    NAME(rows_to_bands)(rows, plan->layers[0].inputs, call->X, NULL, first, strips[0], band);
+    NAME(take_rows)(call, first, rows, strips[0], band);
     for (int64_t l = 0; l < plan->n_layers; l++)
         NAME(layer_forward)(plan, &plan->layers[l], rows, strips[l % 2], band, strips[(l + 1) % 2], band,
                             l < plan->n_layers - 1);
@@ -149,13 +165,13 @@ static void NAME(predict_strip)(const struct NAME(prediction) *call, int64_t fir
 /* All rows of the call at once, each thread with its share of every layer's columns; true if told to stop. */
 static bool NAME(predict_by_columns)(const struct NAME(prediction) *call, int index, int members) {
     const pymlp_plan *plan = call->plan;
-    const int64_t rows = call->rows, inputs = plan->layers[0].inputs, band = rows * BAND;
+    const int64_t rows = call->rows, band = rows * BAND;
     REAL *const strips[2] = {NAME(strip_of)(plan, call->scratch, 0, 0), NAME(strip_of)(plan, call->scratch, 0, 1)};
     const REAL *in = call->X;
     if (rows > 1) {
         /* each for itself: a barrier costs more than to copy a few rows */
         REAL *own = NAME(strip_of)(plan, call->scratch, index, 0);
-        NAME(rows_to_bands)(rows, inputs, call->X, NULL, 0, own, band);
+        NAME(take_rows)(call, 0, rows, own, band);
         in = own;
     }
     for (int64_t l = 0; l < plan->n_layers; l++) {
