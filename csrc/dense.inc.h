@@ -5,16 +5,6 @@
 /* rows of the batch that a unit's tiles go through at once: 256 rows of a panel of deltas stay in L1 */
 enum { NAME(BATCH_BLOCK) = 256 };
 
-/* What phase 2 does with the gradient sums of a block. */
-struct NAME(gradient_job) {
-    int64_t rows;             /* of the block */
-    bool first, last;         /* block of the batch */
-    bool penalised;           /* add the penalties' gradient and record their sums */
-    REAL l1, l2, inverse;     /* inverse of the batch's weight sum */
-    REAL *gradient;           /* flat vector to write; NULL: take an optimizer step instead */
-    struct NAME(rule) rule, bias_rule;
-};
-
 /* Columns to work on in the band that starts at `column`: whole vectors */
 ALWAYS_INLINE int64_t NAME(band_width)(int64_t columns, int64_t column) {
     return columns - column < BAND ? (columns - column + LANES - 1) / LANES * LANES : BAND;
@@ -23,58 +13,38 @@ ALWAYS_INLINE int64_t NAME(band_width)(int64_t columns, int64_t column) {
 static void NAME(dense_forward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *in,
                                 int64_t in_band, REAL *z, REAL *a, int64_t band, bool activated) {
     const REAL *packed = plan->packed;
+    const struct NAME(fused) fused = {.kind = activated ? pymlp_activation_rows[layer->activation].value_tile : TILE_PLAIN};
     NAME(multiply)(plan, rows, layer->outputs, layer->inputs, in, in_band, packed + layer->packed_weight,
-                   layer->padded_inputs * PANEL, packed + layer->packed_bias, z, band);
-    if (!activated || (layer->activation == ACTIVATION_identity && a == z)) return;
+                   layer->panel_size, layer->pitch, packed + layer->packed_bias, z, band, fused);
+    if (!activated || fused.kind != TILE_PLAIN || (layer->activation == ACTIVATION_identity && a == z)) return;
     for (int64_t column = 0, at = 0; column < layer->outputs; column += BAND, at += band)
         NAME(activate_band)(layer->activation, rows, NAME(band_width)(layer->outputs, column), z + at, a + at);
 }
 
-/* `deltas` come in as gradient to the outputs (to the pre-activations if not `activated`) and leave as gradient to the
- * pre-activations; in_deltas, where wanted, becomes the gradient to the inputs. */
+/* `deltas` come in as gradient to the outputs (to the pre-activations if not `activated`, or if the layer after has taken
+ * the slope) and leave as gradient to the pre-activations; in_deltas, where wanted, becomes the gradient to the inputs. */
 static void NAME(dense_backward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *z,
                                  const REAL *a, REAL *deltas, int64_t band, bool activated, REAL *in_deltas,
                                  int64_t in_band) {
-    if (activated && layer->activation != ACTIVATION_identity)
+    if (activated && layer->activation != ACTIVATION_identity && !(layer->flags & SLOPE_IS_TAKEN))
         for (int64_t column = 0, at = 0; column < layer->outputs; column += BAND, at += band)
             NAME(multiply_slope_band)(layer->activation, rows, NAME(band_width)(layer->outputs, column), z + at, a + at,
                                       deltas + at);
-    if (in_deltas != NULL)
-        NAME(multiply)(plan, rows, layer->inputs, layer->outputs, deltas, band,
-                       (const REAL *)plan->transposes + layer->packed_transpose, layer->padded_outputs * PANEL, NULL,
-                       in_deltas, in_band);
+    if (in_deltas == NULL) return;
+    struct NAME(fused) fused = {.kind = TILE_PLAIN};
+    if (layer->flags & TAKES_INPUT_SLOPE) {
+        const struct buffer *input = &plan->buffers[layer->input_buffer];
+        fused.kind = pymlp_activation_rows[layer[-1].activation].value_tile + 1;
+        fused.outputs = (const REAL *)input->outputs - (const REAL *)input->deltas;
+    }
+    NAME(multiply)(plan, rows, layer->inputs, layer->outputs, deltas, band,
+                   (const REAL *)plan->transposes + layer->packed_transpose, layer->padded_outputs * PANEL, PANEL, NULL,
+                   in_deltas, in_band, fused);
 }
 
-/* sums (height, PANEL) become the gradient's final value, and the penalties' partial sums are recorded */
-static void NAME(finish_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
-                                  const struct NAME(unit) *unit, int vectors, REAL *sums) {
-    const REAL *weights = (const REAL *)plan->packed + unit->place;
-    const VECTOR inverse = NAME(splat)(job->inverse), l1 = NAME(splat)(job->l1), l2 = NAME(splat)(job->l2);
-    if (!job->penalised) {
-        for (int64_t row = 0; row < unit->inputs; row++)
-            for (int v = 0; v < vectors; v++) {
-                REAL *at = sums + row * PANEL + v * LANES;
-                NAME(store)(at, NAME(load)(at) * inverse);
-            }
-        return;
-    }
-    REAL squares[PANEL], absolutes[PANEL];
-    for (int v = 0; v < vectors; v++) {
-        VECTOR square = {0}, absolute = {0};
-        for (int64_t row = 0; row < unit->inputs; row++) {
-            REAL *at = sums + row * PANEL + v * LANES;
-            VECTOR w = NAME(load)(weights + row * PANEL + v * LANES), g = NAME(load)(at);
-            square = FMA(w, w, square);
-            g = FMA(l2, w, g);
-            if (job->l1 != 0) {
-                absolute = absolute + NAME(absolute)(w);
-                g = g + NAME(select)(w == ZERO, ZERO, NAME(with_sign)(l1, w));
-            }
-            NAME(store)(at, g * inverse);
-        }
-        NAME(store)(squares + v * LANES, square);
-        NAME(store)(absolutes + v * LANES, absolute);
-    }
+/* Records the penalties' partial sums of a unit. */
+static void NAME(record_penalties)(const pymlp_plan *plan, const struct NAME(unit) *unit, const REAL *squares,
+                                   const REAL *absolutes) {
     int64_t groups = (unit->layer->outputs + PENALTY_COLUMNS - 1) / PENALTY_COLUMNS;
     int64_t first = unit->layer->first_penalty + unit->input / UNIT_INPUTS * groups + unit->column / PENALTY_COLUMNS;
     for (int64_t column = 0; column < unit->columns; column += PENALTY_COLUMNS) {
@@ -88,6 +58,70 @@ static void NAME(finish_gradient)(const pymlp_plan *plan, const struct NAME(grad
         to[0] = square;
         to[1] = absolute;
     }
+}
+
+/* Fewer outputs than a vector has lanes: the weights lie without gaps, and a vector of them holds several rows. */
+ALWAYS_INLINE bool NAME(is_narrow)(const struct layer *layer) { return layer->pitch < LANES; }
+
+/* Brings what is left of a unit's update to its end. */
+static void NAME(finish_update)(const pymlp_plan *plan, struct NAME(pending) *pending) {
+    if (pending->job == NULL) return;
+    NAME(update_rows)(pending, pending->rows);
+    const struct NAME(unit) *unit = &pending->unit;
+    if (pending->job->penalised && !NAME(is_narrow)(unit->layer))
+        NAME(record_penalties)(plan, unit, pending->squares, pending->absolutes);
+    if (unit->layer->flags & NEEDS_INPUT_GRADIENT) NAME(transpose_unit)(plan, unit);
+    pending->job = NULL;
+}
+
+/* The penalties of a narrow unit, one chain over the rows for each column, as for a wide one */
+static void NAME(narrow_penalties)(const pymlp_plan *plan, const struct NAME(unit) *unit) {
+    const REAL *weights = (const REAL *)plan->packed + unit->place;
+    VECTOR square = ZERO, absolute = ZERO;
+    for (int64_t row = 0; row < unit->inputs; row++) {
+        VECTOR w = NAME(load)(weights + row * unit->layer->pitch);
+        square = FMA(w, w, square);
+        absolute = absolute + NAME(absolute)(w);
+    }
+    REAL squares[LANES], absolutes[LANES];
+    NAME(store)(squares, square);
+    NAME(store)(absolutes, absolute);
+    NAME(record_penalties)(plan, unit, squares, absolutes);
+}
+
+/* The unit's sums, which lie where `pending` keeps them, wait for their update from now on: `rows` rows of `width` numbers,
+ * `stride` apart. */
+static void NAME(begin_update)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
+                               const struct NAME(unit) *unit, int64_t rows, int64_t width, int64_t stride,
+                               struct NAME(pending) *pending) {
+    if (job->penalised && NAME(is_narrow)(unit->layer)) NAME(narrow_penalties)(plan, unit);
+    pending->job = job;
+    pending->unit = *unit;
+    pending->rows = rows;
+    pending->width = width;
+    pending->stride = stride;
+    pending->w = (REAL *)plan->packed + unit->place;
+    pending->s = (REAL *)plan->slots[0] + unit->place;
+    pending->t = (REAL *)plan->slots[1] + unit->place;
+    pending->g = pending->sums[pending->turn];
+    pending->turn = 1 - pending->turn;
+    memset(pending->squares, 0, sizeof pending->squares);
+    memset(pending->absolutes, 0, sizeof pending->absolutes);
+}
+
+/* The unit's gradient, from its sums, is written to the flat vector. */
+static void NAME(store_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
+                                 const struct NAME(unit) *unit, int64_t width, const REAL *sums) {
+    const REAL *w = (const REAL *)plan->packed + unit->place;
+    REAL squares[PANEL] = {0}, absolutes[PANEL] = {0};
+    for (int64_t row = 0; row < unit->inputs; row++, w += unit->layer->pitch, sums += unit->layer->pitch) {
+        REAL gradient[PANEL];
+        for (int64_t i = 0; i < width; i += LANES)
+            NAME(store)(gradient + i, NAME(finished)(job, NAME(load)(w + i), NAME(load)(sums + i), squares + i, absolutes + i));
+        memcpy(job->gradient + unit->layer->weight + (unit->input + row) * unit->layer->outputs + unit->column, gradient,
+               (size_t)unit->columns * sizeof(REAL));
+    }
+    if (job->penalised) NAME(record_penalties)(plan, unit, squares, absolutes);
 }
 
 /* Adds the sums of the blocks before, keeps them for the blocks after; `place` in the packed arrays. */
@@ -121,70 +155,81 @@ static void NAME(dense_bias_gradient)(const pymlp_plan *plan, const struct NAME(
                        (REAL *)plan->slots[0] + place, (REAL *)plan->slots[1] + place);
 }
 
-/* Gradient sums of a unit over the block's rows: sums[input][column] = chain over the rows of a * delta. */
-static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const REAL *a, const REAL *deltas, REAL *sums) {
-    int64_t tiles = (inputs + TILE_ROWS - 1) / TILE_ROWS;
+/* Gradient sums of a unit over the block's rows: sums[input][column] = chain over the rows of a * delta.  What is pending
+ * (or NULL) is woven in where the heights of the tiles allow it. */
+static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const REAL *a, const REAL *deltas, REAL *sums,
+                                struct NAME(pending) *pending) {
+    const int64_t tiles = (inputs + TILE_ROWS - 1) / TILE_ROWS;
+    const bool woven = WEAVES && inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL;
+    NAME(column_tile_function) *const *functions = woven ? NAME(woven_tiles) : NAME(column_tiles);
+    if (woven) {
+        /* spread evenly: a burst of divisions would fill the queues that the products wait in */
+        const int64_t depth = tiles * rows, left = pending->rows > 0 ? pending->rows : 1;
+        pending->run = depth > left ? depth / left : 1;
+        pending->pace = (left + depth - 1) / depth;
+    }
     for (int64_t row = 0; row < rows; row += NAME(BATCH_BLOCK)) {
         int64_t count = rows - row < NAME(BATCH_BLOCK) ? rows - row : NAME(BATCH_BLOCK);
         for (int64_t tile = 0; tile < tiles; tile++) {
             int64_t first = NAME(tile_start)(inputs, tiles, tile);
             int64_t height = NAME(tile_start)(inputs, tiles, tile + 1) - first;
             REAL *c = sums + first * PANEL;
-            NAME(column_tiles)[height](vectors, count, a + row * BAND + first, 0, deltas + row * BAND,
-                                       row > 0 ? c : NULL, PANEL, c);
+            functions[height](vectors, count, a + row * BAND + first, deltas + row * BAND,
+                              row > 0 ? c : NAME(zeros), row > 0 ? PANEL : 0, c, pending);
         }
     }
 }
 
-/* The same for fewer columns than a vector has lanes: the operands change places, so that the inputs fill the lanes, and
- * the result is turned.  A product does not mind the order of its factors, so the bits are the same. */
+/* The same for a narrow layer: the operands change places, so that the inputs fill the lanes, and the result is turned
+ * into rows of `columns` numbers without gaps.  A product does not mind the order of its factors, so the bits are the
+ * same. */
 static void NAME(narrow_gradient_sums)(int64_t rows, int64_t inputs, int64_t columns, const REAL *a, const REAL *deltas,
-                                       REAL *sums) {
+                                       REAL *sums, struct NAME(pending) *pending) {
     for (int64_t part = 0; part < inputs; part += PANEL) {
         REAL turned[LANES * PANEL] __attribute__((aligned(64))) = {0};
         int vectors = NAME(vectors_of)(inputs - part);
-        NAME(gradient_sums)(rows, columns, vectors, deltas, a + part, turned);
+        NAME(gradient_sums)(rows, columns, vectors, deltas, a + part, turned, pending);
         for (int v = 0; v < vectors; v++) {
             VECTOR square[LANES];
 #pragma GCC unroll 16
             for (int row = 0; row < LANES; row++) square[row] = NAME(load)(turned + row * PANEL + v * LANES);
             NAME(transpose_square)(square);
+            /* what a vector holds past a row is overwritten by the next */
 #pragma GCC unroll 16
-            for (int row = 0; row < LANES; row++) NAME(store)(sums + (part + v * LANES + row) * PANEL, square[row]);
+            for (int row = 0; row < LANES; row++)
+                if (part + v * LANES + row < inputs) NAME(store)(sums + (part + v * LANES + row) * columns, square[row]);
         }
     }
+    NAME(store)(sums + inputs * columns, ZERO);
 }
 
 static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
-                                 const struct layer *layer, int64_t number) {
+                                 const struct layer *layer, int64_t number, struct NAME(pending) *pending) {
     const struct NAME(unit) unit = NAME(unit_of)(layer, number);
     const struct buffer *input = &plan->buffers[layer->input_buffer], *output = &plan->buffers[layer->output_buffer];
     const REAL *a = (const REAL *)input->outputs + NAME(place_of)(unit.input, input->band);
     const REAL *deltas = (const REAL *)output->deltas + NAME(place_of)(unit.column, output->band);
-    int vectors = NAME(vectors_of)(unit.columns);
-    REAL sums[UNIT_INPUTS * PANEL] __attribute__((aligned(64)));
-    if (unit.columns < LANES && unit.columns < unit.inputs)
-        NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums);
-    else
-        NAME(gradient_sums)(job->rows, unit.inputs, vectors, a, deltas, sums);
+    const int vectors = NAME(vectors_of)(unit.columns);
+    REAL *sums = pending->sums[pending->turn];
+    /* the sums are rows of `width` numbers, `stride` apart */
+    int64_t count = unit.inputs, width = vectors * LANES, stride = PANEL;
+    if (pending->job != NULL) pending->ahead = unit.place - pending->unit.place;
+    if (NAME(is_narrow)(layer)) {
+        NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums, pending);
+        count = (unit.inputs * unit.columns + LANES - 1) / LANES;
+        stride = LANES;
+    } else {
+        NAME(gradient_sums)(job->rows, unit.inputs, vectors, a, deltas, sums, pending);
+    }
+    NAME(finish_update)(plan, pending);
     if (unit.input == 0) NAME(dense_bias_gradient)(plan, job, &unit, vectors, deltas);
-    bool whole = vectors == TILE_VECTORS;
-    int64_t runs = whole ? 1 : unit.inputs, run = whole ? unit.inputs * PANEL : vectors * LANES;
-    for (int64_t i = 0; i < runs; i++) NAME(join_blocks)(plan, job, run, unit.place + i * PANEL, sums + i * PANEL);
+    for (int64_t i = 0; i < count; i++)
+        NAME(join_blocks)(plan, job, width, unit.place + i * stride, sums + i * stride);
     if (!job->last) return;
-    NAME(finish_gradient)(plan, job, &unit, vectors, sums);
-    if (job->gradient != NULL) {
-        for (int64_t row = 0; row < unit.inputs; row++)
-            memcpy(job->gradient + layer->weight + (unit.input + row) * layer->outputs + unit.column,
-                   sums + row * PANEL, (size_t)unit.columns * sizeof(REAL));
-        return;
-    }
-    for (int64_t i = 0; i < runs; i++) {
-        int64_t place = unit.place + i * PANEL;
-        NAME(optimize)(&job->rule, run, (REAL *)plan->packed + place, sums + i * PANEL,
-                       (REAL *)plan->slots[0] + place, (REAL *)plan->slots[1] + place);
-    }
-    if (layer->flags & NEEDS_INPUT_GRADIENT) NAME(transpose_unit)(plan, &unit);
+    if (job->gradient != NULL)
+        NAME(store_gradient)(plan, job, &unit, width, sums);
+    else
+        NAME(begin_update)(plan, job, &unit, count, width, stride, pending);
 }
 
 /* A layer kind is these three functions. */
@@ -194,7 +239,7 @@ struct NAME(layer_functions) {
     void (*backward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *z, const REAL *a,
                      REAL *deltas, int64_t band, bool activated, REAL *in_deltas, int64_t in_band);
     void (*gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, const struct layer *layer,
-                     int64_t unit);
+                     int64_t unit, struct NAME(pending) *pending);
 };
 
 #define LAYER_FUNCTIONS(name) {NAME(name##_forward), NAME(name##_backward), NAME(name##_gradient)},

@@ -29,6 +29,10 @@ enum { SLOPE_FROM_OUTPUT, SLOPE_FROM_INPUT, ROW_WISE };
     ELEMENT_WISE_ROWS(ROW)   \
     ROW(softmax, ROW_WISE)
 
+/* ROW(name): activations so cheap that a product applies them, or multiplies by their slope, which is taken from the
+ * output, while its sums are in registers */
+#define FUSED_ROWS(ROW) ROW(relu)
+
 /* ROW(name, output activation) */
 #define LOSS_ROWS(ROW)              \
     ROW(squared_error, identity)    \
@@ -48,15 +52,19 @@ enum { SLOPE_FROM_OUTPUT, SLOPE_FROM_INPUT, ROW_WISE };
 enum { MOST_SLOTS = 2 };
 
 #define ENUM_ACTIVATION(name, slope) ACTIVATION_##name,
+#define ENUM_FUSED(name) TILE_VALUE_##name, TILE_SLOPE_##name,
 #define ENUM_LOSS(name, output) LOSS_##name,
 #define ENUM_OPTIMIZER(name, slots) OPTIMIZER_##name,
 #define ENUM_LAYER_KIND(name) KIND_##name,
 enum { ACTIVATION_ROWS(ENUM_ACTIVATION) N_ACTIVATIONS };
+/* what a product's tiles do with their sums */
+enum { TILE_PLAIN, FUSED_ROWS(ENUM_FUSED) N_TILE_KINDS };
 enum { LOSS_ROWS(ENUM_LOSS) N_LOSSES };
 enum { OPTIMIZER_ROWS(ENUM_OPTIMIZER) N_OPTIMIZERS };
 enum { LAYER_KIND_ROWS(ENUM_LAYER_KIND) N_LAYER_KINDS };
 
-struct activation_row { const char *name; int slope; };
+/* value_tile: the kind of tile that applies the activation, TILE_PLAIN if there is none; the next takes its slope */
+struct activation_row { const char *name; int slope, value_tile; };
 struct loss_row { const char *name; int output_activation; };
 struct optimizer_row { const char *name; int n_slots; };
 

@@ -2,7 +2,7 @@
  *
  * An activation NAME is value_NAME(z) and slope_NAME(z, a); of z and a the slope reads the one its row names.
  * A loss is term_NAME(y, p), the loss of one output, summed over the outputs of a row.
- * An optimizer is step_NAME(rule, w, g, s, t): the new parameter; s and t are its slots.
+ * An optimizer is in update.inc.h.
  */
 
 #define ONE NAME(splat)(1)
@@ -109,67 +109,6 @@ ALWAYS_INLINE VECTOR NAME(term_poisson)(VECTOR y, VECTOR p) { return NAME(y_log)
 /* what the sum of a row's terms is multiplied by to be its reported loss */
 static REAL NAME(loss_factor)(int loss, int64_t outputs) {
     return loss == LOSS_squared_error ? (REAL)(0.5 / (double)outputs) : 1;
-}
-
-/* An optimizer's constants for one step, a number in every lane; what a, b, c mean is said beside their use. */
-struct NAME(rule) {
-    int kind;
-    bool nesterov;
-    VECTOR size, decay, a, b, c, d, e;
-};
-
-static struct NAME(rule) NAME(rule_of)(const pymlp_optimizer *optimizer, const double *coefficients) {
-    const double *p = optimizer->parameters;
-    struct NAME(rule) rule = {.kind = optimizer->kind};
-    rule.size = NAME(splat)((REAL)coefficients[0]);
-    rule.decay = NAME(splat)((REAL)coefficients[1]);
-    rule.a = NAME(splat)((REAL)p[0]);
-    if (optimizer->kind == OPTIMIZER_sgd) {
-        rule.nesterov = p[1] != 0;
-    } else {
-        rule.b = NAME(splat)((REAL)(1 - p[0]));
-        rule.c = NAME(splat)((REAL)p[1]);
-        rule.d = NAME(splat)((REAL)(1 - p[1]));
-        rule.e = NAME(splat)((REAL)p[2]);
-    }
-    return rule;
-}
-
-/* a: momentum; s: velocity */
-ALWAYS_INLINE VECTOR NAME(step_sgd)(const struct NAME(rule) *rule, VECTOR w, VECTOR g, VECTOR *s, VECTOR *t) {
-    *s = FMA(-rule->size, g, rule->a * *s);
-    return w + (rule->nesterov ? FMA(-rule->size, g, rule->a * *s) : *s);
-}
-
-/* a, b: beta_1, 1 - beta_1; c, d: beta_2, 1 - beta_2; e: epsilon; s, t: first and second moment */
-ALWAYS_INLINE VECTOR NAME(step_adam)(const struct NAME(rule) *rule, VECTOR w, VECTOR g, VECTOR *s, VECTOR *t) {
-    *s = FMA(rule->a, *s, rule->b * g);
-    *t = FMA(rule->c, *t, rule->d * g * g);
-    return w - rule->size * *s / (SQRT(*t) + rule->e);
-}
-
-ALWAYS_INLINE VECTOR NAME(step_adamw)(const struct NAME(rule) *rule, VECTOR w, VECTOR g, VECTOR *s, VECTOR *t) {
-    return NAME(step_adam)(rule, FMA(-rule->decay, w, w), g, s, t);
-}
-
-/* In place on `count` parameters, a multiple of LANES. */
-static void NAME(optimize)(const struct NAME(rule) *rule, int64_t count, REAL *w, const REAL *g, REAL *s, REAL *t) {
-    const struct NAME(rule) local = *rule;
-    switch (local.kind) {
-#define OPTIMIZER_CASE(name, n_slots)                                                  \
-    case OPTIMIZER_##name:                                                             \
-        for (int64_t i = 0; i < count; i += LANES) {                                   \
-            VECTOR first = NAME(load)(s + i), second = ZERO;                           \
-            if (n_slots > 1) second = NAME(load)(t + i);                               \
-            VECTOR new = NAME(step_##name)(&local, NAME(load)(w + i), NAME(load)(g + i), &first, &second); \
-            NAME(store)(w + i, new);                                                   \
-            NAME(store)(s + i, first);                                                 \
-            if (n_slots > 1) NAME(store)(t + i, second);                               \
-        }                                                                              \
-        break;
-        OPTIMIZER_ROWS(OPTIMIZER_CASE)
-#undef OPTIMIZER_CASE
-    }
 }
 
 /* a = value(z) over rows of `width` numbers, BAND apart: one band of a buffer, or part of it.  a may be z. */

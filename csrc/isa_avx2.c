@@ -10,6 +10,12 @@
 #define TILE_VECTORS 2
 #define FMA_F32(a, b, c) ((VECTOR)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define FMA_F64(a, b, c) ((VECTOR)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
+#define HALF_FMA_F32(a, b, c) _mm_fmadd_ps((__m128)(a), (__m128)(b), (__m128)(c))
+#define HALF_FMA_F64(a, b, c) _mm_fmadd_pd((__m128d)(a), (__m128d)(b), (__m128d)(c))
+#define WIDENED_F32(x) _mm256_castps128_ps256((__m128)(x))
+#define WIDENED_F64(x) _mm256_castpd128_pd256((__m128d)(x))
+#define NARROWED_F32(x) _mm256_castps256_ps128((__m256)(x))
+#define NARROWED_F64(x) _mm256_castpd256_pd128((__m256d)(x))
 #define SQRT_F32(a) ((VECTOR)_mm256_sqrt_ps((__m256)(a)))
 #define SQRT_F64(a) ((VECTOR)_mm256_sqrt_pd((__m256d)(a)))
 #define VECTOR_REGISTER(x) "+x"(x)

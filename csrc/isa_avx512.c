@@ -10,6 +10,12 @@
 #define TILE_VECTORS 2
 #define FMA_F32(a, b, c) ((VECTOR)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define FMA_F64(a, b, c) ((VECTOR)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
+#define HALF_FMA_F32(a, b, c) _mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c))
+#define HALF_FMA_F64(a, b, c) _mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c))
+#define WIDENED_F32(x) _mm512_castps256_ps512((__m256)(x))
+#define WIDENED_F64(x) _mm512_castpd256_pd512((__m256d)(x))
+#define NARROWED_F32(x) _mm512_castps512_ps256((__m512)(x))
+#define NARROWED_F64(x) _mm512_castpd512_pd256((__m512d)(x))
 #define SQRT_F32(a) ((VECTOR)_mm512_sqrt_ps((__m512)(a)))
 #define SQRT_F64(a) ((VECTOR)_mm512_sqrt_pd((__m512d)(a)))
 #define VECTOR_REGISTER(x) "+v"(x)

@@ -5,55 +5,88 @@
  * takes it up again.
  */
 
-#define PANEL (TILE_VECTORS * LANES)
+/* where chains start that have no bias */
+static const REAL NAME(zeros)[PANEL] __attribute__((aligned(64))) = {0};
 
 /* depth that is carried through a row block at once: 512 rows of a panel are 64 KB, and stay in L2 with the block of A */
 enum { NAME(DEPTH_BLOCK) = 512 };
 
-/* c[rows][vectors] = start + sum over k of a[row, k] * b[k, :].  a[row, k] is at a + row * a_row + k * a_depth, for `run`
- * values of k, after which a moves on by a_skip; b[k, :] at b + k * b_depth; the rows of c are c_row apart.  start: NULL
- * for zero, else start_row apart (0: one row for all, a bias). */
-ALWAYS_INLINE void NAME(tile)(const int rows, const int vectors, int64_t depth, const REAL *a, const int64_t a_row,
-                              const int64_t a_depth, int64_t run, int64_t a_skip, const REAL *b, const int64_t b_depth,
-                              const REAL *start, int64_t start_row, REAL *c, const int64_t c_row) {
-    VECTOR sums[TILE_ROWS][TILE_VECTORS];
-    for (int row = 0; row < rows; row++)
-        for (int v = 0; v < vectors; v++)
-            sums[row][v] = start == NULL ? (VECTOR){0} : NAME(load)(start + row * start_row + v * LANES);
-    while (depth > 0) {
-        int64_t count = depth < run ? depth : run;
-        depth -= count;
-        for (; count > 0; count--) {
-            VECTOR right[TILE_VECTORS];
-            for (int v = 0; v < vectors; v++) right[v] = NAME(load)(b + v * LANES);
-            for (int row = 0; row < rows; row++) {
-                VECTOR left = NAME(splat)(a[row * a_row]);
-                for (int v = 0; v < vectors; v++) sums[row][v] = FMA(left, right[v], sums[row][v]);
-            }
-            a += a_depth;
-            b += b_depth;
-        }
-        a += a_skip;
-    }
-    for (int row = 0; row < rows; row++)
-        for (int v = 0; v < vectors; v++) NAME(store)(c + row * c_row + v * LANES, sums[row][v]);
-}
+/* What a product does with its sums: a kind of tile, and for a slope the distance from the sums to the outputs. */
+struct NAME(fused) {
+    int kind;
+    int64_t outputs;
+};
 
-/* Every edge size is the same function with constant counts.  A row tile reads rows of A in bands `band` apart, B packed,
- * and writes into a band of C; a column tile reads a band of A column by column, a band of B, and writes packed. */
-#define TILE_ARGUMENTS \
-    int vectors, int64_t depth, const REAL *a, int64_t band, const REAL *b, const REAL *start, int64_t start_row, REAL *c
-#define TILE_FUNCTION(rows)                                                                                  \
-    static __attribute__((noinline)) void NAME(row_tile_##rows)(TILE_ARGUMENTS) {                            \
-        switch (vectors) { TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, PANEL, BAND) }                      \
-    }                                                                                                        \
-    static __attribute__((noinline)) void NAME(column_tile_##rows)(TILE_ARGUMENTS) {                         \
-        (void)band;                                                                                          \
-        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL) }                               \
+#define TILE NAME(tile)
+#define TILE_VECTOR VECTOR
+#define TILE_LANES LANES
+#define TILE_FMA FMA
+#define TILE_WIDEN(x) (x)
+#define TILE_NARROW(x) (x)
+#include "tile.inc.h"
+
+/* "vectors" of a tile that is half a vector wide */
+#define HALF_VECTOR 0
+
+#ifdef HALF_FMA_F32
+/* Half a vector's columns: some cores do two such steps in the time of a whole one, and no column is computed in vain. */
+typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
+#define HALF_LANES (LANES / 2)
+#define TILE NAME(half_tile)
+#define TILE_VECTOR NAME(half_vector)
+#define TILE_LANES HALF_LANES
+#define TILE_WIDEN(x) ((VECTOR)BY_TYPE(WIDENED_F32(x), WIDENED_F64(x)))
+#define TILE_NARROW(x) ((NAME(half_vector))BY_TYPE(NARROWED_F32(x), NARROWED_F64(x)))
+#define TILE_FMA(a, b, c) ((NAME(half_vector))BY_TYPE(HALF_FMA_F32(a, b, c), HALF_FMA_F64(a, b, c)))
+#include "tile.inc.h"
+#define HALF_TILE_WIDTH(rows, kind)                                                                                   \
+    case HALF_VECTOR:                                                                                                 \
+        NAME(half_tile)(rows, 1, depth, a, BAND, 1, BAND, band - BAND, b, b_depth, start, start_row, c, BAND, NULL,   \
+                        kind, outputs);                                                                               \
+        break;
+#else
+#define HALF_LANES 0
+#define HALF_TILE_WIDTH(rows, kind)
+#endif
+
+/* Every edge size is the same function with constant counts.  A row tile reads rows of A in bands `band` apart, B in rows
+ * b_depth apart, and writes into a band of C; a column tile reads a band of A column by column, a band of B, and writes
+ * rows a panel apart. */
+#define ROW_TILE_ARGUMENTS                                                                                           \
+    int vectors, int64_t depth, const REAL *a, int64_t band, const REAL *b, int64_t b_depth, const REAL *start,      \
+        int64_t start_row, REAL *c, int64_t outputs
+/* a function for each kind: ways that part after the loop would have the sums go through memory, see tile.inc.h */
+#define ROW_TILE(name, rows, kind)                                                                                   \
+    static __attribute__((noinline)) void NAME(name)(ROW_TILE_ARGUMENTS) {                                           \
+        (void)outputs;                                                                                               \
+        switch (vectors) {                                                                                           \
+            HALF_TILE_WIDTH(rows, kind)                                                                              \
+            TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, b_depth, BAND, NULL, kind, outputs)                        \
+        }                                                                                                            \
     }
-#define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row)                                          \
-    case count:                                                                                                       \
-        NAME(tile)(rows, count, depth, a, a_row, a_depth, run, a_skip, b, b_depth, start, start_row, c, c_row);       \
+#define PLAIN_TILE(rows, x) ROW_TILE(row_tile_##rows, rows, TILE_PLAIN)
+#define FUSED_TILES(name)                                                                                            \
+    EACH_TILE_OF(VALUE_TILE, name)                                                                                   \
+    EACH_TILE_OF(SLOPE_TILE, name)
+#define VALUE_TILE(rows, name) ROW_TILE(value_tile_##name##_##rows, rows, TILE_VALUE_##name)
+#define SLOPE_TILE(rows, name) ROW_TILE(slope_tile_##name##_##rows, rows, TILE_SLOPE_##name)
+#define COLUMN_TILE_ARGUMENTS                                                                                        \
+    int vectors, int64_t depth, const REAL *a, const REAL *b, const REAL *start, int64_t start_row, REAL *c,         \
+        struct NAME(pending) *pending
+#define COLUMN_TILE(rows, x)                                                                                            \
+    static __attribute__((noinline)) void NAME(column_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                          \
+        (void)pending;                                                                                               \
+        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, NULL, TILE_PLAIN, 0) }                           \
+    }
+/* a column tile with a unit's update woven in, for the heights that 32 inputs are dealt in */
+#define WOVEN_TILE(rows)                                                                                             \
+    static __attribute__((noinline)) void NAME(woven_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                           \
+        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, pending->run, 0, BAND, PANEL, pending, TILE_PLAIN, 0) }                   \
+    }
+#define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row, pending, kind, outputs)                 \
+    case count:                                                                                                      \
+        NAME(tile)(rows, count, depth, a, a_row, a_depth, run, a_skip, b, b_depth, start, start_row, c, c_row,       \
+                   pending, kind, outputs);                                                                          \
         break;
 #if TILE_VECTORS == 2
 #define TILE_WIDTHS(...) TILE_WIDTH(1, __VA_ARGS__) TILE_WIDTH(2, __VA_ARGS__)
@@ -62,20 +95,42 @@ ALWAYS_INLINE void NAME(tile)(const int rows, const int vectors, int64_t depth, 
     TILE_WIDTH(1, __VA_ARGS__) TILE_WIDTH(2, __VA_ARGS__) TILE_WIDTH(3, __VA_ARGS__) TILE_WIDTH(4, __VA_ARGS__)
 #endif
 #if TILE_ROWS == 3
-#define EACH_TILE(DO) DO(1) DO(2) DO(3)
+#define EACH_TILE_OF(DO, x) DO(1, x) DO(2, x) DO(3, x)
 #elif TILE_ROWS == 6
-#define EACH_TILE(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6)
+#define EACH_TILE_OF(DO, x) DO(1, x) DO(2, x) DO(3, x) DO(4, x) DO(5, x) DO(6, x)
 #elif TILE_ROWS == 14
-#define EACH_TILE(DO) \
-    DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14)
+#define EACH_TILE_OF(DO, x)                                                                                          \
+    DO(1, x) DO(2, x) DO(3, x) DO(4, x) DO(5, x) DO(6, x) DO(7, x) DO(8, x) DO(9, x) DO(10, x) DO(11, x) DO(12, x)   \
+        DO(13, x) DO(14, x)
 #endif
-EACH_TILE(TILE_FUNCTION)
+/* Weaving pays where the registers hold a tile and an update; elsewhere the update comes after the product. */
+#if TILE_ROWS == 14
+#define WEAVES 1
+#define EACH_WOVEN_TILE(DO) DO(10) DO(11)
+#else
+#define WEAVES 0
+#define EACH_WOVEN_TILE(DO)
+#endif
+EACH_TILE_OF(PLAIN_TILE, )
+EACH_TILE_OF(COLUMN_TILE, )
+EACH_WOVEN_TILE(WOVEN_TILE)
+FUSED_ROWS(FUSED_TILES)
 
-typedef void NAME(tile_function)(TILE_ARGUMENTS);
-#define ROW_TILE_ENTRY(rows) NAME(row_tile_##rows),
-#define COLUMN_TILE_ENTRY(rows) NAME(column_tile_##rows),
-static NAME(tile_function) *const NAME(row_tiles)[TILE_ROWS + 1] = {NULL, EACH_TILE(ROW_TILE_ENTRY)};
-static NAME(tile_function) *const NAME(column_tiles)[TILE_ROWS + 1] = {NULL, EACH_TILE(COLUMN_TILE_ENTRY)};
+typedef void NAME(row_tile_function)(ROW_TILE_ARGUMENTS);
+typedef void NAME(column_tile_function)(COLUMN_TILE_ARGUMENTS);
+#define PLAIN_ENTRY(rows, x) NAME(row_tile_##rows),
+#define COLUMN_ENTRY(rows, x) NAME(column_tile_##rows),
+#define WOVEN_ENTRY(rows) [rows] = NAME(woven_tile_##rows),
+#define VALUE_ENTRY(rows, name) NAME(value_tile_##name##_##rows),
+#define SLOPE_ENTRY(rows, name) NAME(slope_tile_##name##_##rows),
+#define FUSED_ENTRIES(name)                                          \
+    [TILE_VALUE_##name] = {NULL, EACH_TILE_OF(VALUE_ENTRY, name)}, \
+    [TILE_SLOPE_##name] = {NULL, EACH_TILE_OF(SLOPE_ENTRY, name)},
+/* by height, 1 to TILE_ROWS; row tiles also by kind */
+static NAME(row_tile_function) *const NAME(row_tiles)[N_TILE_KINDS][TILE_ROWS + 1] = {
+    [TILE_PLAIN] = {NULL, EACH_TILE_OF(PLAIN_ENTRY, )}, FUSED_ROWS(FUSED_ENTRIES)};
+static NAME(column_tile_function) *const NAME(column_tiles)[TILE_ROWS + 1] = {NULL, EACH_TILE_OF(COLUMN_ENTRY, )};
+static NAME(column_tile_function) *const NAME(woven_tiles)[TILE_ROWS + 1] = {NULL, EACH_WOVEN_TILE(WOVEN_ENTRY)};
 
 /* First row of tile `number` when `rows` rows are dealt to `tiles` tiles as evenly as they go: 32 = 11 + 11 + 10 */
 ALWAYS_INLINE int64_t NAME(tile_start)(int64_t rows, int64_t tiles, int64_t number) { return rows * number / tiles; }
@@ -87,25 +142,28 @@ ALWAYS_INLINE int NAME(vectors_of)(int64_t columns) {
 /* Where column `column` of row 0 is, in a buffer whose bands are `band` apart */
 ALWAYS_INLINE int64_t NAME(place_of)(int64_t column, int64_t band) { return column / BAND * band + column % BAND; }
 
-/* C = start + A B over `rows` rows; A (rows, depth) and C (rows, columns) in bands, B in packed panels `b_panel` apart.
- * Bias: one row of start, or NULL.  Gives up between panels when the plan is told to stop. */
+/* C = start + A B over `rows` rows; A (rows, depth) and C (rows, columns) in bands, B in packed panels `b_panel` apart whose
+ * rows are `pitch` apart.  Bias: one row of start, or NULL.  `fused`: what becomes of whole sums.  Gives up between panels when the plan is told to stop. */
 static void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns, int64_t depth, const REAL *a,
-                           int64_t a_band, const REAL *b, int64_t b_panel, const REAL *bias, REAL *c, int64_t c_band) {
+                           int64_t a_band, const REAL *b, int64_t b_panel, int64_t pitch, const REAL *bias, REAL *c,
+                           int64_t c_band, struct NAME(fused) fused) {
     int64_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     for (int64_t k = 0; k < depth; k += NAME(DEPTH_BLOCK)) {
         int64_t count = depth - k < NAME(DEPTH_BLOCK) ? depth - k : NAME(DEPTH_BLOCK);
         const REAL *left = a + NAME(place_of)(k, a_band);
+        NAME(row_tile_function) *const *functions = NAME(row_tiles)[k + count < depth ? TILE_PLAIN : fused.kind];
         for (int64_t column = 0, panel = 0; column < columns; column += PANEL, panel++) {
             if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) return;
-            int vectors = NAME(vectors_of)(columns - column);
-            const REAL *right = b + panel * b_panel + k * PANEL;
+            int vectors = columns - column <= HALF_LANES ? HALF_VECTOR : NAME(vectors_of)(columns - column);
+            const REAL *right = b + panel * b_panel + k * pitch;
             REAL *result = c + NAME(place_of)(column, c_band);
             for (int64_t tile = 0; tile < tiles; tile++) {
                 int64_t row = NAME(tile_start)(rows, tiles, tile);
                 int64_t height = NAME(tile_start)(rows, tiles, tile + 1) - row;
                 REAL *to = result + row * BAND;
-                const REAL *start = k > 0 ? to : bias == NULL ? NULL : bias + column;
-                NAME(row_tiles)[height](vectors, count, left + row * BAND, a_band, right, start, k > 0 ? BAND : 0, to);
+                const REAL *start = k > 0 ? to : bias == NULL ? NAME(zeros) : bias + column;
+                functions[height](vectors, count, left + row * BAND, a_band, right, pitch, start, k > 0 ? BAND : 0, to,
+                                  fused.outputs);
             }
         }
     }
@@ -171,15 +229,8 @@ static void NAME(scatter_columns)(int64_t rows, int64_t columns, const REAL *fro
     }
 }
 
-/* A unit of phase 2: `inputs` inputs from `input`, and one panel of outputs, `columns` of them.  Units are numbered so
- * that a group of inputs meets the panels of a block one after the other: the group's activations and the block's deltas
- * then stay in L2. */
-struct NAME(unit) {
-    const struct layer *layer;
-    int64_t input, inputs, column, columns;
-    int64_t place; /* of its first number in the packed arrays */
-};
-
+/* Units are numbered so that a group of inputs meets the panels of a block one after the other: the group's activations
+ * and the block's deltas then stay in L2. */
 enum { NAME(BLOCK_PANELS) = 128 / PANEL };
 
 /* Panels in the block that starts at panel `first` */
@@ -197,25 +248,28 @@ static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number
     unit.inputs = layer->inputs - unit.input < UNIT_INPUTS ? layer->inputs - unit.input : UNIT_INPUTS;
     unit.column = panel * PANEL;
     unit.columns = layer->outputs - unit.column < PANEL ? layer->outputs - unit.column : PANEL;
-    unit.place = layer->packed_weight + panel * layer->padded_inputs * PANEL + unit.input * PANEL;
+    unit.place = layer->packed_weight + panel * layer->panel_size + unit.input * layer->pitch;
     return unit;
 }
 
-/* Writes the unit's weights, packed as (UNIT_INPUTS, PANEL), into the panels of the transpose. */
+/* Writes the unit's weights into the panels of the transpose. */
 static void NAME(transpose_unit)(const pymlp_plan *plan, const struct NAME(unit) *unit) {
+    const struct layer *layer = unit->layer;
     const REAL *from = (const REAL *)plan->packed + unit->place;
-    REAL *to = (REAL *)plan->transposes + unit->layer->packed_transpose;
+    REAL *to = (REAL *)plan->transposes + layer->packed_transpose;
     for (int64_t input = 0; input < unit->inputs; input += LANES)
         for (int64_t column = 0; column < unit->columns; column += LANES) {
             VECTOR square[LANES];
 #pragma GCC unroll 16
-            for (int row = 0; row < LANES; row++) square[row] = NAME(load)(from + (input + row) * PANEL + column);
+            for (int row = 0; row < LANES; row++) square[row] = NAME(load)(from + (input + row) * layer->pitch + column);
             NAME(transpose_square)(square);
             int64_t target = unit->input + input;
-            REAL *panel = to + target / PANEL * unit->layer->padded_outputs * PANEL + target % PANEL;
+            REAL *panel = to + target / PANEL * layer->padded_outputs * PANEL + target % PANEL;
+            /* rows of a narrow layer lie closer than a vector: what was read past them is left out */
 #pragma GCC unroll 16
             for (int row = 0; row < LANES; row++)
-                NAME(store)(panel + (unit->column + column + row) * PANEL, square[row]);
+                if (row < unit->columns - column)
+                    NAME(store)(panel + (unit->column + column + row) * PANEL, square[row]);
         }
 }
 
@@ -230,9 +284,9 @@ static void NAME(repack)(const pymlp_plan *plan, int index, int members, REAL *f
         int64_t row = from <= layer->weight ? 0 : (from - layer->weight + width - 1) / width;
         for (; row <= layer->inputs && layer->weight + row * width < to; row++) {
             const bool is_bias = row == layer->inputs;
-            REAL *there = packed + (is_bias ? layer->packed_bias : layer->packed_weight + row * PANEL);
+            REAL *there = packed + (is_bias ? layer->packed_bias : layer->packed_weight + row * layer->pitch);
             REAL *here = flat + layer->weight + row * width;
-            const int64_t step = is_bias ? PANEL : layer->padded_inputs * PANEL;
+            const int64_t step = is_bias ? PANEL : layer->panel_size;
             for (int64_t column = 0; column < width; column += PANEL, there += step) {
                 if (width - column >= PANEL)
                     memcpy(back ? here + column : there, back ? there : here + column, PANEL * sizeof(REAL));

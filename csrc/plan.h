@@ -23,7 +23,9 @@ enum { UNIT_INPUTS = 32, PENALTY_COLUMNS = 8 };
 /* columns of a band of a buffer: a unit's inputs, and one or more panels */
 enum { BAND = UNIT_INPUTS };
 
-enum { NEEDS_INPUT_GRADIENT = 1 };
+/* TAKES_INPUT_SLOPE: the product that makes the deltas of the layer's inputs multiplies them by the slope of the activation
+ * that made those inputs; SLOPE_IS_TAKEN: so the layer that made them need not. */
+enum { NEEDS_INPUT_GRADIENT = 1, TAKES_INPUT_SLOPE = 2, SLOPE_IS_TAKEN = 4 };
 
 /* The outputs of a layer, or the network's inputs, for all rows of a block, in bands of BAND columns: number (row, column)
  * is at (column / BAND) * band + row * BAND + column % BAND.  A tile reads rows, or columns, of a band in one run, which
@@ -41,8 +43,10 @@ struct layer {
     int input_buffer, output_buffer; /* numbers in plan->buffers */
     int64_t weight, bias;            /* offsets in the flat vector */
     /* Packed: panels of `panel` columns (the instruction set's), each (padded_inputs, panel), so that a tile reads its
-     * weights in one run; the transpose likewise, each panel (padded_outputs, panel).  Bias: padded_outputs numbers. */
-    int64_t panels, padded_inputs, padded_outputs;
+     * weights in one run; the transpose likewise, each panel (padded_outputs, panel).  Bias: padded_outputs numbers.
+     * Weights of fewer outputs than a vector has lanes are one panel (padded_inputs, outputs) without gaps: its update
+     * then takes whole vectors.  `pitch`: numbers from one row of a panel to the next; panel_size: from panel to panel. */
+    int64_t panels, padded_inputs, padded_outputs, pitch, panel_size;
     int64_t packed_weight, packed_bias, packed_transpose;
     int64_t row_groups;    /* groups of UNIT_INPUTS inputs; times the panels: units of phase 2 */
     int64_t first_unit;    /* number of the layer's first unit */

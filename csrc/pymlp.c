@@ -16,11 +16,12 @@
 /* a plan of more numbers is refused before any product of sizes is made: 2**47, far above any memory */
 #define MOST_NUMBERS 140737488355328.0
 
-#define ACTIVATION_ROW(name, slope) {#name, slope},
+#define ACTIVATION_ROW(name, slope) {#name, slope, TILE_PLAIN},
+#define FUSED_ROW(name) [ACTIVATION_##name].value_tile = TILE_VALUE_##name,
 #define LOSS_ROW(name, output) {#name, ACTIVATION_##output},
 #define OPTIMIZER_ROW(name, slots) {#name, slots},
 #define LAYER_KIND_ROW(name) #name,
-const struct activation_row pymlp_activation_rows[N_ACTIVATIONS] = {ACTIVATION_ROWS(ACTIVATION_ROW)};
+const struct activation_row pymlp_activation_rows[N_ACTIVATIONS] = {ACTIVATION_ROWS(ACTIVATION_ROW) FUSED_ROWS(FUSED_ROW)};
 const struct loss_row pymlp_loss_rows[N_LOSSES] = {LOSS_ROWS(LOSS_ROW)};
 const struct optimizer_row pymlp_optimizer_rows[N_OPTIMIZERS] = {OPTIMIZER_ROWS(OPTIMIZER_ROW)};
 static const char *const layer_kind_names[N_LAYER_KINDS] = {LAYER_KIND_ROWS(LAYER_KIND_ROW)};
@@ -148,13 +149,20 @@ static int describe_layers(pymlp_plan *plan, const pymlp_layer *given) {
         layer->weight = plan->n_parameters;
         layer->bias = layer->weight + layer->inputs * layer->outputs;
         layer->packed_weight = plan->packed_size;
-        layer->packed_bias = layer->packed_weight + layer->padded_inputs * layer->padded_outputs;
+        layer->pitch = layer->outputs < plan->operations->lanes ? layer->outputs : panel;
+        layer->panel_size = layer->padded_inputs * layer->pitch;
+        /* a vector read at the last row of a narrow panel ends in the bias */
+        layer->packed_bias = layer->packed_weight + layer->panels * layer->panel_size;
         layer->packed_transpose = plan->transpose_size;
         plan->packed_size = layer->packed_bias + layer->padded_outputs;
         plan->transpose_size += layer->padded_inputs * layer->padded_outputs;
         plan->n_parameters = layer->bias + layer->outputs;
         plan->n_units += layer->row_groups * layer->panels;
         plan->n_penalties += layer->row_groups * (rounded_up(layer->outputs, PENALTY_COLUMNS) / PENALTY_COLUMNS);
+        if (l > 0 && pymlp_activation_rows[layer[-1].activation].value_tile != TILE_PLAIN) {
+            layer->flags |= TAKES_INPUT_SLOPE;
+            layer[-1].flags |= SLOPE_IS_TAKEN;
+        }
         plan->multiply_adds += (double)layer->inputs * (double)layer->outputs;
     }
     return PYMLP_OK;

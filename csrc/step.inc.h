@@ -122,11 +122,17 @@ static bool NAME(batch_phases)(const struct NAME(run) *run, const struct batch *
             job->rows = rows;
             job->first = block == 0;
             job->last = block + rows == batch->rows;
-            for (int64_t number = first; number < last; number++) {
+            struct NAME(pending) pending;
+            pending.job = NULL;
+            pending.turn = 0;
+            /* from the last: a narrow output layer's update finds products to hide under, and the first layer's
+             * weights, which the next step needs first, are left in the caches */
+            for (int64_t number = last - 1; number >= first; number--) {
                 if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) break;
                 const struct layer *layer = NAME(layer_of)(plan, number);
-                NAME(layer_kinds)[layer->kind].gradient(plan, job, layer, number);
+                NAME(layer_kinds)[layer->kind].gradient(plan, job, layer, number, &pending);
             }
+            NAME(finish_update)(plan, &pending);
         }
         if (team_barrier(members, &plan->stop)) return false;
     }

@@ -57,15 +57,19 @@ def test_tiles_are_packed_fused_multiply_adds_and_nothing_else():
         ["objdump", "-d", "--no-show-raw-insn", _engine.__file__], capture_output=True, text=True, check=True
     ).stdout
     functions = re.findall(
-        r"^[0-9a-f]+ <((?:row|column)_tile_\d+_(?:avx512|avx2)_f\d\d)>:\n(.*?)(?:\n\n|\Z)", listing, re.M | re.S
+        r"^[0-9a-f]+ <((?:row|column|value|slope|woven)_tile_\w*_(?:avx512|avx2)_f\d\d)>:\n(.*?)(?:\n\n|\Z)",
+        listing,
+        re.M | re.S,
     )
     if not functions:
         pytest.skip("no tiles of AVX2 or AVX-512 in this machine's engine, or its symbols were stripped")
-    assert len(functions) == 2 * 2 * (14 + 6)
+    # rows, columns, relu's values and slopes of every height; for AVX-512, two heights with an update woven in
+    assert len(functions) == 2 * (4 * (14 + 6) + 2)
     for name, body in functions:
         arithmetic = re.findall(r"\t(v?(?:f(?:n?m)(?:add|sub)\d*|mul|add|sub|div|sqrt)[ps][sd])\b", body)
         assert arithmetic, name
-        wrong = sorted({word for word in arithmetic if not re.fullmatch(r"vfmadd\d+p[sd]", word)})
+        others = {"slope": "|vmulp[sd]", "woven": r"|v(?:fnmadd\d+|mul|add|sub|div|sqrt)p[sd]"}.get(name.split("_")[0], "")
+        wrong = sorted({word for word in arithmetic if not re.fullmatch(r"vfmadd\d+p[sd]" + others, word)})
         assert not wrong, f"{name}: {wrong}"
 
 
