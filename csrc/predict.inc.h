@@ -29,9 +29,9 @@ ALWAYS_INLINE REAL *NAME(strip_of)(const pymlp_plan *plan, char *scratch, int th
 /* panels whose chains one row carries at the same time: 8 vectors hide the latency of two units */
 enum { NAME(ROW_PANELS) = 8 / TILE_VECTORS };
 
-/* The first `vectors` (at most 8) vectors of one row of start + A B, panels of B `b_panel` apart. */
+/* The first `vectors` (at most 8) vectors of one row of bias + A B; panels of B are `b_panel` apart, their rows `pitch`. */
 ALWAYS_INLINE void NAME(row_product)(const int vectors, int64_t depth, const REAL *a, const REAL *b, int64_t b_panel,
-                                     const REAL *bias, REAL *z) {
+                                     int64_t pitch, const REAL *bias, REAL *z) {
     VECTOR sums[8];
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; v++) sums[v] = NAME(load)(bias + v * LANES);
@@ -40,7 +40,7 @@ ALWAYS_INLINE void NAME(row_product)(const int vectors, int64_t depth, const REA
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) {
             const REAL *right = b + v / TILE_VECTORS * b_panel + v % TILE_VECTORS * LANES;
-            sums[v] = FMA(left, NAME(load)(right + k * PANEL), sums[v]);
+            sums[v] = FMA(left, NAME(load)(right + k * pitch), sums[v]);
         }
     }
 #pragma GCC unroll 8
@@ -52,17 +52,17 @@ static void NAME(dense_row)(const pymlp_plan *plan, const struct layer *layer, c
                             bool activated) {
     const REAL *weight = (const REAL *)plan->packed + layer->packed_weight;
     const REAL *bias = (const REAL *)plan->packed + layer->packed_bias;
-    const int64_t depth = layer->inputs, b_panel = layer->padded_inputs * PANEL;
+    const int64_t depth = layer->inputs, b_panel = layer->panel_size;
     int64_t vectors = (layer->outputs + LANES - 1) / LANES;
     REAL *z = out;
     for (; vectors >= 8; vectors -= 8) {
-        NAME(row_product)(8, depth, in, weight, b_panel, bias, z);
+        NAME(row_product)(8, depth, in, weight, b_panel, PANEL, bias, z);
         weight += NAME(ROW_PANELS) * b_panel, bias += 8 * LANES, z += 8 * LANES;
     }
     switch (vectors) {
-#define ROW_CASE(count)                                                        \
-    case count:                                                                \
-        NAME(row_product)(count, depth, in, weight, b_panel, bias, z);         \
+#define ROW_CASE(count)                                                               \
+    case count:                                                                       \
+        NAME(row_product)(count, depth, in, weight, b_panel, layer->pitch, bias, z);  \
         break;
         ROW_CASE(1) ROW_CASE(2) ROW_CASE(3) ROW_CASE(4) ROW_CASE(5) ROW_CASE(6) ROW_CASE(7)
 #undef ROW_CASE
@@ -181,7 +181,7 @@ static bool NAME(predict_by_columns)(const struct NAME(prediction) *call, int in
         /* whole bands, because two threads must not write to one cache line */
         const int64_t bands = (part.outputs + BAND - 1) / BAND;
         const int64_t column = bands * index / members * BAND, end = bands * (index + 1) / members * BAND;
-        part.packed_weight += column / PANEL * part.padded_inputs * PANEL;
+        part.packed_weight += column / PANEL * part.panel_size;
         part.packed_bias += column;
         part.outputs = (end < part.outputs ? end : part.outputs) - column;
         if (part.outputs > 0)
