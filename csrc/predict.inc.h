@@ -107,6 +107,25 @@ static void NAME(write_row)(int activation, int64_t columns, bool with_complemen
     for (; i < columns; i++) out[i] = z[i];
 }
 
+/* The general way below for LANES rows of a vector each, where the vectors written may run over their rows' ends. */
+static void NAME(write_square)(int activation, int64_t columns, const REAL *z, REAL *out, REAL *scratch) {
+    VECTOR square[LANES];
+#pragma GCC unroll 16
+    for (int row = 0; row < LANES; row++) square[row] = NAME(load)(z + row * BAND);
+    NAME(transpose_square)(square);
+#pragma GCC unroll 16
+    for (int column = 0; column < LANES; column++)
+        if (column < columns) NAME(store)(scratch + column * LANES, square[column]);
+    NAME(activate_outputs)(activation, columns, scratch);
+#pragma GCC unroll 16
+    for (int column = 0; column < LANES; column++)
+        square[column] = column < columns ? NAME(load)(scratch + column * LANES) : ZERO;
+    NAME(transpose_square)(square);
+    /* in their order, so that what runs over is written again */
+#pragma GCC unroll 16
+    for (int row = 0; row < LANES; row++) NAME(store)(out + row * columns, square[row]);
+}
+
 /* Pre-activations of the output layer, in bands, become outputs in the plain array `out`, from row `first` on. */
 static void NAME(write_outputs)(const struct NAME(prediction) *call, int64_t first, int64_t rows, REAL *z, int64_t band,
                                 int thread) {
@@ -117,13 +136,23 @@ static void NAME(write_outputs)(const struct NAME(prediction) *call, int64_t fir
         NAME(write_row)(last->activation, columns, call->with_complement, z, out);
         return;
     }
+    /* rows after which as many numbers of these rows are still to come as a vector may run over */
+    const int64_t spill = (columns + LANES - 1) / LANES * LANES - columns, free = rows - (spill + width - 1) / width;
     if (last->activation == ACTIVATION_identity && !call->with_complement) {
-        NAME(bands_to_rows)(rows, columns, z, band, out);
+        int64_t row = 0;
+        for (; row < free; row++, out += width)
+            for (int64_t i = 0; i < columns; i += LANES)
+                NAME(store)(out + i, NAME(load)(z + row * BAND + NAME(place_of)(i, band)));
+        NAME(bands_to_rows)(rows - row, columns, z + row * BAND, band, out);
         return;
     }
     REAL *scratch = (REAL *)(call->scratch + (size_t)thread * call->plan->scratch_bytes);
     for (int64_t row = 0; row < rows; row += LANES, out += LANES * width) {
         int64_t count = rows - row < LANES ? rows - row : LANES;
+        if (row + LANES <= free && 4 < columns && columns <= LANES) {
+            NAME(write_square)(last->activation, columns, z + row * BAND, out, scratch);
+            continue;
+        }
         NAME(gather_block)(count, columns, z + row * BAND, BAND, band, scratch);
         NAME(activate_outputs)(last->activation, columns, scratch);
         if (call->with_complement) {
