@@ -105,7 +105,8 @@ struct operations {
     /* a predictor's: `params` become the plan's packed weights, once; then any number of threads at the same time, each
      * with scratch memory of its own, as large as the plan's */
     void (*pack)(pymlp_plan *plan, const void *params);
-    int (*predict)(pymlp_plan *plan, void *scratch, const void *X, int64_t rows, void *out, bool with_complement);
+    int (*predict)(pymlp_plan *plan, void *scratch, const void *X, int64_t rows, void *out, bool with_complement,
+                   int n_threads);
     /* the same for one row on the calling thread; scratch: twice the widest layer */
     void (*predict_row)(const pymlp_plan *plan, void *scratch, const void *X, void *out, bool with_complement);
     int (*evaluate)(int activation, const void *z, int64_t count, void *out);

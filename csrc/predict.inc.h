@@ -253,9 +253,9 @@ static int64_t NAME(prediction_rows)(const pymlp_plan *plan) {
     return rows < TILE_ROWS ? TILE_ROWS : rows / TILE_ROWS * TILE_ROWS;
 }
 
-static int NAME(run_prediction)(struct NAME(prediction) *call) {
+static int NAME(run_prediction)(struct NAME(prediction) *call, int n_threads) {
     pymlp_plan *plan = call->plan;
-    const int members = team_begin(pymlp_threads_for(plan, pymlp_row_work(plan, call->rows)));
+    const int members = team_begin(n_threads);
     call->by_columns = members > 1 && call->rows <= members * TILE_ROWS;
     call->strip_rows = NAME(prediction_rows)(plan);
     /* a share for everyone, also of a few strips */
@@ -272,7 +272,7 @@ static int NAME(run_prediction)(struct NAME(prediction) *call) {
 static int NAME(forward)(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out) {
     struct NAME(prediction) call = {
         .plan = plan, .params = params, .scratch = plan->scratch, .X = X, .out = out, .rows = rows};
-    return NAME(run_prediction)(&call);
+    return NAME(run_prediction)(&call, pymlp_threads_for(plan, pymlp_row_work(plan, rows)));
 }
 
 static void NAME(pack)(pymlp_plan *plan, const void *params) {
@@ -294,9 +294,9 @@ static void NAME(predict_row)(const pymlp_plan *plan, void *scratch, const void 
     RESTORE_FLOAT_MODE(mode);
 }
 
-static int NAME(predict)(pymlp_plan *plan, void *scratch, const void *X, int64_t rows, void *out,
-                         bool with_complement) {
+static int NAME(predict)(pymlp_plan *plan, void *scratch, const void *X, int64_t rows, void *out, bool with_complement,
+                         int n_threads) {
     struct NAME(prediction) call = {
         .plan = plan, .scratch = scratch, .X = X, .out = out, .rows = rows, .with_complement = with_complement};
-    return NAME(run_prediction)(&call);
+    return NAME(run_prediction)(&call, n_threads);
 }

@@ -4,6 +4,7 @@
  * own, taken from a list without a lock.  A call allocates only while more calls run at the same time than ever before.
  */
 #include <stdlib.h>
+#include <time.h>
 
 #include "plan.h"
 #include "threads.h"
@@ -15,11 +16,17 @@ enum { MOST_KEPT = 64 };
  * as a layer of a small network. */
 enum { STACK_BYTES = 16384 };
 
+/* A call of fewer multiply-adds is over before a sleeping thread has woken up and been of use. */
+#define BRIEF_WORK 5e6
+/* how long threads wait awake for the next call (threads.c): later ones find them asleep */
+enum { AWAKE_NANOSECONDS = 40000 };
+
 struct pymlp_predictor {
     pymlp_plan *plan;
     size_t scratch_bytes;
     bool with_complement;
     bool rows_on_stack; /* one row goes to operations->predict_row */
+    atomic_llong last_brief; /* when the last brief call ended */
     /* free pieces, in any order, else NULL: a place is emptied and filled in one exchange, so that no piece is ever seen
      * by two threads */
     _Atomic(void *) kept[MOST_KEPT];
@@ -78,6 +85,12 @@ static void return_scratch(pymlp_predictor *predictor, void *scratch) {
     free(scratch);
 }
 
+static long long nanoseconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
 int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t rows, void *out) {
     if (rows < 0) return PYMLP_BAD_ARGUMENT;
     const pymlp_plan *plan = predictor->plan;
@@ -88,7 +101,14 @@ int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t r
     }
     void *scratch = take_scratch(predictor);
     if (scratch == NULL) return PYMLP_OUT_OF_MEMORY;
-    int code = plan->operations->predict(predictor->plan, scratch, X, rows, out, predictor->with_complement);
+    const double work = pymlp_row_work(plan, rows);
+    int n_threads = pymlp_threads_for(plan, work);
+    const bool brief = plan->automatic && n_threads > 1 && work < BRIEF_WORK;
+    /* the first call after a pause goes alone; if a second one follows at once, it is worth to wake the others */
+    if (brief && nanoseconds_now() - atomic_load_explicit(&predictor->last_brief, memory_order_relaxed) > AWAKE_NANOSECONDS)
+        n_threads = 1;
+    int code = plan->operations->predict(predictor->plan, scratch, X, rows, out, predictor->with_complement, n_threads);
+    if (brief) atomic_store_explicit(&predictor->last_brief, nanoseconds_now(), memory_order_relaxed);
     return_scratch(predictor, scratch);
     return code;
 }
