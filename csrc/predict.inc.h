@@ -246,22 +246,25 @@ static void NAME(prediction_work)(void *context, int index, int members) {
     RESTORE_FLOAT_MODE(mode);
 }
 
-/* rows of a strip: its activations should stay in the caches nearby, and its tiles be whole */
+/* Most rows of a strip: its activations should stay in the caches nearby, its tiles be whole, and its bands not begin at the
+ * same places of their pages.  Of layers wider than 512 the weights come from afar, and should serve many rows. */
 static int64_t NAME(prediction_rows)(const pymlp_plan *plan) {
-    const int64_t fit = 262144 / (int64_t)sizeof(REAL) / plan->widest;
-    const int64_t rows = fit < plan->strip_rows ? fit : plan->strip_rows;
-    return rows < TILE_ROWS ? TILE_ROWS : rows / TILE_ROWS * TILE_ROWS;
+    const int64_t fit = 262144 / (int64_t)sizeof(REAL) / (plan->widest < 512 ? plan->widest : 512);
+    const int64_t rows = (fit < plan->strip_rows ? fit : plan->strip_rows) / TILE_ROWS * TILE_ROWS;
+    return rows % 16 == 0 ? rows - TILE_ROWS : rows;
 }
 
 static int NAME(run_prediction)(struct NAME(prediction) *call, int n_threads) {
     pymlp_plan *plan = call->plan;
     const int members = team_begin(n_threads);
-    call->by_columns = members > 1 && call->rows <= members * TILE_ROWS;
-    call->strip_rows = NAME(prediction_rows)(plan);
-    /* a share for everyone, also of a few strips */
-    const int64_t share = (call->rows + members - 1) / members, tiles = (share + TILE_ROWS - 1) / TILE_ROWS;
-    if (tiles * TILE_ROWS < call->strip_rows) call->strip_rows = (tiles > 0 ? tiles : 1) * TILE_ROWS;
-    call->strips = (call->rows + call->strip_rows - 1) / call->strip_rows;
+    call->by_columns = members > 1 && call->rows <= members * TILE_ROWS && call->rows <= plan->strip_rows;
+    const int64_t most = NAME(prediction_rows)(plan);
+    int64_t strips = (call->rows + most - 1) / most;
+    /* the same number for each thread, where they are few */
+    if (strips < 8 * members) strips = (strips + members - 1) / members * members;
+    const int64_t share = strips > 0 ? (call->rows + strips - 1) / strips : 0;
+    call->strip_rows = (share + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+    call->strips = share > 0 ? (call->rows + call->strip_rows - 1) / call->strip_rows : 0;
     team_run(members, NAME(prediction_work), call);
     team_end(members);
     if (!atomic_load(&call->stopped)) return PYMLP_OK;

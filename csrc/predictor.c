@@ -16,6 +16,8 @@ enum { MOST_KEPT = 64 };
  * as a layer of a small network. */
 enum { STACK_BYTES = 16384 };
 
+/* A row of fewer multiply-adds takes less time than to meet other threads, however many are asked for. */
+#define LEAST_SHARED_WORK 5e4
 /* A call of fewer multiply-adds is over before a sleeping thread has woken up and been of use. */
 #define BRIEF_WORK 5e6
 /* how long threads wait awake for the next call (threads.c): later ones find them asleep */
@@ -51,7 +53,8 @@ int pymlp_predictor_create(pymlp_predictor **predictor, const char *instruction_
     }
     new->with_complement = with_complement != 0;
     new->scratch_bytes = new->plan->scratch_bytes * (size_t)new->plan->n_threads;
-    new->rows_on_stack = pymlp_threads_for(new->plan, pymlp_row_work(new->plan, 1)) == 1 &&
+    const double work = pymlp_row_work(new->plan, 1);
+    new->rows_on_stack = (work < LEAST_SHARED_WORK || pymlp_threads_for(new->plan, work) == 1) &&
                          2 * (size_t)new->plan->widest * new->plan->operations->real_bytes <= STACK_BYTES;
     new->plan->operations->pack(new->plan, params);
     *predictor = new;
