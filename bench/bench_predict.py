@@ -1,4 +1,4 @@
-"""Prediction: single rows and bulk calls, every backend, against NumPy and scikit-learn.
+"""Prediction: single rows and bulk calls, every backend and peer, against NumPy.
 
 The reference of the ratios is NumPy written by hand over all rows at once; ``NumPy in chunks`` is the same code cut
 into pieces that stay in the cache, which is what the engines do by themselves.
@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+import peers
 import pytest
 from cases import PREDICTION_CASES, SEED, PredictionCase
 from interleaved import race, units_of_a_round
@@ -21,6 +22,14 @@ CASES = PREDICTION_CASES
 CHUNK = 2048
 # `pymlp.Predictor` on the fastest backend: a new array an answer, and the same one each time
 PREDICTOR_CALLS = ("predictor(x)", "predictor(x, out=)")
+# rows of a call of ONNX Runtime where the rows are cut by hand
+ONNX_CHUNK = 4096
+ONNX_IN_CHUNKS = "ONNX Runtime in chunks"
+# least rows of a case that a contestant cuts
+CUT = {"NumPy in chunks": CHUNK, ONNX_IN_CHUNKS: ONNX_CHUNK}
+PEERS = peers.prediction_peers()
+if "ONNX Runtime" in PEERS:
+    PEERS.append(ONNX_IN_CHUNKS)
 # on the scores of a float64 reference, relative to the largest of them
 TOLERANCE = 1e-5
 
@@ -49,6 +58,10 @@ def _program(contestant: str, case: PredictionCase, params: np.ndarray) -> Calla
         return predict
     if contestant in PREDICTOR_CALLS:
         return Predictor(network, params)
+    if contestant == ONNX_IN_CHUNKS:
+        return peers.in_chunks(peers.new_forward("ONNX Runtime", network, params), ONNX_CHUNK)
+    if contestant in PEERS:
+        return peers.new_forward(contestant, network, params)
     plan = backends.get(contestant).Plan(network, min(case.rows, backends.BLOCK_ROWS))
     return lambda X, out: plan.forward(params, X, out)
 
@@ -78,10 +91,12 @@ def _repeated_predictor(
     return run if contestant == "predictor(x)" else run_into
 
 
-@pytest.mark.parametrize("contestant", [*backends.available(), *PREDICTOR_CALLS, "NumPy in chunks", "scikit-learn"])
+@pytest.mark.parametrize(
+    "contestant", [*backends.available(), *PREDICTOR_CALLS, "NumPy in chunks", "scikit-learn", *PEERS]
+)
 def test_predict(benchmark, record_rate, case, dtype, contestant):
     benchmark.group = f"predict {case.name}"
-    if contestant == "NumPy in chunks" and case.rows <= CHUNK:
+    if case.rows <= CUT.get(contestant, 0):
         pytest.skip("the call is not longer than a chunk")
     params = case.network(dtype).initial_params(SEED)
     X = case.data(dtype)

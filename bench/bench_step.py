@@ -1,114 +1,96 @@
-"""Training steps: every case, every backend, against NumPy written tightly.
+"""Training steps: every case, every backend and peer, against NumPy written tightly; instruction sets and threads.
 
 Each round starts from the same parameters and takes the same batches; the losses of the last timed round must be those
-of a float64 reference.  ``plain NumPy`` and scikit-learn run in the same races, so that one table holds them all.
+of a float64 reference.  Everything runs in the same races against the same reference, so that one table holds it all.
+The engine also races itself: AVX2 against the best instruction set, and all cores against one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import numpy as np
+import peers
 import pytest
 from cases import SEED, TRAINING_CASES, TrainingCase
 from interleaved import race, units_of_a_round
+from training_run import BATCHES, RATE, Program, ProgramTraining, Training, TrainingRun, backend_program
 
+import pymlp
 from pymlp import backends
-from pymlp.optimizers import Adam, new_slots
+from pymlp.config import resolve_threads
 from pymlp.peers import PlainNumpyStep, TightNumpyStep
 
 CASES = TRAINING_CASES
-# different batches of a run; longer runs repeat them
-BATCHES = 4
-RATE = 1e-3
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
-
-Program = Callable[..., np.ndarray]
-
-
-class TrainingRun:
-    """`steps` steps of one case from its first parameters, by any program that takes a peer's arguments."""
-
-    def __init__(self, case: TrainingCase, dtype: str, steps: int) -> None:
-        self.network = case.network(dtype)
-        self.steps = steps
-        self.X, self.y = case.data(BATCHES, dtype)
-        shuffled = np.random.default_rng(SEED).permutation(len(self.X))
-        self.order = np.resize(shuffled, steps * case.batch_size)
-        self.starts = np.arange(steps + 1, dtype=np.int64) * case.batch_size
-        self.rates = np.full(steps, RATE)
-        self._first_params = self.network.initial_params(SEED)
-        self.params = self._first_params.copy()
-        self.slots = new_slots(Adam(), self.network.n_parameters, dtype)
-        self.losses = np.empty(0)
-
-    def rewind(self) -> None:
-        """Go back to the first parameters."""
-        self.params[:] = self._first_params
-        self.slots[:] = 0
-
-    def take(self, program: Program) -> None:
-        """Run the program and keep its losses."""
-        self.losses = program(self.params, self.slots, self.X, self.y, self.order, self.starts, self.rates)
+# products in bfloat16 keep three digits
+BFLOAT16_TOLERANCE = 2e-2
+HAS_ENGINE = backends.missing_reason("c") is None
 
 
-def _backend_program(name: str, case: TrainingCase, dtype: str) -> Program:
-    plan = backends.get(name).Plan(case.network(dtype), case.batch_size)
-    optimizer = Adam()
-
-    def run(params, slots, X, y, order, starts, rates):
-        losses = np.empty(len(rates))
-        plan.train_steps(optimizer, params, slots, 0, X, y, None, order, starts, rates, losses)
-        return losses
-
-    return run
+def _tight_numpy(case: TrainingCase, dtype: str) -> Program:
+    return TightNumpyStep(case.network(dtype), case.batch_size).run
 
 
 def _program(contestant: str, case: TrainingCase, dtype: str) -> Program:
     if contestant == "plain NumPy":
         return PlainNumpyStep(case.network(dtype), case.batch_size).run
-    return _backend_program(contestant, case, dtype)
+    return backend_program(contestant, case, dtype)
 
 
-def _steps_of_a_round(benchmark: Any, program: Program, case: TrainingCase, dtype: str) -> int:
-    def run_of(steps: int) -> Callable[[], None]:
-        run = TrainingRun(case, dtype, steps)
-        return lambda: run.take(program)
-
-    return units_of_a_round(benchmark, run_of, least=BATCHES)
+def _of_a_round(benchmark: Any, case: TrainingCase, dtype: str, new: Any) -> Training:
+    """What ``new(run)`` makes of a run that is as long as a round."""
+    steps = units_of_a_round(benchmark, lambda steps: new(TrainingRun(case, dtype, steps)).take, least=BATCHES)
+    return new(TrainingRun(case, dtype, steps))
 
 
-def _reference(benchmark: Any, case: TrainingCase, dtype: str) -> tuple[Program, TrainingRun]:
-    program = TightNumpyStep(case.network(dtype), case.batch_size).run
-    return program, TrainingRun(case, dtype, _steps_of_a_round(benchmark, program, case, dtype))
+def _of_program(benchmark: Any, case: TrainingCase, dtype: str, program: Program) -> Training:
+    return _of_a_round(benchmark, case, dtype, lambda run: ProgramTraining(run, program))
 
 
-def _exact_losses(case: TrainingCase) -> np.ndarray:
-    """Losses of the first `BATCHES` steps in float64."""
-    run = TrainingRun(case, "float64", BATCHES)
-    run.take(TightNumpyStep(run.network, case.batch_size).run)
-    return run.losses
-
-
-@pytest.mark.parametrize("contestant", [*backends.available(), "plain NumPy"])
-def test_step(benchmark, record_rate, case, dtype, contestant):
-    benchmark.group = f"step {case.name} {dtype}"
-    program = _program(contestant, case, dtype)
-    run = TrainingRun(case, dtype, _steps_of_a_round(benchmark, program, case, dtype))
-    reference, reference_run = _reference(benchmark, case, dtype)
-
+def _race(benchmark: Any, contestant: Training, reference: Training) -> None:
     race(
         benchmark,
-        lambda: run.take(program),
-        lambda: reference_run.take(reference),
-        run.steps,
-        reference_run.steps,
-        before_round=run.rewind,
+        contestant.take,
+        reference.take,
+        contestant.run.steps,
+        reference.run.steps,
+        before_contestant=contestant.rewind,
+        before_reference=reference.rewind,
     )
 
-    np.testing.assert_allclose(run.losses[:BATCHES], _exact_losses(case), rtol=TOLERANCE[dtype])
-    assert np.isfinite(run.losses).all()
+
+@functools.cache
+def _exact_losses(case: TrainingCase) -> np.ndarray:
+    """Losses of the first `BATCHES` steps in float64."""
+    exact = ProgramTraining(TrainingRun(case, "float64", BATCHES), _tight_numpy(case, "float64"))
+    exact.take()
+    return exact.run.losses
+
+
+def _check_losses(training: Training, tolerance: float) -> None:
+    """The first losses of a timed run are those of float64; it must have been rewound."""
+    losses = training.run.losses
+    np.testing.assert_allclose(losses[:BATCHES], _exact_losses(training.run.case), rtol=tolerance)
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("contestant", [*backends.available(), "plain NumPy", *peers.training_peers()])
+def test_step(benchmark, record_rate, case, dtype, contestant):
+    benchmark.group = f"step {case.name} {dtype}"
+    tolerance = TOLERANCE[dtype]
+    if contestant in peers.training_peers():
+        if dtype != "float32":
+            pytest.skip("frameworks race in float32")
+        tolerance = BFLOAT16_TOLERANCE if contestant == "PyTorch bf16" else tolerance
+        training = _of_a_round(benchmark, case, dtype, lambda run: peers.new_training(contestant, run))
+    else:
+        training = _of_program(benchmark, case, dtype, _program(contestant, case, dtype))
+
+    _race(benchmark, training, _of_program(benchmark, case, dtype, _tight_numpy(case, dtype)))
+
+    _check_losses(training, tolerance)
     benchmark.extra_info.update(kind="step", case=case.name, dtype=dtype, contestant=contestant)
     record_rate(benchmark, case.flops, dtype)
 
@@ -117,8 +99,8 @@ def test_scikit_learn(benchmark, record_rate, case, dtype):
     benchmark.group = f"step {case.name} {dtype}"
     neural_network = pytest.importorskip("sklearn.neural_network", reason="scikit-learn is not installed")
     estimator = neural_network.MLPRegressor if case.loss == "squared_error" else neural_network.MLPClassifier
-    reference, reference_run = _reference(benchmark, case, dtype)
-    steps = BATCHES * max(1, reference_run.steps // (2 * BATCHES))
+    reference = _of_program(benchmark, case, dtype, _tight_numpy(case, dtype))
+    steps = BATCHES * max(1, reference.run.steps // (2 * BATCHES))
     run = TrainingRun(case, dtype, steps)
     X, y = run.X[run.order], run.y[run.order]
     if case.loss == "squared_error":
@@ -136,17 +118,52 @@ def test_scikit_learn(benchmark, record_rate, case, dtype):
     )
     # one epoch of partial_fit is one run; the first also draws the parameters, the same as the reference's
     model.partial_fit(X, y, **classes)
-    run.take(TightNumpyStep(run.network, case.batch_size).run)
+    ProgramTraining(run, _tight_numpy(case, dtype)).take()
     assert model.loss_ == pytest.approx(run.losses.mean(), rel=2e-3)
 
     race(
         benchmark,
         lambda: model.partial_fit(X, y),
-        lambda: reference_run.take(reference),
+        reference.take,
         steps,
-        reference_run.steps,
+        reference.run.steps,
+        before_reference=reference.rewind,
     )
 
     assert np.isfinite(model.loss_)
     benchmark.extra_info.update(kind="step", case=case.name, dtype=dtype, contestant="scikit-learn")
     record_rate(benchmark, case.flops, dtype)
+
+
+@pytest.mark.skipif(not HAS_ENGINE, reason="the C engine was not built")
+def test_avx2(benchmark, case, dtype):
+    benchmark.group = f"instruction sets {case.name} {dtype}"
+    best, *others = backends.get("c").instruction_sets()
+    if "avx2" not in others:
+        pytest.skip("no better instruction set than AVX2 here")
+    reference = _of_program(benchmark, case, dtype, backend_program("c", case, dtype))
+    with pymlp.config_context(isa="avx2"):
+        training = _of_program(benchmark, case, dtype, backend_program("c", case, dtype))
+
+    _race(benchmark, training, reference)
+
+    _check_losses(training, TOLERANCE[dtype])
+    reference.rewind()
+    reference.take()
+    assert training.run.losses[:BATCHES].tolist() == reference.run.losses[:BATCHES].tolist()
+    benchmark.extra_info.update(kind="isa", case=case.name, dtype=dtype, contestant="avx2", reference=best)
+
+
+@pytest.mark.skipif(not HAS_ENGINE, reason="the C engine was not built")
+def test_threads(benchmark, case, dtype):
+    benchmark.group = f"threads {case.name} {dtype}"
+    cores = int(resolve_threads().value)
+    if cores == 1:
+        pytest.skip("one usable core")
+    reference = _of_program(benchmark, case, dtype, backend_program("c", case, dtype, 1))
+    training = _of_program(benchmark, case, dtype, backend_program("c", case, dtype))
+
+    _race(benchmark, training, reference)
+
+    _check_losses(training, TOLERANCE[dtype])
+    benchmark.extra_info.update(kind="threads", case=case.name, dtype=dtype, contestant="c", threads=cores)

@@ -38,6 +38,16 @@ class TrainingCase:
         weights = [inputs * outputs for inputs, outputs in pairwise(self.widths)]
         return 2 * self.batch_size * (3 * sum(weights) - weights[0])
 
+    def bytes(self, dtype: str) -> int:
+        """What the two phases of a step read and write, each number once a phase.
+
+        The first reads the weights twice, forward and transposed, and the inputs, and writes outputs and deltas; the
+        second reads these again and reads and writes the parameters and their two slots.
+        """
+        parameters = self.network(dtype).n_parameters
+        of_a_row = self.widths[0] + sum(self.widths[1:-1]) + sum(self.widths[1:])
+        return np.dtype(dtype).itemsize * ((2 + 6) * parameters + 2 * self.batch_size * of_a_row)
+
     def data(self, batches: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
         """Inputs (batches * batch_size, inputs) and targets (batches * batch_size, outputs)."""
         generator = np.random.default_rng(SEED)
@@ -77,6 +87,11 @@ class PredictionCase:
     def flops(self) -> int:
         """Additions and multiplications of the products of one call."""
         return 2 * self.rows * sum(inputs * outputs for inputs, outputs in pairwise(self.widths))
+
+    def bytes(self, dtype: str) -> int:
+        """What a call reads and writes: the parameters, the inputs and the outputs, each once."""
+        ends = self.widths[0] + self.widths[-1]
+        return np.dtype(dtype).itemsize * (self.network(dtype).n_parameters + self.rows * ends)
 
     def data(self, dtype: str) -> np.ndarray:
         """Inputs (rows, inputs)."""

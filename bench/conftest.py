@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import shutil
@@ -15,7 +16,7 @@ import pymlp
 from pymlp import backends
 from pymlp.config import resolve_threads
 
-RECORDED_PACKAGES = ("numpy", "scipy", "scikit-learn", "numba")
+RECORDED_PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "torch", "jax", "onnxruntime")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,11 +71,13 @@ def _first_line(command: str) -> str:
     return subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+def _versions() -> dict[str, str]:
+    """Versions of the recorded packages that are installed."""
+    found = {}
+    for package in RECORDED_PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
@@ -90,7 +93,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
         "compiler": _first_line("cc"),
         "python": machine_info["python_version"],
         "pymlp": pymlp.__version__,
-        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
+        "packages": _versions(),
     }
     machine_info.clear()
     machine_info.update(record)

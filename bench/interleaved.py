@@ -18,8 +18,8 @@ ROUND_SECONDS = 0.1
 TOTAL_SECONDS = 4.0
 MIN_ROUNDS = 3
 MAX_ROUNDS = 25
-# the threads of NumPy's OpenBLAS spin on a core for 100 ms after their last product (its THREAD_TIMEOUT), which is not
-# the contestant's doing
+# the threads of NumPy's OpenBLAS spin on a core for 100 ms after their last product (its THREAD_TIMEOUT), those of
+# PyTorch and ONNX Runtime for 10 and 40 ms, which is not the next one's doing
 SETTLE_SECONDS = 0.15
 
 
@@ -35,11 +35,14 @@ def units_of_a_round(benchmark: Any, program_of: Callable[[int], Callable[[], An
     units = least
     if benchmark.disabled:
         return units
-    # the first call may compile, and the first units of a call cost more than the rest: measure what will be timed
-    program_of(units)()
-    while (seconds := seconds_of(program_of(units))) < ROUND_SECONDS / 2:
+    while True:
+        # the first call may compile, for some programs with each new number of units
+        program = program_of(units)
+        program()
+        seconds = seconds_of(program)
+        if seconds >= ROUND_SECONDS / 2:
+            return units
         units = min(8 * units, 1 + int(units * ROUND_SECONDS / seconds))
-    return units
 
 
 def race(
@@ -48,7 +51,8 @@ def race(
     reference: Callable[[], Any],
     contestant_units: float,
     reference_units: float,
-    before_round: Callable[[], Any] | None = None,
+    before_contestant: Callable[[], Any] | None = None,
+    before_reference: Callable[[], Any] | None = None,
 ) -> None:
     """Time `contestant` with pytest-benchmark, each round right after a round of `reference`.
 
@@ -61,8 +65,8 @@ def race(
         Take no argument; called before, where the first call takes longer.
     contestant_units, reference_units : float
         Units of work (steps, rows, fits) in one call of either.
-    before_round : callable, optional
-        Called before each round of the contestant, outside its time.
+    before_contestant, before_reference : callable, optional
+        Called before each round of either, outside its time.
     """
     references: list[float] = []
     rounds = 1
@@ -71,9 +75,11 @@ def race(
         rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(TOTAL_SECONDS / estimate)))
 
     def run_reference_first() -> None:
+        if before_reference is not None:
+            before_reference()
         references.append(seconds_of(reference) / reference_units)
-        if before_round is not None:
-            before_round()
+        if before_contestant is not None:
+            before_contestant()
         sleep(SETTLE_SECONDS)
 
     gc.collect()

@@ -1,10 +1,12 @@
-"""Writes recorded results into the READMEs: tables between their markers, and the picture of relative speeds.
+"""Writes recorded results into the READMEs: tables between their markers, and the two pictures.
 
     python -m pytest bench --slow --benchmark-json=bench/results/latest.json
     python bench/mnist.py
+    python bench/speedrun.py
     python bench/render.py
 
-Tables and picture come from the two recorded files alone, so no figure in a README was typed by hand.
+Tables and pictures come from the recorded files alone, so no figure in a README was typed by hand.  What was not
+measured, because it is not installed, has no column.
 """
 
 from __future__ import annotations
@@ -15,40 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import mnist
+import speedrun
 from cases import PREDICTION_CASES, TRAINING_CASES
+from pictures import draw_relative, draw_roofline
+from recorded import TITLES, Record, Results
 
 BENCH = Path(__file__).parent
 RESULTS = BENCH / "results" / "latest.json"
-PICTURE = BENCH / "speed.png"
 
-TITLES = {"c": "C", "numba": "Numba", "numpy": "NumPy backend"}
 # what a cell shows when nothing was measured
 EMPTY = "-"
-
-Record = dict[str, Any]
-
-
-class Results:
-    """The records of one run, found by kind, case, dtype and contestant."""
-
-    def __init__(self, path: Path) -> None:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        self.machine: Record = content["machine_info"]
-        self.records: list[Record] = [entry["extra_info"] for entry in content["benchmarks"]]
-
-    def kind(self, kind: str) -> list[Record]:
-        """All records of a kind, in the order they were measured."""
-        return [record for record in self.records if record["kind"] == kind]
-
-    def find(self, kind: str, case: str, dtype: str, contestant: str) -> Record | None:
-        """The record, or None if it was not measured."""
-        wanted = {"kind": kind, "case": case, "dtype": dtype, "contestant": contestant}
-        return next((record for record in self.records if wanted.items() <= record.items()), None)
-
-    def reference_seconds(self, kind: str, case: str, dtype: str) -> float | None:
-        """Time of hand-written NumPy, from its race with the fastest backend that took part."""
-        found = (self.find(kind, case, dtype, name) for name in TITLES)
-        return next((record["reference_seconds"] for record in found if record), None)
 
 
 def microseconds(seconds: float | None) -> str:
@@ -67,13 +45,19 @@ def _ratio(value: float | None) -> str:
     return EMPTY if value is None else f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 
+def _exact_ratio(value: float | None) -> str:
+    return EMPTY if value is None else f"{value:.2f}"
+
+
 def _percent(share: float | None) -> str:
     return EMPTY if share is None else f"{100 * share:.0f} %"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown, without the columns in which nothing was measured."""
+    shown = [column for column in range(len(head)) if not rows or any(row[column] != EMPTY for row in rows)]
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(line[column] for column in shown) + " |" for line in lines)
 
 
 def _layers(widths: tuple[int, ...]) -> str:
@@ -89,6 +73,11 @@ def machine_list(results: Results) -> str:
         f"instruction sets of the C engine: {', '.join(machine['instruction_sets']) or 'not built'}",
         f"compiler: {machine['compiler']}",
         f"{machine['system']}, Python {machine['python']}; pymlp {machine['pymlp']}, {packages}",
+    ]
+    lines += [
+        f"read from {record['case']} by {record['threads']} core{'s' if record['threads'] > 1 else ''}: "
+        f"{record['gigabytes']:.0f} GB/s"
+        for record in results.kind("bandwidth")
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -108,44 +97,87 @@ def tile_table(results: Results) -> str:
     return _table(["micro-kernel", "dtype", "GFLOP/s", "peak of one core", "share"], rows)
 
 
+def _training_rows(results: Results, *kinds: str) -> list[tuple[Any, str, list[str]]]:
+    """Case, dtype and first cells of each row of a table of training steps."""
+    measured = {(record["case"], record["dtype"]) for kind in kinds for record in results.kind(kind)}
+    return [
+        (case, dtype, [f"{case.name}: {_layers(case.widths)} ({case.batch_size})", dtype])
+        for case in TRAINING_CASES
+        for dtype in case.dtypes
+        if (case.name, dtype) in measured
+    ]
+
+
+def _others(results: Results, kind: str) -> list[str]:
+    """Who the C engine is compared with, but for the reference."""
+    return [name for name in results.contestants(kind) if name != "c"]
+
+
 def step_table(results: Results) -> str:
-    """Microseconds a training step, and how the C engine compares."""
-    contestants = ["c", "numba", "numpy", "plain NumPy", "scikit-learn"]
+    """Microseconds a training step."""
+    contestants = results.contestants("step")
     head = ["case: layers (batch)", "dtype", *[TITLES.get(name, name) for name in contestants], "tight NumPy"]
-    head += ["C GFLOP/s", "C of peak", "tight NumPy / C", "tight NumPy / Numba"]
-    rows = []
-    for case in TRAINING_CASES:
-        for dtype in case.dtypes:
-            found = {name: results.find("step", case.name, dtype, name) for name in contestants}
-            if not any(found.values()):
-                continue
-            engine, numba = found["c"], found["numba"]
-            rows.append(
-                [f"{case.name}: {_layers(case.widths)} ({case.batch_size})", dtype]
-                + [_time(found[name]) for name in contestants]
-                + [microseconds(results.reference_seconds("step", case.name, dtype))]
-                + [EMPTY if engine is None else f"{engine['gflops']:.1f}", _percent(engine and engine["share_of_peak"])]
-                + [_ratio(engine and engine["speed"]), _ratio(numba and numba["speed"])]
-            )
+    rows = [
+        cells
+        + [_time(results.find("step", case.name, dtype, name)) for name in contestants]
+        + [microseconds(results.reference_seconds("step", case.name, dtype))]
+        for case, dtype, cells in _training_rows(results, "step")
+    ]
     return _table(head, rows)
 
 
+def gain_table(results: Results) -> str:
+    """How many times faster the C engine takes a step, and what it makes of the peak."""
+    others = [None, *_others(results, "step")]
+    titles = ["tight NumPy" if name is None else TITLES.get(name, name) for name in others]
+    rows = []
+    for case, dtype, cells in _training_rows(results, "step"):
+        engine = results.find("step", case.name, dtype, "c")
+        rows.append(
+            [
+                *cells,
+                EMPTY if engine is None else f"{engine['gflops']:.1f}",
+                _percent(engine and engine["share_of_peak"]),
+            ]
+            + [_ratio(results.gain("step", case.name, dtype, name)) for name in others]
+        )
+    return _table(["case: layers (batch)", "dtype", "C GFLOP/s", "C of peak", *titles], rows)
+
+
+def engine_table(results: Results) -> str:
+    """The C engine against itself: AVX2, one thread, and the estimator's `fit`, each in a race of its own."""
+    head = ["case: layers (batch)", "dtype", "AVX2 / best instruction set", "one core / all cores", "fit / bare steps"]
+    rows = []
+    for case, dtype, cells in _training_rows(results, "isa", "threads", "fit overhead"):
+        isa = results.find("isa", case.name, dtype, "avx2")
+        threads = results.find("threads", case.name, dtype, "c")
+        fit = results.find("fit overhead", case.name, dtype, "c")
+        # a speed is reference / contestant; the first and the last column have the contestant above
+        ratios = [isa and 1 / isa["speed"], threads and threads["speed"], fit and 1 / fit["speed"]]
+        rows.append(cells + [_exact_ratio(ratio) for ratio in ratios])
+    lines = [_table(head, rows)]
+    lines += [
+        f"\nAn epoch of one batch costs {microseconds(record['epoch_seconds'])} us more in `fit` than its step."
+        for record in results.kind("epoch overhead")
+    ]
+    return "\n".join(lines)
+
+
 def predict_table(results: Results) -> str:
-    """Microseconds a call, and the C engine's rows per second."""
-    contestants = ["c", "numba", "numpy", "NumPy in chunks", "scikit-learn"]
+    """Microseconds a call, the C engine's rows per second, and how it compares."""
+    contestants = results.contestants("predict")
     head = ["case", "rows", *[TITLES.get(name, name) for name in contestants], "NumPy"]
     head += ["C, rows a second", "C of peak", "NumPy / C"]
     rows = []
-    for case in PREDICTION_CASES:
-        found = {name: results.find("predict", case.name, "float32", name) for name in contestants}
-        if not any(found.values()):
-            continue
-        engine = found["c"]
+    for case in dict.fromkeys(record["case"] for record in results.kind("predict")):
+        found = {name: results.find("predict", case, "float32", name) for name in contestants}
+        engine = results.engine("predict", case, "float32")
+        count = next(record["rows"] for record in found.values() if record)
         rows.append(
-            [case.name, f"{case.rows:,}"]
+            [case, f"{count:,}"]
             + [_time(found[name]) for name in contestants]
-            + [microseconds(results.reference_seconds("predict", case.name, "float32"))]
-            + [EMPTY if engine is None else f"{case.rows / engine['seconds']:,.0f}"]
+            + [microseconds(results.reference_seconds("predict", case, "float32"))]
+            + [EMPTY if engine is None else f"{count / engine['seconds']:,.0f}"]
             + [_percent(engine and engine["share_of_peak"]), _ratio(engine and engine["speed"])]
         )
     return _table(head, rows)
@@ -169,7 +201,8 @@ def fit_table(results: Results) -> str:
 
 def summary_table(results: Results) -> str:
     """The table of the top-level README: float32 times of a training step and of a prediction call."""
-    head = ["work", "C engine", "Numba", "NumPy by hand", "scikit-learn", "scikit-learn / C", "C, share of peak"]
+    others = ["scikit-learn", "PyTorch", "JAX", "ONNX Runtime"]
+    head = ["work", "C engine", "Numba", "NumPy by hand", *others, "C, share of peak"]
     named = [
         ("step", case.name, f"training step, {_layers(case.widths)}, batch {case.batch_size}")
         for case in TRAINING_CASES
@@ -180,23 +213,13 @@ def summary_table(results: Results) -> str:
     ]
     rows = []
     for kind, case, title in named:
-        engine, numba, other = (
-            results.find(kind, case, "float32", contestant) for contestant in ("c", "numba", "scikit-learn")
-        )
+        engine, numba = results.engine(kind, case, "float32"), results.find(kind, case, "float32", "numba")
         if engine is None and numba is None:
             continue
-        # both speeds are against the same reference, measured round by round
-        gain = engine["speed"] / other["speed"] if engine and other else None
         rows.append(
-            [
-                title,
-                _time(engine),
-                _time(numba),
-                microseconds(results.reference_seconds(kind, case, "float32")),
-                _time(other),
-                _ratio(gain),
-                _percent(engine and engine["share_of_peak"]),
-            ]
+            [title, _time(engine), _time(numba), microseconds(results.reference_seconds(kind, case, "float32"))]
+            + [_time(results.find(kind, case, "float32", name)) for name in others]
+            + [_percent(engine and engine["share_of_peak"])]
         )
     return _table(head, rows)
 
@@ -218,36 +241,8 @@ def write_between(path: Path, name: str, text: str) -> None:
     path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
-def draw(results: Results, path: Path) -> None:
-    """Bars of the speed of a training step in float32, as multiples of hand-written NumPy."""
-    from matplotlib.figure import Figure
-
-    contestants = {"scikit-learn": "#b8b8b8", "plain NumPy": "#7f8fa6", "numba": "#f0a030", "c": "#2060a0"}
-    cases = [case for case in TRAINING_CASES if any(results.find("step", case.name, "float32", c) for c in contestants)]
-    figure = Figure(figsize=(8, 1.0 + 0.8 * len(cases)), layout="constrained")
-    axes = figure.subplots()
-    height = 0.8 / len(contestants)
-    for position, (contestant, colour) in enumerate(contestants.items()):
-        found = [results.find("step", case.name, "float32", contestant) for case in cases]
-        places = [len(cases) - index + (position - 1.5) * height for index in range(len(cases))]
-        speeds = [record["speed"] if record else 0.0 for record in found]
-        bars = axes.barh(places, speeds, height, color=colour, label=TITLES.get(contestant, contestant))
-        axes.bar_label(bars, [f"{speed:.1f}" if speed else "" for speed in speeds], padding=2, fontsize=8)
-    axes.axvline(1.0, color="black", linewidth=0.8)
-    axes.set_yticks(
-        [len(cases) - index for index in range(len(cases))],
-        [f"{case.name}\n{_layers(case.widths)} ({case.batch_size})" for case in cases],
-        fontsize=8,
-    )
-    axes.set_xlabel("speed of a training step, float32, Adam; 1 = NumPy written tightly by hand")
-    axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], loc="lower right", frameon=False)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-
-
 def main() -> None:
-    """Render the file of results given, by default the latest recorded, and the recorded accuracy on MNIST."""
+    """Render the file of results given, by default the latest recorded, and the recorded trainings on images."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="?", type=Path, default=RESULTS)
     results = Results(parser.parse_args().results)
@@ -256,12 +251,19 @@ def main() -> None:
         "machine": machine_list,
         "tile": tile_table,
         "step": step_table,
+        "gain": gain_table,
+        "engine": engine_table,
         "predict": predict_table,
         "fit": fit_table,
     }.items():
         write_between(BENCH / "README.md", name, table(results))
-    write_between(BENCH / "README.md", "mnist", mnist.table(json.loads(mnist.RESULTS.read_text(encoding="utf-8"))))
-    draw(results, PICTURE)
+    for program in (mnist, speedrun):
+        if not program.RESULTS.exists():
+            continue
+        records = json.loads(program.RESULTS.read_text(encoding="utf-8"))
+        write_between(BENCH / "README.md", program.__name__, program.table(records))
+    draw_relative(results, BENCH / "relative.png")
+    draw_roofline(results, BENCH / "roofline.png")
 
 
 if __name__ == "__main__":

@@ -104,6 +104,7 @@ static void NAME(begin_update)(const pymlp_plan *plan, const struct NAME(gradien
     pending->s = (REAL *)plan->slots[0] + unit->place;
     pending->t = (REAL *)plan->slots[1] + unit->place;
     pending->g = pending->sums[pending->turn];
+    pending->done = 0;
     pending->turn = 1 - pending->turn;
     memset(pending->squares, 0, sizeof pending->squares);
     memset(pending->absolutes, 0, sizeof pending->absolutes);
@@ -113,15 +114,16 @@ static void NAME(begin_update)(const pymlp_plan *plan, const struct NAME(gradien
 static void NAME(store_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
                                  const struct NAME(unit) *unit, int64_t width, const REAL *sums) {
     const REAL *w = (const REAL *)plan->packed + unit->place;
-    REAL squares[PANEL] = {0}, absolutes[PANEL] = {0};
+    VECTOR squares[TILE_VECTORS] = {ZERO}, absolutes[TILE_VECTORS] = {ZERO};
     for (int64_t row = 0; row < unit->inputs; row++, w += unit->layer->pitch, sums += unit->layer->pitch) {
         REAL gradient[PANEL];
         for (int64_t i = 0; i < width; i += LANES)
-            NAME(store)(gradient + i, NAME(finished)(job, NAME(load)(w + i), NAME(load)(sums + i), squares + i, absolutes + i));
+            NAME(store)(gradient + i, NAME(finished)(job, NAME(load)(w + i), NAME(load)(sums + i), &squares[i / LANES],
+                                                     &absolutes[i / LANES]));
         memcpy(job->gradient + unit->layer->weight + (unit->input + row) * unit->layer->outputs + unit->column, gradient,
                (size_t)unit->columns * sizeof(REAL));
     }
-    if (job->penalised) NAME(record_penalties)(plan, unit, squares, absolutes);
+    if (job->penalised) NAME(record_penalties)(plan, unit, (const REAL *)squares, (const REAL *)absolutes);
 }
 
 /* Adds the sums of the blocks before, keeps them for the blocks after; `place` in the packed arrays. */

@@ -41,8 +41,8 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
 #include "tile.inc.h"
 #define HALF_TILE_WIDTH(rows, kind)                                                                                   \
     case HALF_VECTOR:                                                                                                 \
-        NAME(half_tile)(rows, 1, depth, a, BAND, 1, BAND, band - BAND, b, b_depth, start, start_row, c, BAND, NULL,   \
-                        kind, outputs);                                                                               \
+        NAME(half_tile)(rows, 1, depth, a, BAND, 1, BAND, band - BAND, b, b_depth, start, start_row, c, BAND, 0,      \
+                        NULL, kind, outputs);                                                                               \
         break;
 #else
 #define HALF_LANES 0
@@ -61,7 +61,7 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
         (void)outputs;                                                                                               \
         switch (vectors) {                                                                                           \
             HALF_TILE_WIDTH(rows, kind)                                                                              \
-            TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, b_depth, BAND, NULL, kind, outputs)                        \
+            TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, b_depth, BAND, 0, NULL, kind, outputs)                        \
         }                                                                                                            \
     }
 #define PLAIN_TILE(rows, x) ROW_TILE(row_tile_##rows, rows, TILE_PLAIN)
@@ -70,23 +70,25 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
     EACH_TILE_OF(SLOPE_TILE, name)
 #define VALUE_TILE(rows, name) ROW_TILE(value_tile_##name##_##rows, rows, TILE_VALUE_##name)
 #define SLOPE_TILE(rows, name) ROW_TILE(slope_tile_##name##_##rows, rows, TILE_SLOPE_##name)
+/* a column tile reads two long runs of memory, often another core's work */
+#define FETCH_AHEAD 12
 #define COLUMN_TILE_ARGUMENTS                                                                                        \
     int vectors, int64_t depth, const REAL *a, const REAL *b, const REAL *start, int64_t start_row, REAL *c,         \
         struct NAME(pending) *pending
 #define COLUMN_TILE(rows, x)                                                                                            \
     static __attribute__((noinline)) void NAME(column_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                          \
         (void)pending;                                                                                               \
-        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, NULL, TILE_PLAIN, 0) }                           \
+        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, FETCH_AHEAD, NULL, TILE_PLAIN, 0) }                           \
     }
 /* a column tile with a unit's update woven in, for the heights that 32 inputs are dealt in */
 #define WOVEN_TILE(rows)                                                                                             \
     static __attribute__((noinline)) void NAME(woven_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                           \
-        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, pending->run, 0, BAND, PANEL, pending, TILE_PLAIN, 0) }                   \
+        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, pending->run, 0, BAND, PANEL, FETCH_AHEAD, pending, TILE_PLAIN, 0) }                   \
     }
-#define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row, pending, kind, outputs)                 \
+#define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row, fetch_ahead, pending, kind, outputs)    \
     case count:                                                                                                      \
         NAME(tile)(rows, count, depth, a, a_row, a_depth, run, a_skip, b, b_depth, start, start_row, c, c_row,       \
-                   pending, kind, outputs);                                                                          \
+                   fetch_ahead, pending, kind, outputs);                                                             \
         break;
 #if TILE_VECTORS == 2
 #define TILE_WIDTHS(...) TILE_WIDTH(1, __VA_ARGS__) TILE_WIDTH(2, __VA_ARGS__)

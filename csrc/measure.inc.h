@@ -1,25 +1,29 @@
 /* measure.inc.h: what the machine can do at most, what the micro-kernel makes of it, and single functions for tests. */
 
-static int NAME(evaluate)(int activation, const void *z, int64_t count, void *out) {
+static VECTOR NAME(evaluate_vector)(int activation, bool slope, VECTOR z) {
+    switch (activation) {
+#define EVALUATE_CASE(name, kind)                    \
+    case ACTIVATION_##name: {                        \
+        VECTOR a = NAME(value_##name)(z);            \
+        return slope ? NAME(slope_##name)(z, a) : a; \
+    }
+        ELEMENT_WISE_ROWS(EVALUATE_CASE)
+#undef EVALUATE_CASE
+    }
+    return NAME(vector_log)(z);
+}
+
+static int NAME(evaluate)(int activation, bool slope, const void *z, int64_t count, void *out) {
     __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
     for (int64_t i = 0; i < count; i += LANES) {
         int64_t rest = count - i < LANES ? count - i : LANES;
         REAL padded[LANES] = {0};
         memcpy(padded, (const REAL *)z + i, (size_t)rest * sizeof(REAL));
-        if (activation == N_ACTIVATIONS)
-            NAME(store)(padded, NAME(vector_log)(NAME(load)(padded)));
-        else
-            NAME(activate_band)(activation, 1, LANES, padded, padded);
+        NAME(store)(padded, NAME(evaluate_vector)(activation, slope, NAME(load)(padded)));
         memcpy((REAL *)out + i, padded, (size_t)rest * sizeof(REAL));
     }
     RESTORE_FLOAT_MODE(mode);
     return PYMLP_OK;
-}
-
-static double NAME(seconds_now)(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 struct NAME(peak_run) {

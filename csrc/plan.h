@@ -78,6 +78,8 @@ struct pymlp_plan {
     size_t scratch_bytes;    /* of one piece */
     size_t bytes;
     double counted; /* the same without overflow */
+    double trial_seconds[2]; /* of a training step, by all threads and by one: what the last trial found */
+    int64_t calls_to_trial;  /* calls until the next */
     atomic_int stop;
     atomic_int busy; /* generation of the process that uses the plan, 0: free */
 };
@@ -109,7 +111,7 @@ struct operations {
                    int n_threads);
     /* the same for one row on the calling thread; scratch: twice the widest layer */
     void (*predict_row)(const pymlp_plan *plan, void *scratch, const void *X, void *out, bool with_complement);
-    int (*evaluate)(int activation, const void *z, int64_t count, void *out);
+    int (*evaluate)(int activation, bool slope, const void *z, int64_t count, void *out);
     double (*measure_peak)(int n_threads, double seconds);
     double (*measure_tile)(int64_t depth, double seconds);
 };
@@ -118,6 +120,11 @@ struct engine {
     const char *name;
     const struct operations *single, *twofold;
 };
+
+/* multiply-adds of a training step (its three products) for which the number of threads is tried out: about 7 us to half a
+ * millisecond of one core */
+#define LEAST_TRIED 4e5
+#define MOST_TRIED 3e7
 
 /* Threads for a piece of work of so many multiply-adds between two barriers. */
 int pymlp_threads_for(const pymlp_plan *plan, double multiply_adds);

@@ -358,12 +358,13 @@ int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *
 
 void pymlp_stop(pymlp_plan *plan) { atomic_store(&plan->stop, 1); }
 
-int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, const void *z, int64_t count, void *out) {
+int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, int slope, const void *z, int64_t count,
+                   void *out) {
     const struct operations *operations = operations_of(instruction_set, dtype);
     if (operations == NULL) return PYMLP_NO_INSTRUCTION_SET;
-    int activation = strcmp(name, "log") == 0 ? N_ACTIVATIONS : pymlp_activation(name);
+    int activation = strcmp(name, "log") == 0 && !slope ? N_ACTIVATIONS : pymlp_activation(name);
     if (activation < 0 || activation == ACTIVATION_softmax || count < 0) return PYMLP_BAD_ARGUMENT;
-    return operations->evaluate(activation, z, count, out);
+    return operations->evaluate(activation, slope != 0, z, count, out);
 }
 
 double pymlp_measure_peak(const char *instruction_set, int dtype, int n_threads, double seconds) {

@@ -6,7 +6,19 @@
  *   barrier
  * Two barriers at any depth, no private gradients, no reduction.  Every thread works out the same plan of steps by
  * itself; what is summed in order is summed by thread 0.  A stop is agreed on at barriers, so that none is left waiting.
+ *
+ * Whether a short step gains from more threads hangs on how far apart the cores are, which no table knows: on one virtual
+ * machine two threads took 0.85 or 3.4 times the time of one, at different hours.  So a run of such steps tries both.
  */
+
+static double NAME(seconds_now)(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* steps of a trial, timed in groups, of which the fastest counts; calls from one trial to the next */
+enum { NAME(TRIAL_STEPS) = 32, NAME(TRIAL_GROUP) = 8, NAME(TRIAL_CALLS) = 16 };
 
 /* What the threads of a verb share. */
 struct NAME(run) {
@@ -20,6 +32,9 @@ struct NAME(run) {
     int64_t n_steps;
     const double *coefficients;
     double *losses;
+    bool tries;              /* training: find out how many threads serve it best */
+    double seconds;          /* of a step, in the fastest group of the steps so far */
+    int64_t active;          /* threads that take the steps after the trial */
     bool stopped;
 };
 
@@ -159,21 +174,12 @@ static struct NAME(gradient_job) NAME(job_of)(const pymlp_plan *plan, double wei
     };
 }
 
-static void NAME(training)(void *context, int index, int members) {
-    struct NAME(run) *run = context;
+/* Steps `from` .. `to`, on `members` threads of which this is number `index`; false if told to stop. */
+static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, int index, int members) {
     pymlp_plan *plan = run->plan;
-    __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
-    const int n_slots = pymlp_optimizer_rows[run->optimizer->kind].n_slots;
-    int64_t first = NAME(first_unit)(plan, index, members), last = NAME(first_unit)(plan, index + 1, members);
-    NAME(repack)(plan, index, members, run->trained, plan->packed, false);
-    for (int slot = 0; slot < n_slots; slot++)
-        NAME(repack)(plan, index, members, run->slots + slot * plan->n_parameters, plan->slots[slot], false);
-    bool stopped = team_barrier(members, &plan->stop);
-    if (!stopped) {
-        NAME(transpose_weights)(plan, first, last, false);
-        stopped = team_barrier(members, &plan->stop);
-    }
-    for (int64_t step = 0; step < run->n_steps && !stopped; step++) {
+    const int64_t first = NAME(first_unit)(plan, index, members), last = NAME(first_unit)(plan, index + 1, members);
+    double began = run->tries && index == 0 ? NAME(seconds_now)() : 0;
+    for (int64_t step = from; step < to; step++) {
         struct batch batch = *run->data;
         batch.order += run->starts[step];
         batch.rows = run->starts[step + 1] - run->starts[step];
@@ -187,8 +193,44 @@ static void NAME(training)(void *context, int index, int members) {
         /* weight decay spares the biases */
         job.bias_rule = job.rule;
         job.bias_rule.decay = ZERO;
-        stopped = !NAME(batch_phases)(run, &batch, &job, first, last, index, members, &loss);
-        if (index == 0 && !stopped) run->losses[step] = (loss + NAME(penalty)(plan)) / weight_sum;
+        if (!NAME(batch_phases)(run, &batch, &job, first, last, index, members, &loss)) return false;
+        if (index == 0) run->losses[step] = (loss + NAME(penalty)(plan)) / weight_sum;
+        if (run->tries && index == 0 && (step - from + 1) % NAME(TRIAL_GROUP) == 0) {
+            const double now = NAME(seconds_now)(), seconds = (now - began) / NAME(TRIAL_GROUP);
+            if (seconds < run->seconds) run->seconds = seconds;
+            began = now;
+        }
+    }
+    return true;
+}
+
+static void NAME(training)(void *context, int index, int members) {
+    struct NAME(run) *run = context;
+    pymlp_plan *plan = run->plan;
+    __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
+    const int n_slots = pymlp_optimizer_rows[run->optimizer->kind].n_slots;
+    NAME(repack)(plan, index, members, run->trained, plan->packed, false);
+    for (int slot = 0; slot < n_slots; slot++)
+        NAME(repack)(plan, index, members, run->slots + slot * plan->n_parameters, plan->slots[slot], false);
+    bool stopped = team_barrier(members, &plan->stop);
+    if (!stopped) {
+        NAME(transpose_weights)(plan, NAME(first_unit)(plan, index, members), NAME(first_unit)(plan, index + 1, members),
+                                false);
+        stopped = team_barrier(members, &plan->stop);
+    }
+    /* all threads, then one, then as many as were faster; those that have nothing to do wait at the barrier */
+    int64_t step = 0, active = members;
+    for (int piece = 0; step < run->n_steps && !stopped; piece++) {
+        const int64_t end = run->tries && piece < 2 ? step + NAME(TRIAL_STEPS) : run->n_steps;
+        if (run->tries && piece > 0) active = piece == 1 ? 1 : run->active;
+        if (index < active) stopped = !NAME(take_steps)(run, step, end, index, (int)active);
+        if (run->tries && index == 0 && piece < 2) {
+            plan->trial_seconds[piece] = run->seconds;
+            run->seconds = INFINITY_;
+            run->active = plan->trial_seconds[1] < plan->trial_seconds[0] ? 1 : members;
+        }
+        step = end;
+        if (team_barrier(members, &plan->stop)) stopped = true;
     }
     if (stopped) {
         if (index == 0) run->stopped = true;
@@ -224,10 +266,9 @@ static void NAME(differentiation)(void *context, int index, int members) {
     RESTORE_FLOAT_MODE(mode);
 }
 
-/* Runs `work` on as many threads as `multiply_adds` are worth. */
-static int NAME(run_threads)(struct NAME(run) *run, void (*work)(void *context, int index, int members),
-                             double multiply_adds) {
-    int members = team_begin(pymlp_threads_for(run->plan, multiply_adds));
+/* Runs `work` on so many threads. */
+static int NAME(run_threads)(struct NAME(run) *run, void (*work)(void *context, int index, int members), int threads) {
+    int members = team_begin(threads);
     team_run(members, work, run);
     team_end(members);
     if (!run->stopped) return PYMLP_OK;
@@ -242,7 +283,8 @@ static int NAME(backward)(pymlp_plan *plan, const void *params, const struct bat
         return PYMLP_OK;
     }
     struct NAME(run) run = {.plan = plan, .data = batch, .params = params, .gradient = gradient, .x_gradient = x_gradient};
-    return NAME(run_threads)(&run, NAME(differentiation), 3 * plan->multiply_adds * (double)batch->rows);
+    return NAME(run_threads)(&run, NAME(differentiation),
+                             pymlp_threads_for(plan, 3 * plan->multiply_adds * (double)batch->rows));
 }
 
 static int NAME(loss_gradient)(pymlp_plan *plan, const void *params, const struct batch *batch, void *gradient,
@@ -253,7 +295,8 @@ static int NAME(loss_gradient)(pymlp_plan *plan, const void *params, const struc
         return PYMLP_OK;
     }
     struct NAME(run) run = {.plan = plan, .data = batch, .params = params, .gradient = gradient, .losses = loss};
-    return NAME(run_threads)(&run, NAME(differentiation), 3 * plan->multiply_adds * (double)batch->rows);
+    return NAME(run_threads)(&run, NAME(differentiation),
+                             pymlp_threads_for(plan, 3 * plan->multiply_adds * (double)batch->rows));
 }
 
 static int NAME(train_steps)(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots,
@@ -269,8 +312,20 @@ static int NAME(train_steps)(pymlp_plan *plan, const pymlp_optimizer *optimizer,
                             .coefficients = coefficients,
                             .losses = losses};
     if (n_steps == 0) return PYMLP_OK;
-    double rows = (double)(starts[n_steps] - starts[0]) / (double)n_steps;
-    return NAME(run_threads)(&run, NAME(training), 3 * plan->multiply_adds * rows);
+    const double work = 3 * plan->multiply_adds * (double)(starts[n_steps] - starts[0]) / (double)n_steps;
+    int threads = pymlp_threads_for(plan, work);
+    if (plan->automatic && plan->n_threads > 1 && work >= LEAST_TRIED && work < MOST_TRIED) {
+        if (threads < 2) threads = 2;
+        if (plan->calls_to_trial > 0) {
+            plan->calls_to_trial--;
+            if (plan->trial_seconds[1] < plan->trial_seconds[0]) threads = 1;
+        } else if (n_steps >= 4 * NAME(TRIAL_STEPS)) {
+            run.tries = true;
+            run.seconds = INFINITY_;
+            plan->calls_to_trial = NAME(TRIAL_CALLS) - 1;
+        }
+    }
+    return NAME(run_threads)(&run, NAME(training), threads);
 }
 
 /* The flat vectors have no padding: a vector's worth is copied out and back where a piece ends. */

@@ -5,7 +5,8 @@
  *
  * c[rows][vectors] = start + sum over k of a[row, k] * b[k, :].  a[row, k] is at a + row * a_row + k * a_depth, for `run`
  * values of k, after which a moves on by a_skip; b[k, :] at b + k * b_depth; the rows of c are c_row apart, those of start
- * start_row (0: one row for all, a bias or zeros).  depth and run are at least 1.  After each run, `pending` (NULL: none)
+ * start_row (0: one row for all, a bias or zeros).  depth and run are at least 1.  The cache lines of a and b are asked for
+ * fetch_ahead values of k before their turn (0: left to the machine).  After each run, `pending` (NULL: none)
  * is updated by some rows.
  *
  * kind says what becomes of the sums before they are stored: nothing, an activation, or a multiplication by the slope of
@@ -14,7 +15,7 @@
 ALWAYS_INLINE void TILE(const int rows, const int vectors, int64_t depth, const REAL *a, const int64_t a_row,
                         const int64_t a_depth, int64_t run, int64_t a_skip, const REAL *b, const int64_t b_depth,
                         const REAL *start, int64_t start_row, REAL *c, const int64_t c_row,
-                        struct NAME(pending) *pending, const int kind, int64_t outputs) {
+                        const int fetch_ahead, struct NAME(pending) *pending, const int kind, int64_t outputs) {
     typedef REAL loose __attribute__((vector_size(TILE_LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
     TILE_VECTOR sums[TILE_ROWS][TILE_VECTORS];
     /* no branch on where a chain starts, and loops that run at least once: where two ways meet, the compiler would have
@@ -30,6 +31,11 @@ ALWAYS_INLINE void TILE(const int rows, const int vectors, int64_t depth, const 
             for (int row = 0; row < rows; row++) {
                 TILE_VECTOR left = a[row * a_row] - (TILE_VECTOR){0};
                 for (int v = 0; v < vectors; v++) sums[row][v] = TILE_FMA(left, right[v], sums[row][v]);
+            }
+            if (fetch_ahead > 0) {
+                __builtin_prefetch(a + fetch_ahead * a_depth, 0, 3);
+                __builtin_prefetch(b + fetch_ahead * b_depth, 0, 3);
+                __builtin_prefetch(b + fetch_ahead * b_depth + 64 / sizeof(REAL), 0, 3);
             }
             a += a_depth;
             b += b_depth;

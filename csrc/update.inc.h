@@ -95,22 +95,23 @@ struct NAME(pending) {
     int64_t rows;          /* that are left */
     int64_t run, pace;     /* after so much depth of a product, so many rows are updated */
     int64_t width, stride; /* numbers of a row, whole vectors; numbers from row to row */
-    REAL *w, *s, *t;       /* the next row */
+    REAL *w, *s, *t;       /* the first row */
     const REAL *g;
+    int64_t done;          /* numbers from the first row to the next to be updated */
     int64_t ahead;         /* from a row to the same row of the unit after */
     int turn;              /* which of the sums the next unit may use */
     REAL squares[PANEL], absolutes[PANEL]; /* of the parameters, by column: the penalties' sums */
     REAL sums[2][UNIT_INPUTS * PANEL] __attribute__((aligned(64)));
 };
 
-/* The gradient's final value from its sum, and the penalties' sums so far */
-ALWAYS_INLINE VECTOR NAME(finished)(const struct NAME(gradient_job) *job, VECTOR w, VECTOR g, REAL *square,
-                                    REAL *absolute) {
+/* The gradient's final value from its sum; square and absolute: the penalties' sums so far */
+ALWAYS_INLINE VECTOR NAME(finished)(const struct NAME(gradient_job) *job, VECTOR w, VECTOR g, VECTOR *square,
+                                    VECTOR *absolute) {
     if (job->penalised) {
-        NAME(store)(square, FMA(w, w, NAME(load)(square)));
+        *square = FMA(w, w, *square);
         g = FMA(NAME(splat)(job->l2), w, g);
         if (job->l1 != 0) {
-            NAME(store)(absolute, NAME(load)(absolute) + NAME(absolute)(w));
+            *absolute = *absolute + NAME(absolute)(w);
             g = g + NAME(select)(w == ZERO, ZERO, NAME(with_sign)(NAME(splat)(job->l1), w));
         }
     }
@@ -121,33 +122,35 @@ ALWAYS_INLINE VECTOR NAME(finished)(const struct NAME(gradient_job) *job, VECTOR
 ALWAYS_INLINE void NAME(update_rows)(struct NAME(pending) *pending, int64_t count) {
     const struct NAME(gradient_job) *job = pending->job;
     const struct NAME(rule) *rule = &job->rule;
-    const int64_t width = pending->width, stride = pending->stride, ahead = pending->ahead;
+    const int64_t stride = pending->stride, ahead = pending->ahead;
     if (count > pending->rows) count = pending->rows;
     pending->rows -= count;
-    REAL *w = pending->w, *s = pending->s, *t = pending->t;
-    const REAL *g = pending->g;
-    for (; count > 0; count--, w += stride, s += stride, t += stride, g += stride) {
+    const int64_t from = pending->done, to = from + count * stride;
+    pending->done = to;
+    /* column by column, so that the penalties' sums stay in registers */
+    for (int64_t column = 0; column < pending->width; column += LANES) {
+        REAL *w = pending->w + column, *s = pending->s + column, *t = pending->t + column;
+        const REAL *g = pending->g + column;
+        VECTOR square = NAME(load)(pending->squares + column), absolute = NAME(load)(pending->absolutes + column);
         switch (rule->kind) {
-#define UPDATE_CASE(name, n_slots)                                                                              \
-    case OPTIMIZER_##name:                                                                                      \
-        for (int64_t i = 0; i < width; i += LANES) {                                                            \
-            VECTOR old = NAME(load)(w + i), first = NAME(load)(s + i), second = ZERO;                           \
-            if (n_slots > 1) second = NAME(load)(t + i);                                                        \
-            __builtin_prefetch(w + ahead + i, 1, 3);                                                            \
-            __builtin_prefetch(s + ahead + i, 1, 3);                                                            \
-            if (n_slots > 1) __builtin_prefetch(t + ahead + i, 1, 3);                                           \
-            VECTOR gradient = NAME(finished)(job, old, NAME(load)(g + i), pending->squares + i, pending->absolutes + i); \
-            NAME(store)(w + i, NAME(step_##name)(rule, old, gradient, &first, &second));                        \
-            NAME(store)(s + i, first);                                                                          \
-            if (n_slots > 1) NAME(store)(t + i, second);                                                        \
-        }                                                                                                       \
+#define UPDATE_CASE(name, n_slots)                                                              \
+    case OPTIMIZER_##name:                                                                      \
+        for (int64_t i = from; i < to; i += stride) {                                           \
+            VECTOR old = NAME(load)(w + i), first = NAME(load)(s + i), second = ZERO;           \
+            if (n_slots > 1) second = NAME(load)(t + i);                                        \
+            __builtin_prefetch(w + ahead + i, 1, 3);                                            \
+            __builtin_prefetch(s + ahead + i, 1, 3);                                            \
+            if (n_slots > 1) __builtin_prefetch(t + ahead + i, 1, 3);                           \
+            VECTOR gradient = NAME(finished)(job, old, NAME(load)(g + i), &square, &absolute);  \
+            NAME(store)(w + i, NAME(step_##name)(rule, old, gradient, &first, &second));        \
+            NAME(store)(s + i, first);                                                          \
+            if (n_slots > 1) NAME(store)(t + i, second);                                        \
+        }                                                                                       \
         break;
             OPTIMIZER_ROWS(UPDATE_CASE)
 #undef UPDATE_CASE
         }
+        NAME(store)(pending->squares + column, square);
+        NAME(store)(pending->absolutes + column, absolute);
     }
-    pending->w = w;
-    pending->s = s;
-    pending->t = t;
-    pending->g = g;
 }

@@ -1,8 +1,9 @@
 /* vector.inc.h: vectors of REAL, and exp, log and what is built on them, for all lanes at once.
  *
  * One sequence of operations for all instruction sets: every fused operation is written FMA, every other * and + rounds
- * by itself, so the bits are the same wherever FMA fuses.  Selections are masks: both sides are computed.  Polynomials
- * interpolate at Chebyshev nodes; the error beside each is relative and before rounding.
+ * by itself, so the bits are the same wherever FMA fuses.  Selections are masks: both sides are computed.  Where a result
+ * would gather more than two roundings, intermediate ones carry along what their rounding left (`low`, `rest`, `tail`),
+ * which a last fused operation adds.  Measured errors: README.md, section Functions.
  */
 
 #define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
@@ -51,9 +52,19 @@ ALWAYS_INLINE VECTOR NAME(at_least)(VECTOR x, REAL bound) {
     return NAME(select)(x < limit, limit, x);
 }
 
+/* One chain; a long polynomial's high powers are two, the odd and the even ones, which a core runs side by side. */
 ALWAYS_INLINE VECTOR NAME(polynomial)(VECTOR x, const REAL *coefficients, int count) {
     VECTOR sum = NAME(splat)(coefficients[count - 1]);
-    for (int i = count - 2; i >= 0; i--) sum = FMA(sum, x, NAME(splat)(coefficients[i]));
+    int i = count - 2;
+    if (count > 12) {
+        VECTOR square = x * x, other = NAME(splat)(coefficients[i--]);
+        for (; i > 3; i -= 2) {
+            sum = FMA(sum, square, NAME(splat)(coefficients[i]));
+            other = FMA(other, square, NAME(splat)(coefficients[i - 1]));
+        }
+        sum = FMA(sum, x, other);
+    }
+    for (; i >= 0; i--) sum = FMA(sum, x, NAME(splat)(coefficients[i]));
     return sum;
 }
 #define POLYNOMIAL(x, table) NAME(polynomial)(x, table, (int)(sizeof(table) / sizeof(*table)))
@@ -64,35 +75,62 @@ ALWAYS_INLINE VECTOR NAME(two_to)(VECTOR n) {
     return (VECTOR)((UNSIGNEDS)rounded << MANTISSA_BITS);
 }
 
-/* Splits x = n ln(2) + r, |r| <= ln(2) / 2; returns exp(r) - 1 and stores n.  |x| must be below about 1000. */
-ALWAYS_INLINE VECTOR NAME(reduced_exp)(VECTOR x, VECTOR *n) {
-    const VECTOR rounder = NAME(splat)(ROUNDER);
+/* High part of ln(2), with trailing zeros so that n times it is exact, and the rest. */
+#define LN2_HIGH BY_TYPE(0.693359375f, 0.6931471803691238)
+#define LN2_LOW BY_TYPE(-0.00021219444005469057f, 1.9082149292705877e-10)
+#define EXP_TABLE BY_TYPE(exp_table_f32, exp_table_f64)
+
+/* x = n ln(2) + r + rest with |r| <= ln(2) / 2; returns r and stores n.  |x| must be below about 1000. */
+ALWAYS_INLINE VECTOR NAME(reduce)(VECTOR x, VECTOR *n, VECTOR *rest) {
+    const VECTOR rounder = NAME(splat)(ROUNDER), low = NAME(splat)(-LN2_LOW);
     *n = FMA(x, NAME(splat)(BY_TYPE(1.4426950408889634f, 1.4426950408889634)), rounder) - rounder;
-    /* the high part of ln(2) has trailing zeros, so that n times it is exact */
-    VECTOR r = FMA(*n, NAME(splat)(BY_TYPE(-0.693359375f, -0.6931471803691238)), x);
-    r = FMA(*n, NAME(splat)(BY_TYPE(0.00021219444005469057f, -1.9082149292705877e-10)), r);
-    return FMA(r * r, POLYNOMIAL(r, BY_TYPE(exp_table_f32, exp_table_f64)), r);
+    VECTOR high = FMA(*n, NAME(splat)(-LN2_HIGH), x), r = FMA(*n, low, high);
+    *rest = FMA(*n, low, high - r);
+    return r;
+}
+
+/* exp(x) for x from -88.3 to 88 (f64: -709.4 to 709); results below the smallest normal number are 0, and so is that at
+ * the lower end */
+ALWAYS_INLINE VECTOR NAME(bounded_exp)(VECTOR x) {
+    VECTOR n, rest, r = NAME(reduce)(x, &n, &rest), p = FMA(r * r, POLYNOMIAL(r, EXP_TABLE), r);
+    return (NAME(splat)(1) + p) * NAME(two_to)(n);
 }
 
 /* exp(x); results below the smallest normal number are 0 */
 ALWAYS_INLINE VECTOR NAME(vector_exp)(VECTOR x) {
-    const REAL lowest = BY_TYPE(-87.33654022216797f, -708.3964185322641);
-    const REAL highest = BY_TYPE(88.72283172607422f, 709.782712893384);
-    VECTOR n, p = NAME(reduced_exp)(NAME(at_least)(NAME(at_most)(x, highest), lowest), &n);
+    const REAL lowest = BY_TYPE(-88.0f, -709.0), highest = BY_TYPE(88.72283172607422f, 709.782712893384);
+    VECTOR n, rest, r = NAME(reduce)(NAME(at_least)(NAME(at_most)(x, highest), lowest), &n, &rest);
+    VECTOR p = FMA(r * r, POLYNOMIAL(r, EXP_TABLE), r);
     /* 2**(bias + 1) is no number: take a factor of 2 out of it */
     INTEGERS over = n > NAME(splat)(EXPONENT_BIAS);
-    VECTOR scale = NAME(two_to)(NAME(select)(over, n - NAME(splat)(1), n));
-    VECTOR y = FMA(scale, p, scale);
+    VECTOR y = (NAME(splat)(1) + p) * NAME(two_to)(NAME(select)(over, n - NAME(splat)(1), n));
     y = NAME(select)(over, y + y, y);
-    y = NAME(select)(x < NAME(splat)(lowest), NAME(splat)(0), y);
     return NAME(select)(x > NAME(splat)(highest), NAME(splat)(INFINITY_), y);
 }
 
-/* exp(x) - 1 for x <= 0, with full relative accuracy at small x */
-ALWAYS_INLINE VECTOR NAME(vector_expm1_negative)(VECTOR x) {
-    VECTOR n, p = NAME(reduced_exp)(NAME(at_least)(x, BY_TYPE(-80.0f, -700.0)), &n);
-    VECTOR scale = NAME(two_to)(n);
-    return FMA(scale, p, scale - NAME(splat)(1));
+/* exp(x) = 2**n (head + tail), 0.65 <= head <= 1.35, |tail| < 0.08: both together are good to a tenth of a unit in the
+ * last place.  |x| must be below about 1000. */
+ALWAYS_INLINE VECTOR NAME(split_exp)(VECTOR x, VECTOR *n, VECTOR *tail) {
+    const VECTOR one = NAME(splat)(1);
+    VECTOR rest, r = NAME(reduce)(x, n, &rest), head = one + r;
+    *tail = FMA(r * r, POLYNOMIAL(r, EXP_TABLE), (r - (head - one)) + rest);
+    return head;
+}
+
+/* (high + low) / (d + d_low), given inverse = 1 / d: rounded once, but for the low parts' own errors.  low may reach some
+ * hundredths of high: it need not be what a rounding left. */
+ALWAYS_INLINE VECTOR NAME(quotient)(VECTOR high, VECTOR low, VECTOR d, VECTOR d_low, VECTOR inverse) {
+    VECTOR q = high * inverse, rest = FMA(-q, d_low, FMA(-q, d, high) + low);
+    return FMA(rest, inverse, q);
+}
+
+/* exp(x) - 1 for x <= 0, with full relative accuracy at small x; *low becomes what rounding left. */
+ALWAYS_INLINE VECTOR NAME(expm1_negative)(VECTOR x, VECTOR *low) {
+    VECTOR n, rest, r = NAME(reduce)(NAME(at_least)(x, BY_TYPE(-80.0f, -700.0)), &n, &rest);
+    VECTOR square = r * r, q = POLYNOMIAL(r, EXP_TABLE), p = FMA(square, q, r), p_low = FMA(square, q, r - p) + rest;
+    VECTOR scale = NAME(two_to)(n), without_p = scale - NAME(splat)(1), y = FMA(scale, p, without_p);
+    *low = FMA(scale, p_low, FMA(scale, p, without_p - y));
+    return y;
 }
 
 /* log(x); subnormal numbers count as 0 */
@@ -109,49 +147,114 @@ ALWAYS_INLINE VECTOR NAME(vector_log)(VECTOR x) {
     VECTOR s = f / (NAME(splat)(2) + f), z = s * s, half = NAME(splat)(0.5f) * f * f;
     VECTOR rest = z * POLYNOMIAL(z, BY_TYPE(log_table_f32, log_table_f64));
     /* log(1 + f) = f - (half - s (half + rest)) */
-    VECTOR low = FMA(e, NAME(splat)(BY_TYPE(-0.00021219444005469057f, 1.9082149292705877e-10)), s * (half + rest));
-    VECTOR y = FMA(e, NAME(splat)(BY_TYPE(0.693359375f, 0.6931471803691238)), f - (half - low));
+    VECTOR low = FMA(e, NAME(splat)(LN2_LOW), s * (half + rest));
+    VECTOR y = FMA(e, NAME(splat)(LN2_HIGH), f - (half - low));
     y = NAME(select)(x == NAME(splat)(INFINITY_), x, y);
     y = NAME(select)(x == NAME(splat)(0), NAME(splat)(-INFINITY_), y);
     return NAME(select)(x >= NAME(splat)(0), y, NAME(splat)(NOT_A_NUMBER));
 }
 
-/* log(1 + x) for 0 <= x <= 1 */
-ALWAYS_INLINE VECTOR NAME(vector_log1p)(VECTOR x) {
-    VECTOR u = NAME(splat)(1) + x;
-    return NAME(vector_log)(u) + (x - (u - NAME(splat)(1))) / u;
-}
-
-ALWAYS_INLINE VECTOR NAME(vector_logistic)(VECTOR z) {
-    VECTOR small = NAME(vector_exp)(-NAME(absolute)(z));
-    return NAME(select)(z < NAME(splat)(0), small, NAME(splat)(1)) / (NAME(splat)(1) + small);
-}
-
 ALWAYS_INLINE VECTOR NAME(vector_tanh)(VECTOR z) {
-    VECTOR m = NAME(vector_expm1_negative)(NAME(splat)(-2) * NAME(absolute)(z));
-    return NAME(with_sign)(m / (NAME(splat)(2) + m), z);
+    const VECTOR two = NAME(splat)(2);
+    VECTOR low, m = NAME(expm1_negative)(-two * NAME(absolute)(z), &low);
+    VECTOR d = two + m, d_low = (m - (d - two)) + low;
+    return NAME(with_sign)(NAME(quotient)(m, low, d, d_low, NAME(splat)(1) / d), z);
 }
 
-/* Distribution function of the standard normal, Phi(z), with full relative accuracy in the left tail; *bell becomes
- * exp(-z**2 / 2). */
-ALWAYS_INLINE VECTOR NAME(vector_normal_cdf)(VECTOR z, VECTOR *bell) {
-    const VECTOR half = NAME(splat)(0.5f);
-    VECTOR bounded = NAME(at_most)(NAME(absolute)(z), BY_TYPE(15.0f, 40.0));
-    VECTOR square = bounded * bounded, error = FMA(bounded, bounded, -square);
-    VECTOR e = NAME(vector_exp)(-half * square);
+/* Where results z exp(-z) and the like reach down to the smallest normal number, exp(-z) is below it: its scale is kept
+ * SPARE powers of two too large until all else is multiplied. */
+enum { NAME(SPARE) = 64 };
+#define SPARE_SCALE BY_TYPE(0x1p-64f, 0x1p-64)
+
+/* max(z, 0) + 2**-SPARE scaled, of a function that is `slope` z around 0.  There the two terms lie so close together that
+ * the sum would miss a second term which is too small to be a number. */
+ALWAYS_INLINE VECTOR NAME(join_sides)(VECTOR z, VECTOR scaled, REAL slope) {
+    VECTOR y = NAME(at_least)(z, 0) + scaled * NAME(splat)(SPARE_SCALE);
+    INTEGERS tiny = NAME(absolute)(z) < NAME(splat)(BY_TYPE(0x1p-90f, 0x1p-90));
+    return NAME(select)(tiny, NAME(splat)(slope) * z, y);
+}
+
+/* What logistic, softplus, silu and mish begin with: x = -|z|, bounded, and exp(x) = 2**-SPARE scale (head + tail),
+ * which rounded is e. */
+struct NAME(left_exp) {
+    VECTOR x, head, tail, scale, e;
+};
+
+ALWAYS_INLINE struct NAME(left_exp) NAME(left_exp_of)(VECTOR z) {
+    struct NAME(left_exp) left;
+    VECTOR n;
+    left.x = NAME(at_least)(-NAME(absolute)(z), BY_TYPE(-110.0f, -730.0));
+    left.head = NAME(split_exp)(left.x, &n, &left.tail);
+    left.scale = NAME(two_to)(n + NAME(splat)(NAME(SPARE)));
+    left.e = (left.head + left.tail) * left.scale * NAME(splat)(SPARE_SCALE);
+    return left;
+}
+
+/* 1 / (1 + exp(-z)) is exp(x) / (1 + exp(x)) on the left and 1 / (1 + exp(x)) on the right */
+ALWAYS_INLINE VECTOR NAME(vector_logistic)(VECTOR z) {
+    const VECTOR one = NAME(splat)(1), zero = NAME(splat)(0);
+    struct NAME(left_exp) left = NAME(left_exp_of)(z);
+    INTEGERS negative = z < zero;
+    VECTOR d = one + left.e, d_low = left.e - (d - one);
+    VECTOR q = NAME(quotient)(NAME(select)(negative, left.head, one), NAME(select)(negative, left.tail, zero), d, d_low,
+                              one / d);
+    return NAME(select)(negative, q * left.scale * NAME(splat)(SPARE_SCALE), q);
+}
+
+/* log(1 + exp(z)) = max(z, 0) + log(1 + e) with e = exp(-|z|) */
+ALWAYS_INLINE VECTOR NAME(vector_softplus)(VECTOR z) {
+    const VECTOR one = NAME(splat)(1), half = NAME(splat)(0.5f);
+    struct NAME(left_exp) left = NAME(left_exp_of)(z);
+    VECTOR e = left.e, s = e / (NAME(splat)(2) + e), square = s * s;
+    VECTOR p = POLYNOMIAL(square, BY_TYPE(log1p_table_f32, log1p_table_f64));
+    /* log(1 + e) = e - e**2 / 2 + s (e**2 / 2 + ...), and what rounding left of e counts by about 1 - e / 2 */
+    VECTOR rest = FMA(square, p, half * e * e);
+    VECTOR e_low = (left.tail - ((left.head + left.tail) - left.head)) * left.scale * NAME(splat)(SPARE_SCALE);
+    VECTOR low = FMA(s, rest, e_low * FMA(-half, e, one));
+    return NAME(at_least)(z, 0) + (FMA(-half * e, e, e) + low);
+}
+
+/* silu(z) = z logistic(z) = max(z, 0) + silu(-|z|) */
+ALWAYS_INLINE VECTOR NAME(vector_silu)(VECTOR z) {
+    const VECTOR one = NAME(splat)(1);
+    struct NAME(left_exp) left = NAME(left_exp_of)(z);
+    VECTOR d = one + left.e, d_low = left.e - (d - one);
+    VECTOR high = left.x * left.head, low = FMA(left.x, left.tail, FMA(left.x, left.head, -high));
+    return NAME(join_sides)(z, NAME(quotient)(high, low, d, d_low, one / d) * left.scale, BY_TYPE(0.5f, 0.5));
+}
+
+/* mish(z) = z tanh(log(1 + exp(z))).  With e = exp(-|z|) it is
+ *   z e (2 + e) / (2 + 2 e + e**2)           on the left
+ *   z - z e (2 e) / (1 + 2 e + 2 e**2)       on the right */
+ALWAYS_INLINE VECTOR NAME(vector_mish)(VECTOR z) {
+    const VECTOR one = NAME(splat)(1), two = NAME(splat)(2), zero = NAME(splat)(0);
+    struct NAME(left_exp) left = NAME(left_exp_of)(z);
+    INTEGERS negative = z < zero;
+    VECTOR e = left.e, double_e = e + e, factor = NAME(select)(negative, e, double_e);
+    VECTOR a = NAME(select)(negative, two, zero), b = NAME(select)(negative, two, one);
+    VECTOR k = a + factor, k_low = factor - (k - a);
+    VECTOR linear = b + double_e, d = FMA(factor, e, linear);
+    VECTOR d_low = FMA(factor, e, linear - d) + (double_e - (linear - b));
+    VECTOR product = left.x * left.head, product_low = FMA(left.x, left.tail, FMA(left.x, left.head, -product));
+    VECTOR high = product * k, low = FMA(product, k_low, FMA(product_low, k, FMA(product, k, -high)));
+    return NAME(join_sides)(z, NAME(quotient)(high, low, d, d_low, one / d) * left.scale, BY_TYPE(0.6f, 0.6));
+}
+
+/* gelu(z) = z Phi(z) = max(z, 0) + gelu(-|z|), where Phi is the distribution function of the standard normal:
+ *   Phi(-x) = exp(-x**2 / 2) P(s) / (1 + NORMAL_FACTOR x),  s = 1 / (1 + NORMAL_POLE x),  x >= 0
+ * The polynomial's values lie between 0.34 and 0.5, so that it passes on little of the error of s. */
+ALWAYS_INLINE VECTOR NAME(vector_gelu)(VECTOR z) {
+    const VECTOR one = NAME(splat)(1), half = NAME(splat)(0.5f), factor = NAME(splat)(NORMAL_FACTOR);
+    VECTOR x = NAME(at_most)(NAME(absolute)(z), NORMAL_END), square = x * x;
+    VECTOR n, tail, head = NAME(split_exp)(-half * square, &n, &tail);
     /* the square's rounding error matters where the exponent is large */
-    e = FMA(-half * error, e, e);
-    *bell = e;
-    VECTOR x = bounded * NAME(splat)(BY_TYPE(0.70710678f, 0.7071067811865476));
-    VECTOR near_x = NAME(at_most)(x, BY_TYPE(0.5f, 0.5));
-    VECTOR near = half * near_x * POLYNOMIAL(near_x * near_x, BY_TYPE(erf_near_f32, erf_near_f64));
-    VECTOR far_x = NAME(at_most)(NAME(at_least)(x, BY_TYPE(0.5f, 0.5)), BY_TYPE(9.7f, 28.0));
-    VECTOR t = (far_x - NAME(splat)(3)) / (far_x + NAME(splat)(3));
-    VECTOR far = half * e * POLYNOMIAL(t, BY_TYPE(erfc_far_f32, erfc_far_f64)) / FMA(NAME(splat)(2), far_x, NAME(splat)(1));
-    INTEGERS negative = z < NAME(splat)(0), is_near = x < half;
-    VECTOR left = NAME(select)(is_near, half - near, far);
-    VECTOR right = NAME(select)(is_near, half + near, NAME(splat)(1) - far);
-    return NAME(select)(negative, left, right);
+    tail = FMA(-half * FMA(x, x, -square), head + tail, tail);
+    VECTOR d = FMA(factor, x, one), d_low = FMA(factor, x, one - d), s = one / FMA(NAME(splat)(NORMAL_POLE), x, one);
+    VECTOR p = POLYNOMIAL(s - NAME(splat)(NORMAL_MIDDLE), BY_TYPE(normal_table_f32, normal_table_f64));
+    VECTOR product = -x * p, product_low = FMA(-x, p, -product);
+    VECTOR high = product * head, low = FMA(product, tail, FMA(product, head, -high)) + product_low * head;
+    VECTOR scale = NAME(two_to)(n + NAME(splat)(NAME(SPARE)));
+    return NAME(join_sides)(z, NAME(quotient)(high, low, d, d_low, one / d) * scale, BY_TYPE(0.5f, 0.5));
 }
 
 /* One round of a transposition: rows `distance` apart exchange every second run of `distance` lanes. */

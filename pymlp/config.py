@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import cache
 from numbers import Integral
 from pathlib import Path
 
@@ -119,8 +120,12 @@ def requested(field: str) -> Choice:
     return Choice(None, "not asked for")
 
 
+@cache
 def _cgroup_cores() -> float | None:
-    """Cores that the control group's CPU quota allows (version 2, then 1), None without a quota."""
+    """Cores that the control group's CPU quota allows (version 2, then 1), None without a quota.
+
+    Asked once: every plan needs the number, and to read it takes longer than a prediction of a few rows.
+    """
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
         return None if quota == "max" else int(quota) / int(period)

@@ -13,14 +13,13 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import check_is_fitted
 
 from pymlp import scores, threadpools  # noqa: F401 - threadpools makes the engine known to threadpoolctl
 from pymlp.functions import LOSSES
 from pymlp.network import Network
 from pymlp.perceptron import MultilayerPerceptron, plain
-from pymlp.targets import KINDS, ClassTargets
+from pymlp.targets import KINDS, ClassTargets, distinct_labels
 from pymlp.validation import PARAMETER_CONSTRAINTS, StrOptions
 
 
@@ -183,13 +182,13 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         if incremental and known is None:
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
-            known = unique_labels(classes)
+            known = distinct_labels(classes)
             targets = ClassTargets.from_labels(y)
             if targets.kind != "multilabel-indicator":
                 targets = ClassTargets.from_labels(classes)
             self._check_known(y, known, subset=True)
         elif incremental or not first:
-            if classes is not None and not np.array_equal(known, unique_labels(classes)):
+            if classes is not None and not np.array_equal(known, distinct_labels(classes)):
                 raise ValueError(
                     f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {known!r}"
                 )
@@ -204,7 +203,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     @staticmethod
     def _check_known(y: Any, known: np.ndarray, *, subset: bool) -> None:
-        found = unique_labels(y)
+        found = distinct_labels(y)
         if subset:
             if len(np.setdiff1d(found, known, assume_unique=True)):
                 raise ValueError(

@@ -21,7 +21,13 @@ from pymlp.callbacks import check_callbacks
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.network import Network
 from pymlp.parameters import ParameterViews, copy_into
-from pymlp.validation import check_prediction_data, check_sample_weight, check_training_data, hidden_widths
+from pymlp.validation import (
+    check_parameters,
+    check_prediction_data,
+    check_sample_weight,
+    check_training_data,
+    hidden_widths,
+)
 
 # numbers and histories that a model file keeps
 FITTED_RECORDS = (
@@ -132,7 +138,7 @@ class MultilayerPerceptron(BaseEstimator):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, *, incremental: bool, classes: Any = None
     ) -> MultilayerPerceptron:
-        self._validate_params()
+        check_parameters(self)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         draft = object.__new__(type(self))

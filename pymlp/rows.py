@@ -7,6 +7,7 @@ as a whole: only the rows of the run at hand are.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,7 +40,7 @@ class DenseRows:
 
     def most_steps(self, batch_size: int) -> int:
         """Most batches of one run."""
-        return len(self.numbers)
+        return sys.maxsize
 
     def run(self, order: np.ndarray, starts: np.ndarray, first: int, last: int) -> Run:
         """X, y, weight, order and starts of the batches first..last-1 of ``order`` cut at ``starts``."""

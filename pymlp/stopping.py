@@ -76,6 +76,12 @@ class StoppingRule:
             self._rates = np.full(count, self.descent.rate)
         return self._rates
 
+    def certain_epochs(self) -> float:
+        """Epochs until patience may run out; 1 where each has a score or a rate of its own."""
+        if self.score is not None or self.descent.schedule == "invscaling":
+            return 1
+        return max(1, self.patience + 1 - self.no_improvement)
+
     def end_epoch(self, loss: float, params: np.ndarray) -> bool:
         """Loss, improvement, rate, then the decision: in scikit-learn's order."""
         self.epochs += 1

@@ -11,6 +11,32 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 
 KINDS = ("binary", "multiclass", "multilabel-indicator")
 
+# whole numbers that span less than this are counted, not sorted
+COUNTED_SPAN = 4096
+
+
+def distinct_labels(y: Any) -> np.ndarray:
+    """The labels that occur in y, sorted (of a label matrix the numbers of its columns); ValueError if it has none."""
+    if not _is_whole(y, 1):
+        return unique_labels(y)
+    lowest = int(y.min())
+    if int(y.max()) - lowest >= COUNTED_SPAN or y.dtype == np.uint64:
+        return np.unique(y)
+    counts = np.bincount(y.astype(np.int64) - lowest)
+    return (np.flatnonzero(counts) + lowest).astype(y.dtype)
+
+
+def _is_whole(y: Any, dimensions: int) -> bool:
+    # Whole numbers need no closer look to say what they are.  scikit-learn's takes as long as 100 steps of a small
+    # network, and is left to all other targets.
+    return isinstance(y, np.ndarray) and y.ndim == dimensions and y.dtype.kind in "biu" and y.size > 0
+
+
+def _kind_of(y: Any) -> str:
+    if _is_whole(y, 2) and y.shape[1] > 1 and y.min() >= 0 and y.max() <= 1:
+        return "multilabel-indicator"
+    return type_of_target(y, input_name="y")
+
 
 @dataclass(frozen=True, eq=False)
 class ClassTargets:
@@ -33,12 +59,16 @@ class ClassTargets:
     @classmethod
     def from_labels(cls, y: Any) -> ClassTargets:
         """Learn the layout from labels; ValueError if they are not classes."""
-        kind = type_of_target(y, input_name="y")
+        if _is_whole(y, 1):
+            classes = distinct_labels(y)
+            return cls("binary" if len(classes) <= 2 else "multiclass", classes)
+        kind = _kind_of(y)
         if "multioutput" in kind:
             raise ValueError(f"y must hold one class label a row or be a 0/1 label matrix, but it is {kind}")
         if kind not in KINDS:
             raise ValueError(f"Unknown label type: {kind}. y must hold classes; for numbers use a regressor.")
-        return cls(kind, unique_labels(y), sparse.issparse(y))
+        classes = np.arange(np.shape(y)[1]) if kind == "multilabel-indicator" else distinct_labels(y)
+        return cls(kind, classes, sparse.issparse(y))
 
     @property
     def columns(self) -> int:
@@ -59,9 +89,11 @@ class ClassTargets:
             A label matrix where single labels are expected or the other way round, or one of another width.
         """
         multilabel = self.kind == "multilabel-indicator"
-        kind = type_of_target(y)
-        if multilabel != (kind == "multilabel-indicator"):
-            raise ValueError(f"y is {kind}, but the model was fitted to {self.kind} targets")
+        # a single column never is a label matrix
+        if multilabel or np.ndim(y) != 1:
+            kind = _kind_of(y)
+            if multilabel != (kind == "multilabel-indicator"):
+                raise ValueError(f"y is {kind}, but the model was fitted to {self.kind} targets")
         if multilabel:
             y = y.toarray() if sparse.issparse(y) else np.asarray(y)
             if y.shape[1] != len(self.classes):

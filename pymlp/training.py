@@ -3,6 +3,9 @@
 One loop serves `train` (NumPy alone) and the estimators.  It works on arrays of its own and keeps a copy of them at
 the end of each epoch: whoever runs it publishes the outcome, so a failure changes nothing and Ctrl-C keeps the last
 complete epoch.  What differs between its users (rates, scores, when to stop) is a `Rule`.
+
+Short epochs are trained several in one call where nobody looks at them one by one: what surrounds a call takes as long
+as several steps of a small network.  They come to an end together, for Ctrl-C too.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ from pymlp.optimizers import SGD, Adam, new_slots
 from pymlp.rows import DenseRows, is_converted_late, rows_of
 from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
 
-# steps longer than DIRECT_SECONDS run in a helper thread, in slices of about this; it stays interruptible all the while
+# A call packs the parameters and writes them back, which takes about as long as half a step: calls of at least so many
+# steps keep that to a percent.  Where they take longer than DIRECT_SECONDS they run in a helper thread, in slices of
+# about HELPED_SLICE_SECONDS, and stay interruptible all the while.
+ENOUGH_STEPS = 50
 HELPED_SLICE_SECONDS = 4.0
 
 
@@ -36,6 +42,10 @@ class Rule(Protocol):
 
     def rates(self, first: int, count: int) -> np.ndarray:
         """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
+
+    def certain_epochs(self) -> float:
+        """How many epochs will be trained whatever their losses, at least 1: only the last of them may end the training
+        or change a rate, and none needs its own parameters."""
 
     def end_epoch(self, loss: float, params: np.ndarray) -> bool:
         """Take note of an epoch's mean loss; true ends the training.  Must not keep `params` itself."""
@@ -94,11 +104,10 @@ class EpochLoop:
         self.plan, self.optimizer, self.rows, self.rule = plan, optimizer, rows, rule
         self.params, self.slots, self.step = params, slots, step
         self.completed: Completed | None = None
-        n_rows = len(rows.numbers)
-        self.starts = np.append(np.arange(0, n_rows, batch_size, dtype=np.int64), n_rows)
+        self.n_rows = len(rows.numbers)
+        self.starts = np.append(np.arange(0, self.n_rows, batch_size, dtype=np.int64), self.n_rows)
         self.epoch_steps = len(self.starts) - 1
-        self._batch_fractions = np.diff(self.starts) / n_rows
-        self._losses = np.empty(self.epoch_steps)
+        self._batch_fractions = np.diff(self.starts) / self.n_rows
         self._most_steps = rows.most_steps(batch_size)
         self._step_seconds = training_seconds(plan.network.n_parameters, batch_size)
         self._measured = False
@@ -111,7 +120,8 @@ class EpochLoop:
         ----------
         epochs : int
         shuffler : RandomState, Generator or None
-            Draws the order of each epoch; None keeps the rows in order.
+            Draws the order of each epoch; None keeps the rows in order.  It never gets further ahead of the completed
+            epochs than by the one that was interrupted or failed.
         announcer : Announcer
 
         Returns
@@ -120,31 +130,55 @@ class EpochLoop:
             Whether the rule or a callback ended the training.
         """
         order = self.rows.numbers
-        n_rows = len(order)
         watched = bool(announcer.callbacks)
         began = perf_counter()
-        for epoch in range(epochs):
-            if shuffler is not None:
-                # as scikit-learn does it, the shuffles of the epochs compound
-                positions = np.arange(n_rows)
-                shuffler.shuffle(positions)
-                order = order[positions]
-            rates = self.rule.rates(self.step, self.epoch_steps)
-            meter = None
-            if watched:
-                meter = _Meter(announcer, began, epoch * n_rows, self.starts, float(rates[-1]))
-                announcer.begin_epoch(epoch, **meter.metrics(0))
-            self._run_epoch(order, rates, meter)
-            self.step += self.epoch_steps
-            loss = float(self._losses @ self._batch_fractions)
-            stop = self.rule.end_epoch(loss, self.params)
-            if meter is not None:
-                score = self.rule.validation_score
-                stop |= announcer.end_epoch(**meter.metrics(self.epoch_steps), loss=loss, validation_score=score)
-            self._keep(epoch + 1, last=stop or epoch + 1 == epochs)
+        epoch = 0
+        while epoch < epochs:
+            count = 1 if watched else self._epochs_together(epochs - epoch)
+            before, state = self.completed, _state_of(shuffler) if count > 1 else None
+            try:
+                orders = self._orders(order, count, shuffler)
+                order = orders[-1]
+                rates = self.rule.rates(self.step, count * self.epoch_steps)
+                meter = None
+                if watched:
+                    meter = _Meter(announcer, began, epoch * self.n_rows, self.starts, float(rates[-1]))
+                    announcer.begin_epoch(epoch, **meter.metrics(0))
+                losses = self._run_epochs(orders, rates, meter)
+                self.step += len(rates)
+                stop = False
+                for loss in losses:
+                    stop |= self.rule.end_epoch(loss, self.params)
+                epoch += count
+                if meter is not None:
+                    score = self.rule.validation_score
+                    metrics = meter.metrics(self.epoch_steps)
+                    stop |= announcer.end_epoch(**metrics, loss=losses[-1], validation_score=score)
+                self._keep(epoch, last=stop or epoch == epochs)
+            except BaseException:
+                if state is not None and self.completed is before:
+                    _return_to(shuffler, state)
+                raise
             if stop:
                 return True
         return False
+
+    def _epochs_together(self, most: int) -> int:
+        """Epochs of the next call: more than one if they all fit into a slice and the rule is certain of them."""
+        if not self._measured:
+            return 1
+        fitting = min(int(DIRECT_SECONDS / self._step_seconds), self._most_steps) // self.epoch_steps
+        return max(1, int(min(most, fitting, self.rule.certain_epochs())))
+
+    def _orders(self, last: np.ndarray, count: int, shuffler: Any) -> np.ndarray:
+        """Row numbers of the next epochs, (count, rows): each shuffled from the one before, as scikit-learn does it."""
+        orders = np.empty((count, self.n_rows), np.int64)
+        for order in orders:
+            order[:] = last
+            if shuffler is not None:
+                self.plan.shuffle(order, shuffler)
+            last = order
+        return orders
 
     def _keep(self, epochs: int, last: bool) -> None:
         params, slots = self.params, self.slots
@@ -157,26 +191,42 @@ class EpochLoop:
             params, slots = spare
         self.completed = Completed(params, slots, epochs, self.step, self.rule.state())
 
-    def _run_epoch(self, order: np.ndarray, rates: np.ndarray, meter: _Meter | None) -> None:
+    def _run_epochs(self, orders: np.ndarray, rates: np.ndarray, meter: _Meter | None) -> list[float]:
+        """Train one epoch for each row of `orders`; their mean losses."""
+        count, steps = len(orders), len(rates)
+        starts = self.starts
+        if count > 1:
+            starts = np.append((np.arange(count)[:, None] * self.n_rows + starts[:-1]).ravel(), orders.size)
+        losses = np.empty(steps)
+        order = orders.reshape(-1)
         first = 0
-        while first < self.epoch_steps:
-            helped = self._step_seconds > DIRECT_SECONDS
+        while first < steps:
+            most = min(self._most_steps, steps - first) if self._measured else 1
+            helped = min(most, ENOUGH_STEPS) * self._step_seconds > DIRECT_SECONDS
             seconds = HELPED_SLICE_SECONDS if helped else DIRECT_SECONDS
-            count = min(self._most_steps, max(1, int(seconds / self._step_seconds))) if self._measured else 1
-            last = min(first + count, self.epoch_steps)
+            last = first + min(most, max(1, int(seconds / self._step_seconds)))
             began = perf_counter()
-            run = self.rows.run(order, self.starts, first, last)
-            self._run_slice(run, rates, first, last, helped, meter)
+            run = self.rows.run(order, starts, first, last)
+            self._run_slice(run, rates, losses, first, last, helped, meter)
             self._step_seconds = max((perf_counter() - began) / (last - first), 1e-9)
             self._measured = True
             first = last
-            if meter is not None and first < self.epoch_steps:
+            if meter is not None and first < steps:
                 meter.show(first)
+        # not by BLAS, whose sums depend on its threads and on the machine
+        return (losses.reshape(count, -1) * self._batch_fractions).sum(axis=1).tolist()
 
     def _run_slice(
-        self, run: tuple, rates: np.ndarray, first: int, last: int, helped: bool, meter: _Meter | None
+        self,
+        run: tuple,
+        rates: np.ndarray,
+        losses: np.ndarray,
+        first: int,
+        last: int,
+        helped: bool,
+        meter: _Meter | None,
     ) -> None:
-        losses = self._losses[first:last]
+        losses = losses[first:last]
         arguments = (self.optimizer, self.params, self.slots, self.step + first, *run, rates[first:last], losses)
         if not helped:
             self.plan.train_steps(*arguments)
@@ -188,6 +238,19 @@ class EpochLoop:
                 meter.show(first + int(np.count_nonzero(~np.isnan(losses))))
 
         run_interruptibly(lambda: self.plan.train_steps(*arguments), self.plan.stop, show)
+
+
+def _state_of(shuffler: Any) -> Any:
+    if isinstance(shuffler, np.random.RandomState):
+        return shuffler.get_state(legacy=False)
+    return None if shuffler is None else shuffler.bit_generator.state
+
+
+def _return_to(shuffler: Any, state: Any) -> None:
+    if isinstance(shuffler, np.random.RandomState):
+        shuffler.set_state(state)
+    else:
+        shuffler.bit_generator.state = state
 
 
 @dataclass
@@ -253,6 +316,9 @@ class _ScheduleRule:
         rates = self.schedule.rates(self.base, first, count, self.total, self.epoch_steps, self.epoch_rows)
         self.last_rate = float(rates[-1])
         return rates
+
+    def certain_epochs(self) -> float:
+        return np.inf
 
     def end_epoch(self, loss: float, params: np.ndarray) -> bool:
         self.losses.append(loss)

@@ -1,4 +1,4 @@
-"""What every test may rely on: Ctrl-C arrives, however the run was started."""
+"""What every test may rely on: Ctrl-C arrives, however the run was started; standardised irises."""
 
 import signal
 
@@ -11,3 +11,10 @@ def _deliver_interrupts():
     # wait for ever
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def iris():
+    datasets = pytest.importorskip("sklearn.datasets", reason="the data are scikit-learn's")
+    X, y = datasets.load_iris(return_X_y=True)
+    return (X - X.mean(axis=0)) / X.std(axis=0), y

@@ -19,7 +19,7 @@ from pymlp.functions import ACTIVATIONS, LOSSES
 # bounds on the first and second derivative of every hidden activation, which selu sets (alpha * scale = 1.758)
 STEEPEST, MOST_CURVED = 1.8, 1.8
 # rounding errors of one activation
-FUNCTION_ERROR = 6
+FUNCTION_ERROR = 3
 
 
 @dataclass

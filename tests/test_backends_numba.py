@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import ModuleType
 
 import numpy as np
@@ -68,6 +70,32 @@ def test_without_a_place_for_the_cache_functions_are_compiled_all_the_same(monke
         return x + x
 
     assert numba_functions.cached(double)(21) == 42
+
+
+def test_another_process_finds_the_compiled_code() -> None:
+    program = """
+import sys, numpy as np
+from pymlp import backends
+from pymlp.network import Network
+from pymlp.optimizers import Adam, new_slots
+network = Network.from_widths((3, 4, 1), dtype="float64")
+plan = backends.get("numba").Plan(network, 2)
+order, starts, losses = np.arange(4), np.array([0, 2, 4]), np.empty(2)
+X, params, slots = np.ones((4, 3)), network.initial_params(0), new_slots(Adam(), network.n_parameters, "float64")
+plan.train_steps(Adam(), params, slots, 0, X, X[:, :1].copy(), None, order, starts, np.full(2, 0.1), losses)
+parts = [part for name, part in sys.modules.items() if name.startswith("pymlp.backends.numba_")]
+compiled = {id(each): each for part in parts for each in vars(part).values() if hasattr(each, "stats")}.values()
+print(sum(sum(each.stats.cache_hits.values()) for each in compiled), end=" ")
+print(sum(sum(each.stats.cache_misses.values()) for each in compiled))
+"""
+    if not module("_small").train_batches.stats.cache_path:
+        pytest.skip("compiled code has no place on disk here")
+    run = [sys.executable, "-c", program]
+    # the first may have to compile
+    subprocess.run(run, check=True)
+    hits, misses = subprocess.run(run, check=True, capture_output=True, text=True).stdout.split()
+    assert int(hits) > 0
+    assert int(misses) == 0
 
 
 def test_read_only_arrays_are_not_compiled_for_once_more() -> None:

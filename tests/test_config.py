@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,7 @@ def test_quota_of_the_control_group(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(config, "Path", lambda name: tmp_path / Path(name).relative_to("/sys/fs/cgroup"))
+    monkeypatch.setattr(config, "_cgroup_cores", cache(config._cgroup_cores.__wrapped__))
     assert config._cgroup_cores() == cores
     monkeypatch.setattr(config.os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
     assert config.usable_cores() == (6 if cores is None else int(cores))

@@ -57,6 +57,15 @@ def test_adam_epsilon_stands_outside_the_root() -> None:
     np.testing.assert_allclose(params, [-size * 0.4 / (np.sqrt(0.001 * 16) + 10)])
 
 
+@pytest.mark.parametrize("first", [0, 1000, 1023, 1024, 2047, 40_000])
+def test_powers_of_the_betas(first: int) -> None:
+    adam, steps = Adam(0.9, 0.999), np.arange(first, first + 60)
+    sizes = [1e-3 * (1 - 0.999 ** (step + 1)) ** 0.5 / (1 - 0.9 ** (step + 1)) for step in steps.tolist()]
+    np.testing.assert_allclose(adam.coefficients(steps, np.full(60, 1e-3))[:, 0], sizes, rtol=4e-16)
+    # beta_1 == 0 is allowed
+    np.testing.assert_allclose(Adam(0.0, 0.5).coefficients(np.array([0]), np.array([1.0]))[0, 0], 0.5**0.5)
+
+
 def test_adamw_decays_before_the_step_and_by_the_rate() -> None:
     optimizer = AdamW(weight_decay=0.5)
     params, slots = np.array([2.0]), new_slots(optimizer, 1, "float64")

@@ -7,8 +7,9 @@ pytest.importorskip("sklearn", reason="compares with the binarizer of scikit-lea
 
 from scipy import sparse
 from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.multiclass import type_of_target, unique_labels
 
-from pymlp.targets import ClassTargets
+from pymlp.targets import ClassTargets, distinct_labels
 
 LABELS = {
     "binary": np.array([5, -1, 5, 5]),
@@ -38,6 +39,37 @@ def test_columns_and_predictions_are_those_of_the_binarizer(labels):
         ours, theirs = ours.toarray(), theirs.toarray()
     np.testing.assert_array_equal(ours, theirs)
     assert ours.dtype == theirs.dtype
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int16", "uint32", "int64", "uint64"])
+@pytest.mark.parametrize("span", [0, 1, 2, 127, 4095, 4096, 10**6])
+@pytest.mark.parametrize("end", ["lowest", "zero", "highest"])
+def test_whole_numbers_are_what_scikit_learn_takes_them_for(dtype, span, end):
+    if dtype == "bool":
+        lowest, highest = 0, 1
+    else:
+        lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
+    start = {"lowest": lowest, "zero": 0, "highest": max(lowest, highest - span)}[end]
+    labels = np.array([min(start + step, highest) for step in (span, 0, span // 2, 0)]).astype(dtype)
+    found, expected = distinct_labels(labels), unique_labels(labels)
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == expected.dtype
+    targets = ClassTargets.from_labels(labels)
+    assert targets.kind == type_of_target(labels)
+    assert targets.classes.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("values", [(0, 1), (1, 1), (0, 0), (1, 2), (-1, 1), (0, 5), (0, 1, 2)], ids=str)
+def test_label_matrices_are_what_scikit_learn_takes_them_for(values):
+    labels = np.resize(np.array(values), (5, 3))
+    kind = type_of_target(labels)
+    if kind == "multilabel-indicator":
+        targets = ClassTargets.from_labels(labels)
+        assert targets.kind == kind
+        np.testing.assert_array_equal(targets.classes, unique_labels(labels))
+    else:
+        with pytest.raises(ValueError, match=kind):
+            ClassTargets.from_labels(labels)
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,64 @@ def test_slices_change_nothing(data, backend, helped, monkeypatch):
     assert 3 * 53 - 10 <= shown[-1] <= 3 * 53
 
 
+@pytest.mark.parametrize("source", [np.random.RandomState, np.random.default_rng, None], ids=str)
+@pytest.mark.parametrize("scattered", [False, True], ids=["dense", "sparse"])
+def test_epochs_in_one_call_change_nothing(data, backend, source, scattered, monkeypatch):
+    X, y, weight = data
+    X = sparse.csr_matrix(X) if scattered else X
+    calls = []
+    plan = backends.get(backend).Plan
+    train_steps = plan.train_steps
+    monkeypatch.setattr(
+        plan, "train_steps", lambda self, *rest: calls.append(len(rest[-1])) or train_steps(self, *rest)
+    )
+    outcomes = []
+    for together in (True, False):
+        # however slow the machine is
+        monkeypatch.setattr(training, "DIRECT_SECONDS", 1e9)
+        if not together:
+            monkeypatch.setattr(training.EpochLoop, "_epochs_together", lambda self, most: 1)
+        draw = None if source is None else source(2)
+        params = NETWORK.initial_params(1)
+        result = train(
+            NETWORK, params, X, y, weight=weight, epochs=7, batch_size=5, schedule=Cosine(warmup=1), backend=backend,
+            shuffle=source is not None, random_state=draw,
+        )  # fmt: skip
+        following = None if draw is None else draw.normal()
+        outcomes.append((params.tobytes(), result.slots.tobytes(), result.losses, result.rate, following))
+    assert outcomes[0] == outcomes[1]
+    # the first step is timed; then come the rest of its epoch, and all others at once
+    assert calls == [1, 10, 66, 1, 10] + [11] * 6
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_end_within_epochs_in_one_call_goes_back_to_the_last_complete_one(data, backend, error, monkeypatch):
+    X, y, _ = data
+    monkeypatch.setattr(training, "DIRECT_SECONDS", 1e9)
+    plan = backends.get(backend).Plan
+    train_steps = plan.train_steps
+
+    def fail_in_many(self, *arguments):
+        train_steps(self, *arguments)
+        if len(arguments[-1]) > 11:
+            raise error
+
+    params, expected = NETWORK.initial_params(1), NETWORK.initial_params(1)
+    slots, draw, expected_draw = new_slots(Adam(), NETWORK.n_parameters, NETWORK.dtype), *map(random_source, (2, 2))
+    expected_slots = train(NETWORK, expected, X, y, epochs=1, batch_size=5, random_state=expected_draw).slots
+    monkeypatch.setattr(plan, "train_steps", fail_in_many)
+    with pytest.raises(error):
+        train(NETWORK, params, X, y, epochs=7, batch_size=5, slots=slots, random_state=draw, backend=backend)
+    if error is KeyboardInterrupt:
+        np.testing.assert_allclose(params, expected, rtol=1e-12)
+        np.testing.assert_allclose(slots, expected_slots, rtol=1e-10, atol=1e-14)
+    else:
+        assert params.tobytes() == NETWORK.initial_params(1).tobytes()
+        assert not slots.any()
+    # the shuffler has drawn the order of the complete epoch and nothing else
+    assert draw.normal() == expected_draw.normal()
+
+
 def test_sparse_rows_equal_dense_rows_and_are_never_dense_as_a_whole(data, backend, monkeypatch):
     X, y, weight = data
     X = np.where(X > 0.5, X, 0.0)

@@ -115,6 +115,9 @@ class Plan(Protocol):
         and `slots` undefined, and IndexError if a row number lies outside X.
         """
 
+    def shuffle(self, order: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
+        """Shuffle `order` (int64) in place: what ``source.shuffle(order)`` does, draw for draw."""
+
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
 
@@ -174,7 +177,8 @@ def choose(name: str | None = None) -> Choice:
     """Name of the backend to use, and why; an argument precedes the configuration, and that the fastest one."""
     choice = requested("backend") if name is None else Choice(name, "argument")
     if choice.value is None:
-        return Choice(available()[0], "fastest that can run here")
+        fastest = next(known for known in BACKENDS if missing_reason(known) is None)
+        return Choice(fastest, "fastest that can run here")
     if choice.value not in BACKENDS:
         raise ValueError(f"backend={choice.value!r} is not one of {', '.join(BACKENDS)}")
     reason = missing_reason(choice.value)

@@ -23,6 +23,10 @@ _EXCEPTIONS = {
 }
 
 
+# longer ones are drawn from 64 bits
+LONGEST_SHUFFLE = 1 << 32
+
+
 def _fail(code: int) -> NoReturn:
     text = lib.pymlp_error_text(code)
     raise _EXCEPTIONS.get(text, RuntimeError)(ffi.string(text).decode())
@@ -69,14 +73,15 @@ def measure_tile(dtype: str = "float32", k: int = 256, seconds: float = 0.1) -> 
     return lib.pymlp_measure_tile(choose_instruction_set().value.encode(), _bits(dtype), k, seconds)
 
 
-def evaluate(name: str, z: np.ndarray) -> np.ndarray:
-    """One element-wise activation of the engine (or "log") on an array, for tests and tables of error."""
+def evaluate(name: str, z: np.ndarray, slope: bool = False) -> np.ndarray:
+    """One element-wise activation of the engine (or "log") or its slope on an array, for tests and tables of error."""
     z = np.ascontiguousarray(z)
     out = np.empty_like(z)
     isa = choose_instruction_set().value.encode()
     code = lib.pymlp_evaluate(
-        isa, _bits(z.dtype.name), name.encode(), ffi.from_buffer(z), z.size, ffi.from_buffer(out, require_writable=True)
-    )
+        isa, _bits(z.dtype.name), name.encode(), slope, ffi.from_buffer(z), z.size,
+        ffi.from_buffer(out, require_writable=True),
+    )  # fmt: skip
     if code:
         _fail(code)
     return out
@@ -257,6 +262,21 @@ class Plan:
             raise ValueError(f"starts holds a batch of more than batch_size={self.batch_size} rows, or does not ascend")
         if code:
             _fail(code)
+
+    def shuffle(self, order: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
+        """Shuffle `order` in place; in half of NumPy's time where the source is a RandomState."""
+        # a RandomState's way to shuffle is frozen; a Generator's is not, nor what a subclass makes of it
+        generator = getattr(source, "_bit_generator", None) if type(source) is np.random.RandomState else None
+        if generator is None or len(order) > LONGEST_SHUFFLE:
+            source.shuffle(order)
+            return
+        _check_vector("order", order, np.int64, None)
+        with generator.lock:
+            lib.pymlp_shuffle(
+                ffi.cast("void *", generator.ctypes.bit_generator.value),
+                ffi.from_buffer("int64_t *", order, require_writable=True),
+                len(order),
+            )
 
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""

@@ -75,6 +75,10 @@ class Plan:
         else:
             self._engine = WideNetwork(network, self.batch_size, self._stop)
 
+    def shuffle(self, order: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
+        """Shuffle `order` in place."""
+        source.shuffle(order)
+
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
         self._stop[0] = 1

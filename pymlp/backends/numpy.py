@@ -28,6 +28,10 @@ class Plan:
         self.n_threads = int(resolve_threads(n_threads).value)
         self._stopped = False
 
+    def shuffle(self, order: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
+        """Shuffle `order` in place."""
+        source.shuffle(order)
+
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
         self._stopped = True

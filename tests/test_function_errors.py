@@ -1,0 +1,125 @@
+"""The engine's functions: against the exact ones, at the ends of their range, and alike on all instruction sets.
+
+What is exact and how errors are counted stands in bench/function_errors.py, which also sweeps all float32 numbers.
+"""
+
+import math
+
+import function_errors
+import numpy as np
+import pytest
+
+from pymlp import backends, config_context
+from pymlp.functions import ACTIVATIONS
+
+pytestmark = pytest.mark.skipif("c" not in backends.available(), reason=f"no C engine: {backends.missing_reason('c')}")
+if "c" in backends.available():
+    from pymlp.backends import c
+
+ISAS = c.instruction_sets() if "c" in backends.available() else ()
+FUSED = [isa for isa in ISAS if isa != "portable"]
+ELEMENT_WISE = [name for name, row in ACTIVATIONS.items() if row.slope is not None]
+NAMES = [*ELEMENT_WISE, "log"]
+INF = math.inf
+SELU_SCALE, SELU_PRODUCT = 1.0507009873554804934, 1.7580993408473768599
+
+# what minus infinity, -0, +0 and infinity become
+ENDS = {
+    "identity": (-INF, -0.0, 0.0, INF),
+    "logistic": (0.0, 0.5, 0.5, 1.0),
+    "tanh": (-1.0, -0.0, 0.0, 1.0),
+    "relu": (0.0, 0.0, 0.0, INF),
+    "leaky_relu": (-INF, -0.0, 0.0, INF),
+    "elu": (-1.0, -0.0, 0.0, INF),
+    "selu": (-SELU_PRODUCT, -0.0, 0.0, INF),
+    "gelu": (0.0, -0.0, 0.0, INF),
+    "silu": (0.0, -0.0, 0.0, INF),
+    "mish": (0.0, -0.0, 0.0, INF),
+    "softplus": (0.0, math.log(2), math.log(2), INF),
+    "exp": (0.0, 1.0, 1.0, INF),
+    "log": (math.nan, -INF, -INF, INF),
+}
+
+
+def most_errors(name: str, isa: str, at: float) -> float:
+    """The bound in units in the last place; the portable engine lacks what corrects quotients and products."""
+    if isa != "portable":
+        return 2.0
+    # the rounding error of z**2 stays in
+    return 4.0 + (at * at / 2 if name == "gelu" else 0)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", NAMES)
+def test_float32_values_and_slopes(name, isa):
+    worst = function_errors.sweep_single(name, False, isa, stride=40_009)
+    assert worst.count > 100_000
+    assert worst.error <= most_errors(name, isa, worst.at), worst
+    if name != "log":
+        worst = function_errors.sweep_single(name, True, isa, stride=40_009)
+        assert worst.error <= 4, worst
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", NAMES)
+def test_float64_values_and_slopes(name, isa):
+    worst = function_errors.sweep_twofold(name, False, isa, count=1000)
+    assert worst.count > 1000
+    assert worst.error <= most_errors(name, isa, worst.at), worst
+    if name != "log":
+        worst = function_errors.sweep_twofold(name, True, isa, count=1000)
+        assert worst.error <= 4, worst
+
+
+def test_the_sweeps_notice_errors(monkeypatch):
+    # results one unit off, zeros, NaNs and infinities
+    right = c.evaluate
+    for wrong, least in (
+        (lambda out: np.nextafter(out, np.inf), 1),
+        (lambda out: out * 0, 1e6),
+        (lambda out: out + np.nan, INF),
+        (lambda out: out + np.inf, INF),
+    ):
+        monkeypatch.setattr(c, "evaluate", lambda name, z, slope, wrong=wrong: wrong(right(name, z, slope)))
+        assert function_errors.sweep_single("logistic", False, stride=4_000_037).error >= least
+        assert function_errors.sweep_twofold("logistic", False, count=100).error >= least
+        assert function_errors.sweep_single("logistic", True, stride=4_000_037).error >= 0.5
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", NAMES)
+def test_ends_and_signed_zeros(name, dtype, isa):
+    with config_context(isa=isa):
+        out = c.evaluate(name, np.array([-INF, -0.0, 0.0, INF], dtype))
+        assert np.isnan(c.evaluate(name, np.array([np.nan, -np.nan], dtype))).all()
+        subnormal = c.evaluate(name, np.array([-1.0, 1.0], dtype) * np.finfo(dtype).smallest_subnormal)
+    expected = np.array(ENDS[name], dtype)
+    if name in ("selu", "softplus"):
+        # numbers with a rounding
+        np.testing.assert_array_max_ulp(out, expected, 2)
+    else:
+        np.testing.assert_array_equal(out, expected)
+    signed = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(out)[signed], np.signbit(expected)[signed])
+    # subnormal numbers count as 0; some functions copy them
+    np.testing.assert_array_equal(function_errors.flushed(subnormal), out[1:3])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_bits_on_every_fused_instruction_set(name, dtype):
+    # all exponents; numbers of middling size; a length that fills no vector
+    draw = np.random.default_rng(0)
+    bits = draw.integers(0, 2 ** np.finfo(dtype).bits, 50_001, np.uint64).astype(f"u{np.dtype(dtype).itemsize}")
+    z = np.concatenate([bits.view(dtype), draw.uniform(-100, 100, 20_000).astype(dtype)])
+    z = np.concatenate([z, draw.standard_normal(20_000).astype(dtype), np.array(ENDS["identity"], dtype)])
+    results = []
+    for isa in FUSED:
+        with config_context(isa=isa):
+            parts = [c.evaluate(name, z)] + ([c.evaluate(name, z, slope=True)] if name != "log" else [])
+        out = np.concatenate(parts)
+        # the sign and payload of a NaN are excepted from the promise
+        out[np.isnan(out)] = np.nan
+        results.append(out.tobytes())
+    assert len(set(results)) <= 1

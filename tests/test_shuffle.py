@@ -1,0 +1,68 @@
+"""The order of an epoch's rows: every backend draws it as NumPy does, number for number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pymlp import backends
+from pymlp.network import Network
+
+
+class Reversed(np.random.RandomState):
+    def shuffle(self, x: np.ndarray) -> None:
+        x[:] = x[::-1].copy()
+
+
+SOURCES = {
+    "RandomState": lambda: np.random.RandomState(7),
+    "RandomState on other bits": lambda: np.random.RandomState(np.random.PCG64(7)),
+    "Generator": lambda: np.random.default_rng(7),
+    "a class of the user's": lambda: Reversed(7),
+}
+
+
+@pytest.fixture(params=backends.available())
+def plan(request: pytest.FixtureRequest) -> backends.Plan:
+    return backends.get(request.param).Plan(Network.from_widths((1, 1)), 1)
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+# the ends of the ranges within which a draw is masked to the same number of bits
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 5, 8, 9, 63, 64, 65, 1000, 65537])
+def test_order_and_draws_are_numpys(plan: backends.Plan, kind: str, rows: int) -> None:
+    ours, theirs = SOURCES[kind](), SOURCES[kind]()
+    order = np.arange(rows)
+    expected = order.copy()
+    for _ in range(3):
+        plan.shuffle(order, ours)
+        # as scikit-learn does it
+        positions = np.arange(rows)
+        theirs.shuffle(positions)
+        expected = expected[positions]
+        np.testing.assert_array_equal(order, expected)
+    # the next draw, of whatever kind, is the same too
+    assert ours.normal() == theirs.normal()
+
+
+def test_the_global_state_is_drawn_from(plan: backends.Plan) -> None:
+    source = np.random.mtrand._rand
+    state = source.get_state()
+    try:
+        source.seed(5)
+        order = np.arange(100)
+        plan.shuffle(order, source)
+        after = source.random_sample()
+    finally:
+        source.set_state(state)
+    expected = np.random.RandomState(5)
+    np.testing.assert_array_equal(order, expected.permutation(100))
+    assert after == expected.random_sample()
+
+
+@pytest.mark.skipif("c" not in backends.available(), reason="only the C engine takes what it is given for what it asks")
+@pytest.mark.parametrize("order", [np.arange(8, dtype="int32"), np.arange(8)[::2], np.zeros((2, 4), int)])
+def test_orders_of_another_form_are_refused(order: np.ndarray) -> None:
+    plan = backends.get("c").Plan(Network.from_widths((1, 1)), 1)
+    with pytest.raises(ValueError, match="order must be a C-contiguous int64 array"):
+        plan.shuffle(order, np.random.RandomState(0))
