@@ -49,6 +49,9 @@ class BuildEngine(build_ext):
     """Writes cffi's source into the temporary folder of the build and compiles all files at the same time."""
 
     def build_extension(self, ext: Extension) -> None:
+        if ext is not engine:
+            super().build_extension(ext)
+            return
         generated = os.path.join(self.build_temp, "_engine.c")
         os.makedirs(self.build_temp, exist_ok=True)
         engine_interface().emit_c_code(generated)
@@ -80,9 +83,30 @@ engine = Extension(
     optional=True,
 )
 
+
+def direct_call() -> list[Extension]:
+    """`pymlp._call`, through which Python calls a predictor; where NumPy's headers are missing, cffi serves alone."""
+    try:
+        import numpy as np
+    except ImportError:
+        return []
+    return [
+        Extension(
+            "pymlp._call",
+            sources=["csrc/python_call.c"],
+            depends=[HEADER],
+            include_dirs=["csrc", np.get_include()],
+            define_macros=[("PYMLP_PYTHON", "1"), *([("Py_LIMITED_API", "0x030b0000")] if STABLE_ABI else [])],
+            extra_compile_args=COMPILE_ARGS,
+            py_limited_api=STABLE_ABI,
+            optional=True,
+        )
+    ]
+
+
 setup(
     # MSVC has neither the vector types nor the threads of the engine
-    ext_modules=[] if os.name == "nt" else [engine],
+    ext_modules=[] if os.name == "nt" else [engine, *direct_call()],
     cmdclass={"build_ext": BuildEngine},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE_ABI else {},
 )

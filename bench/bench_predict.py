@@ -6,6 +6,7 @@ into pieces that stay in the cache, which is what the engines do by themselves.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -15,10 +16,12 @@ from cases import PREDICTION_CASES, SEED, PredictionCase
 from interleaved import race, units_of_a_round
 from numpy_forward import NumpyForward
 
-from pymlp import backends
+from pymlp import Predictor, backends
 
 CASES = PREDICTION_CASES
 CHUNK = 2048
+# `pymlp.Predictor` on the fastest backend: a new array an answer, and the same one each time
+PREDICTOR_CALLS = ("predictor(x)", "predictor(x, out=)")
 # rows of a call of ONNX Runtime where the rows are cut by hand
 ONNX_CHUNK = 4096
 ONNX_IN_CHUNKS = "ONNX Runtime in chunks"
@@ -53,6 +56,8 @@ def _program(contestant: str, case: PredictionCase, params: np.ndarray) -> Calla
             out[...] = model.predict(X)
 
         return predict
+    if contestant in PREDICTOR_CALLS:
+        return Predictor(network, params)
     if contestant == ONNX_IN_CHUNKS:
         return peers.in_chunks(peers.new_forward("ONNX Runtime", network, params), ONNX_CHUNK)
     if contestant in PEERS:
@@ -69,7 +74,26 @@ def _repeated(program: Callable, X: np.ndarray, out: np.ndarray, calls: int) -> 
     return run
 
 
-@pytest.mark.parametrize("contestant", [*backends.available(), "NumPy in chunks", "scikit-learn", *PEERS])
+def _repeated_predictor(
+    contestant: str, predictor: Predictor, X: np.ndarray, out: np.ndarray, calls: int
+) -> Callable[[], None]:
+    """As a user writes the calls: a function around them would take a good part of the time of a single row."""
+
+    def run() -> None:
+        for _ in range(calls):
+            answer = predictor(X)
+        out[...] = answer
+
+    def run_into() -> None:
+        for _ in range(calls):
+            predictor(X, out=out)
+
+    return run if contestant == "predictor(x)" else run_into
+
+
+@pytest.mark.parametrize(
+    "contestant", [*backends.available(), *PREDICTOR_CALLS, "NumPy in chunks", "scikit-learn", *PEERS]
+)
 def test_predict(benchmark, record_rate, case, dtype, contestant):
     benchmark.group = f"predict {case.name}"
     if case.rows <= CUT.get(contestant, 0):
@@ -79,12 +103,13 @@ def test_predict(benchmark, record_rate, case, dtype, contestant):
     out = np.full((case.rows, case.widths[-1]), np.nan, dtype)
     reference_out = np.empty_like(out)
     program, reference = _program(contestant, case, params), _program("NumPy", case, params)
-    calls = units_of_a_round(benchmark, lambda calls: _repeated(program, X, out, calls))
+    repeated = functools.partial(_repeated_predictor, contestant) if contestant in PREDICTOR_CALLS else _repeated
+    calls = units_of_a_round(benchmark, lambda calls: repeated(program, X, out, calls))
     reference_calls = units_of_a_round(benchmark, lambda calls: _repeated(reference, X, reference_out, calls))
 
     race(
         benchmark,
-        _repeated(program, X, out, calls),
+        repeated(program, X, out, calls),
         _repeated(reference, X, reference_out, reference_calls),
         calls,
         reference_calls,

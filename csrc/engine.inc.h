@@ -5,6 +5,7 @@
 #include "kernels.inc.h"
 #include "dense.inc.h"
 #include "head.inc.h"
+#include "predict.inc.h"
 #include "step.inc.h"
 #include "measure.inc.h"
 
@@ -17,6 +18,9 @@ static const struct operations NAME(operations) = {
     .loss_gradient = NAME(loss_gradient),
     .update = NAME(update),
     .train_steps = NAME(train_steps),
+    .pack = NAME(pack),
+    .predict = NAME(predict),
+    .predict_row = NAME(predict_row),
     .evaluate = NAME(evaluate),
     .measure_peak = NAME(measure_peak),
     .measure_tile = NAME(measure_tile),

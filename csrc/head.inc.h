@@ -71,19 +71,6 @@ static void NAME(scatter_block)(int64_t rows, int64_t columns, const REAL *from,
                               to + NAME(place_of)(i, band), stride);
 }
 
-/* Pre-activations of the output layer, in bands, become outputs in the plain array `out` (rows, outputs). */
-static void NAME(write_outputs)(const pymlp_plan *plan, int64_t rows, const REAL *z, int64_t band, REAL *out,
-                                REAL *scratch) {
-    const struct layer *last = &plan->layers[plan->n_layers - 1];
-    const int64_t columns = last->outputs;
-    for (int64_t row = 0; row < rows; row += LANES) {
-        int64_t count = rows - row < LANES ? rows - row : LANES;
-        NAME(gather_block)(count, columns, z + row * BAND, BAND, band, scratch);
-        NAME(activate_outputs)(last->activation, columns, scratch);
-        NAME(scatter_block)(count, columns, scratch, out + row * columns, columns, BAND);
-    }
-}
-
 /* Losses and first deltas of rows `row` .. `row + rows` of the block that starts at `block` in the batch.
  * scratch: (3 columns, LANES). */
 static void NAME(head)(const pymlp_plan *plan, const struct batch *batch, int64_t block, int64_t row, int64_t rows,

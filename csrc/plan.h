@@ -62,6 +62,7 @@ struct pymlp_plan {
     double l1, l2;
     int64_t batch_size, block_rows; /* block_rows: rows of the buffers */
     int64_t strip_rows;             /* rows that a thread carries through all layers before the next */
+    int64_t widest;                 /* numbers of a row of the widest layer, in whole bands */
     int64_t strip_numbers;          /* of a strip of the widest layer */
     int64_t n_layers, n_parameters, n_units, n_penalties, packed_size, transpose_size;
     double multiply_adds; /* of one row, forward */
@@ -103,6 +104,13 @@ struct operations {
     int (*train_steps)(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots,
                        const struct batch *data, const int64_t *starts, int64_t n_steps, const double *coefficients,
                        double *losses);
+    /* a predictor's: `params` become the plan's packed weights, once; then any number of threads at the same time, each
+     * with scratch memory of its own, as large as the plan's */
+    void (*pack)(pymlp_plan *plan, const void *params);
+    int (*predict)(pymlp_plan *plan, void *scratch, const void *X, int64_t rows, void *out, bool with_complement,
+                   int n_threads);
+    /* the same for one row on the calling thread; scratch: twice the widest layer */
+    void (*predict_row)(const pymlp_plan *plan, void *scratch, const void *X, void *out, bool with_complement);
     int (*evaluate)(int activation, bool slope, const void *z, int64_t count, void *out);
     double (*measure_peak)(int n_threads, double seconds);
     double (*measure_tile)(int64_t depth, double seconds);
@@ -120,5 +128,8 @@ struct engine {
 
 /* Threads for a piece of work of so many multiply-adds between two barriers. */
 int pymlp_threads_for(const pymlp_plan *plan, double multiply_adds);
+/* What inference of so many rows is worth in multiply-adds.  A weight that serves a single row costs two to three of
+ * them, because it comes from afar. */
+double pymlp_row_work(const pymlp_plan *plan, int64_t rows);
 
 #endif

@@ -201,6 +201,7 @@ static void deal_out(pymlp_plan *plan) {
         buffer->deltas = piece(plan, count, real);
         if (buffer->width > widest) widest = rounded_up(buffer->width, BAND);
     }
+    plan->widest = widest;
     plan->strip_rows = strip_rows_for(widest, real);
     /* a strip of activations twice, and three times the outputs of a vector of rows */
     const double outputs = (double)plan->layers[plan->n_layers - 1].outputs;

@@ -19,6 +19,7 @@ extern "C" {
 
 /* cffi declarations begin */
 typedef struct pymlp_plan pymlp_plan;
+typedef struct pymlp_predictor pymlp_predictor;
 
 typedef struct {
     int32_t kind;        /* number of a layer kind, from pymlp_layer_kind */
@@ -68,6 +69,15 @@ int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *
                       int64_t n_steps, const double *coefficients, double *losses);
 /* Ends the running verb, or else the next one, soon; may be called from any thread. */
 void pymlp_stop(pymlp_plan *plan);
+
+/* A network with its parameters, copied, for inference alone; any number of threads may use one at the same time.  With
+ * with_complement != 0 the network has one output p, and there are two columns, 1 - p and p. */
+int pymlp_predictor_create(pymlp_predictor **predictor, const char *instruction_set, int dtype,
+                           const pymlp_layer *layers, int64_t n_layers, int loss, const void *params,
+                           int with_complement, int n_threads, int automatic);
+void pymlp_predictor_free(pymlp_predictor *predictor);
+/* out (rows, columns) = network(X), X (rows, inputs) */
+int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t rows, void *out);
 
 /* Shuffles order (rows, at most 2^32) as NumPy's RandomState.shuffle would; generator is a bitgen_t of NumPy, which the
  * caller has locked. */

@@ -27,7 +27,7 @@ struct NAME(run) {
     const REAL *params;
     const pymlp_optimizer *optimizer; /* training; NULL: one batch, gradient stored */
     REAL *trained, *slots;            /* training: the flat vectors to write at the end */
-    REAL *gradient, *x_gradient, *out;
+    REAL *gradient, *x_gradient;
     const int64_t *starts;
     int64_t n_steps;
     const double *coefficients;
@@ -287,36 +287,6 @@ static void NAME(differentiation)(void *context, int index, int members) {
     RESTORE_FLOAT_MODE(mode);
 }
 
-static void NAME(inference)(void *context, int index, int members) {
-    struct NAME(run) *run = context;
-    const pymlp_plan *plan = run->plan;
-    __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
-    NAME(repack)(plan, index, members, (REAL *)run->params, plan->packed, false);
-    bool stopped = team_barrier(members, &plan->stop);
-    const int64_t inputs = plan->buffers[0].width, columns = plan->layers[plan->n_layers - 1].outputs;
-    const int64_t band = plan->strip_rows * BAND;
-    REAL *scratch = NAME(scratch)(plan, index), *strips[2];
-    strips[0] = scratch + 3 * columns * LANES;
-    strips[1] = strips[0] + plan->strip_numbers;
-    const int64_t first = run->data->rows * index / members, all = run->data->rows * (index + 1) / members - first;
-    const int64_t n_strips = (all + plan->strip_rows - 1) / plan->strip_rows;
-    for (int64_t strip = 0; strip < n_strips && !stopped; strip++) {
-        int64_t row = first + NAME(tile_start)(all, n_strips, strip);
-        int64_t rows = first + NAME(tile_start)(all, n_strips, strip + 1) - row;
-        NAME(rows_to_bands)(rows, inputs, run->data->X, NULL, row, strips[0], band);
-        for (int64_t l = 0; l < plan->n_layers; l++) {
-            const struct layer *layer = &plan->layers[l];
-            REAL *out = strips[(l + 1) % 2];
-            NAME(layer_kinds)[layer->kind].forward(plan, layer, rows, strips[l % 2], band, out, out, band,
-                                                   l < plan->n_layers - 1);
-        }
-        NAME(write_outputs)(plan, rows, strips[plan->n_layers % 2], band, run->out + row * columns, scratch);
-        stopped = atomic_load_explicit(&plan->stop, memory_order_relaxed) != 0;
-    }
-    if (team_barrier(members, &plan->stop) && index == 0) run->stopped = true;
-    RESTORE_FLOAT_MODE(mode);
-}
-
 /* Runs `work` on so many threads. */
 static int NAME(run_threads)(struct NAME(run) *run, void (*work)(void *context, int index, int members), int threads) {
     int members = team_begin(threads);
@@ -325,12 +295,6 @@ static int NAME(run_threads)(struct NAME(run) *run, void (*work)(void *context, 
     if (!run->stopped) return PYMLP_OK;
     atomic_store(&run->plan->stop, 0);
     return PYMLP_STOPPED;
-}
-
-static int NAME(forward)(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out) {
-    const struct batch batch = {.X = X, .rows = rows};
-    struct NAME(run) run = {.plan = plan, .data = &batch, .params = params, .out = out};
-    return NAME(run_threads)(&run, NAME(inference), pymlp_threads_for(plan, plan->multiply_adds * (double)rows));
 }
 
 static int NAME(backward)(pymlp_plan *plan, const void *params, const struct batch *batch, void *gradient,

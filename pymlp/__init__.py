@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pymlp.estimators import MLPClassifier, MLPRegressor
     from pymlp.files import ModelFormatError, load, load_network, save, save_network
     from pymlp.optimizers import SGD, Adam, AdamW
+    from pymlp.predictor import Predictor
     from pymlp.progress import ProgressBar
     from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
     from pymlp.selection import show_config
@@ -38,6 +39,7 @@ _LAZY = {
     "MLPRegressor": "pymlp.estimators",
     "ModelFormatError": "pymlp.files",
     "OneCycle": "pymlp.schedules",
+    "Predictor": "pymlp.predictor",
     "ProgressBar": "pymlp.progress",
     "SGD": "pymlp.optimizers",
     "load": "pymlp.files",
@@ -61,6 +63,7 @@ __all__ = [
     "ModelFormatError",
     "Network",
     "OneCycle",
+    "Predictor",
     "ProgressBar",
     "config_context",
     "get_config",

@@ -1,24 +1,40 @@
-"""Running a plan forward over many rows, dense or sparse, in blocks short enough for Ctrl-C between them."""
+"""Running a network forward over many rows, dense or sparse, in blocks short enough for Ctrl-C between them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from pymlp.backends import Plan
+from pymlp.backends import Plan, Predictor
 from pymlp.interruptible import ASSUMED_FLOPS_PER_SECOND, DIRECT_SECONDS
 from pymlp.network import Network
-from pymlp.rows import dense_blocks
+from pymlp.rows import dense_blocks, is_gathered
 
 # fewer rows than this keep neither the threads nor the tiles busy
 LEAST_BLOCK_ROWS = 64
 
 
 def block_rows(n_parameters: int) -> int:
-    """Rows of one call of `Plan.forward`, by the pessimistic guess of a backend's speed."""
+    """Rows of one call, by the pessimistic guess of a backend's speed."""
     return max(LEAST_BLOCK_ROWS, int(DIRECT_SECONDS * ASSUMED_FLOPS_PER_SECOND / (2.0 * n_parameters)))
+
+
+def predict_rows(predictor: Predictor, X: Any, out: np.ndarray) -> None:
+    """Write what the network says of X into `out`.
+
+    Parameters
+    ----------
+    predictor : pymlp.backends.Predictor
+    X : ndarray or SciPy sparse matrix of shape (rows, inputs)
+        Converted block by block where it is not of the network's dtype, or not C-contiguous.
+    out : ndarray of shape (rows, predictor.columns)
+        C-contiguous, of the network's dtype.
+    """
+    _in_blocks(predictor.network, predictor.predict, X, out, grows=predictor.exact_cuts)
 
 
 def outputs_of(plan: Plan, params: np.ndarray, X: Any) -> np.ndarray:
@@ -33,9 +49,26 @@ def outputs_of(plan: Plan, params: np.ndarray, X: Any) -> np.ndarray:
     """
     network = plan.network
     out = np.empty((X.shape[0], network.outputs), network.dtype)
-    for part, block in dense_blocks(X, block_rows(network.n_parameters), network.dtype):
-        plan.forward(params, block, out[part])
+    _in_blocks(network, lambda block, part: plan.forward(params, block, part), X, out, grows=False)
     return out
+
+
+def _in_blocks(
+    network: Network, forward: Callable[[np.ndarray, np.ndarray], Any], X: Any, out: np.ndarray, *, grows: bool
+) -> None:
+    rows, dtype = block_rows(network.n_parameters), network.dtype
+    if is_gathered(X, dtype) or not grows:
+        for part, block in dense_blocks(X, rows, dtype):
+            forward(block, out[part])
+        return
+    start = 0
+    while start < len(X):
+        end, began = min(start + rows, len(X)), perf_counter()
+        forward(np.ascontiguousarray(X[start:end]), out[start:end])
+        start = end
+        # the guess was far too pessimistic: so short a call costs more than its work
+        if perf_counter() - began < DIRECT_SECONDS / 4:
+            rows *= 2
 
 
 def without_output_activation(network: Network) -> Network:

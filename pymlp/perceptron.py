@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 import pymlp
 from pymlp import backends, fitting
 from pymlp.callbacks import check_callbacks
-from pymlp.inference import outputs_of, without_output_activation
+from pymlp.inference import predict_rows, without_output_activation
 from pymlp.network import Network
 from pymlp.parameters import ParameterViews, copy_into
 from pymlp.validation import (
@@ -187,12 +187,21 @@ class MultilayerPerceptron(BaseEstimator):
             )
         return network, fitting.Data(X, y, weight, first, incremental, check_random_state(self.random_state), given)
 
-    def _outputs(self, X: Any, *, activated: bool = True) -> np.ndarray:
+    def _outputs(self, X: Any, *, activated: bool = True, with_complement: bool = False) -> np.ndarray:
         check_is_fitted(self)
         X = check_prediction_data(self, X, self.network_.dtype)
         network = self.network_ if activated else without_output_activation(self.network_)
-        plan = backends.get().Plan(network, 1)
-        return outputs_of(plan, self.params_, X)
+        predictor = backends.get().Predictor(network, self.params_, with_complement=with_complement)
+        out = np.empty((X.shape[0], predictor.columns), network.dtype)
+        predict_rows(predictor, X, out)
+        return out
+
+    def _prediction_state(self) -> tuple[Network, np.ndarray, bool, bool]:
+        """What `pymlp.Predictor` is made of: also whether the answer has the complement of a single output as a column
+        before it, and whether it has no axis for columns."""
+        check_is_fitted(self)
+        single, numbers = self.n_outputs_ == 1, is_regressor(self)
+        return self.network_, self.params_, single and not numbers, single and numbers
 
     def _model_state(self) -> tuple[Network, np.ndarray, dict[str, Any]]:
         """What a model file holds; JSON-ready metadata.  The state of the optimizer is not part of it."""

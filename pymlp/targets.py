@@ -116,8 +116,13 @@ class ClassTargets:
 
     def decode(self, outputs: np.ndarray) -> Any:
         """Predicted labels from outputs of shape (rows, columns)."""
+        if self.kind == "binary":
+            # numbers of one byte: a column of larger ones takes longer to fill than a small network to compute
+            positions = (outputs[:, 0] > 0.5).view(np.uint8)
+            # with a single class there is nothing to decide
+            return self.classes[positions if len(self.classes) > 1 else np.zeros_like(positions)]
         decisions = self.decide(outputs)
-        if self.kind == "multilabel-indicator":
-            return sparse.csr_matrix(decisions) if self.sparse_labels else decisions
-        # with a single class there is nothing to decide
-        return self.classes[np.minimum(decisions, len(self.classes) - 1)]
+        if self.kind == "multiclass":
+            # no decision is out of range; to clip is to look no closer
+            return self.classes.take(decisions, mode="clip")
+        return sparse.csr_matrix(decisions) if self.sparse_labels else decisions

@@ -132,20 +132,22 @@ def test_wheel_holds_the_package_alone(wheel):
 def test_one_wheel_serves_every_later_python(wheel):
     assert "-cp311-abi3-" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
-        assert [name for name in archive.namelist() if name.endswith(".so")] == ["pymlp/_engine.abi3.so"]
+        modules = sorted(name for name in archive.namelist() if name.endswith(".so"))
+    assert modules == ["pymlp/_call.abi3.so", "pymlp/_engine.abi3.so"]
 
 
 @needs_compiler
 @pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("nm") is None, reason="needs nm and Linux's dynamic symbols"
 )
-def test_the_engine_exports_its_entry_alone(wheel, tmp_path):
+@pytest.mark.parametrize("module", ["_engine", "_call"])
+def test_a_module_exports_its_entry_alone(wheel, tmp_path, module):
     with zipfile.ZipFile(wheel) as archive:
-        extension = archive.extract("pymlp/_engine.abi3.so", tmp_path)
+        extension = archive.extract(f"pymlp/{module}.abi3.so", tmp_path)
 
     symbols = _run(["nm", "-D", "--defined-only", extension]).split("\n")
 
-    assert [line.split()[-1] for line in symbols if line] == ["PyInit__engine"]
+    assert [line.split()[-1] for line in symbols if line] == [f"PyInit_{module}"]
 
 
 TRAIN_AND_SAVE = """
@@ -173,6 +175,7 @@ for name in backends.available():
         out = np.empty((400, 1), "float32")
         backends.get(name).Plan(read, 400).forward(loaded, X, out)
         assert np.abs(out - y).mean() < 0.1, name
+        assert np.array_equal(pymlp.Predictor(read, loaded)(X), out)
 pymlp.show_config()
 print("backends:", *backends.available())
 """

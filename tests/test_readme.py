@@ -1,4 +1,4 @@
-"""The README's example runs as printed, and what it says of the tree is true."""
+"""The README's examples run as printed, one after the other, and what it says of the tree is true."""
 
 import re
 from pathlib import Path
@@ -10,11 +10,12 @@ README = Path(__file__).parent.parent / "README.md"
 pytestmark = pytest.mark.skipif(not README.exists(), reason="the tests do not lie in a source tree")
 
 
-def test_the_example_runs(tmp_path, monkeypatch, capsys):
+def test_the_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    examples = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert examples
 
-    exec(compile(example, "README.md", "exec"), {"__name__": "__main__"})
+    exec(compile("\n".join(examples), "README.md", "exec"), {"__name__": "__main__"})
 
     accuracy = float(capsys.readouterr().out.split()[0])
     assert accuracy > 0.95

@@ -1,7 +1,8 @@
 """The narrow interface between Python and the arithmetic, and the choice of a backend.
 
-Each backend is a module with one class ``Plan`` (the protocol below): what the backend makes of a `Network` for one
-batch size and thread count.  It owns scratch memory and threads, never parameter values.  Arrays are C-contiguous and
+Each backend is a module with two classes (the protocols below).  ``Plan`` is what the backend makes of a `Network` for
+one batch size and thread count; it owns scratch memory and threads, never parameter values.  ``Predictor`` is a network
+with its parameters, for inference alone.  Arrays are C-contiguous and
 of the network's dtype; whoever calls a verb has checked shapes and finiteness once before the first one.
 """
 
@@ -119,6 +120,37 @@ class Plan(Protocol):
 
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
+
+
+class Predictor(Protocol):
+    """A network frozen with its parameters, for inference alone; any number of threads may use one at the same time.
+
+    Parameters
+    ----------
+    network : Network
+    params : ndarray of shape (n_parameters,)
+        Copied.
+    n_threads : int, optional
+        As for `Plan`.
+    with_complement : bool, default=False
+        The network has one output p, and `predict` writes two columns, 1 - p and p.
+    """
+
+    network: Network
+    n_threads: int
+    columns: int
+    """Columns of what `predict` writes."""
+    exact_cuts: bool
+    """Whether the bits stay the same however rows are cut into calls."""
+    entry: tuple[int, int] | None
+    """Addresses of C's function and predictor, for `pymlp._call`; None where there is no C."""
+
+    def __init__(
+        self, network: Network, params: np.ndarray, n_threads: int | None = None, *, with_complement: bool = False
+    ) -> None: ...
+
+    def predict(self, X: np.ndarray, out: np.ndarray) -> None:
+        """Write network(X) into `out` (rows, columns), a C-contiguous array of the network's dtype, as X is."""
 
 
 def missing_reason(name: str) -> str | None:

@@ -99,14 +99,9 @@ class Plan:
         self._dtype = np.dtype(network.dtype)
         self._parameters = (network.n_parameters,)
         self._optimizers: dict[SGD | Adam, object] = {}
-        layers = ffi.new("pymlp_layer[]", len(network.layers))
-        for row, layer, part in zip(layers, network.layers, network.layout, strict=True):
-            row.kind = lib.pymlp_layer_kind(b"dense")
-            row.activation = lib.pymlp_activation(layer.activation.encode())
-            row.inputs, row.outputs = part.inputs, part.outputs
         plan = ffi.new("pymlp_plan **")
         code = lib.pymlp_plan_create(
-            plan, self.isa.encode(), _bits(network.dtype), layers, len(network.layers),
+            plan, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.layers),
             lib.pymlp_loss(network.loss.encode()), network.l1, network.l2, self.batch_size,
             resolve_threads(n_threads).value, n_threads is None,
         )  # fmt: skip
@@ -116,14 +111,7 @@ class Plan:
         self.n_threads = int(lib.pymlp_plan_threads(self._plan))
 
     def _address(self, name: str, array: np.ndarray, shape: tuple[int, ...], *, writes: bool = False) -> object:
-        if (
-            not isinstance(array, np.ndarray)
-            or array.dtype != self._dtype
-            or array.shape != shape
-            or not array.flags.c_contiguous
-        ):
-            raise ValueError(_mismatch(name, array, self._dtype, shape))
-        return ffi.from_buffer(array, require_writable=writes)
+        return _address(name, array, self._dtype, shape, writes=writes)
 
     def _rows_of(self, X: np.ndarray) -> tuple[int, object]:
         rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
@@ -293,6 +281,66 @@ class Plan:
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
         lib.pymlp_stop(self._plan)
+
+
+class Predictor:
+    """See `pymlp.backends.Predictor`; `isa` is the instruction set it runs on."""
+
+    exact_cuts = True
+
+    def __init__(
+        self, network: Network, params: np.ndarray, n_threads: int | None = None, *, with_complement: bool = False
+    ) -> None:
+        self.network = network
+        self.columns = 2 if with_complement else network.outputs
+        self.isa = str(choose_instruction_set().value)
+        self.n_threads = int(resolve_threads(n_threads).value)
+        self._dtype = np.dtype(network.dtype)
+        predictor = ffi.new("pymlp_predictor **")
+        code = lib.pymlp_predictor_create(
+            predictor, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.layers),
+            lib.pymlp_loss(network.loss.encode()), _address("params", params, self._dtype, (network.n_parameters,)),
+            with_complement, self.n_threads, n_threads is None,
+        )  # fmt: skip
+        if code:
+            _fail(code)
+        self._predictor = ffi.gc(predictor[0], lib.pymlp_predictor_free)
+        function = ffi.addressof(lib, "pymlp_predictor_predict")
+        self.entry = int(ffi.cast("uintptr_t", function)), int(ffi.cast("uintptr_t", self._predictor))
+
+    def predict(self, X: np.ndarray, out: np.ndarray) -> None:
+        """Write network(X) into `out`."""
+        rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
+        code = lib.pymlp_predictor_predict(
+            self._predictor,
+            _address("X", X, self._dtype, (rows, self.network.inputs)),
+            rows,
+            _address("out", out, self._dtype, (rows, self.columns), writes=True),
+        )
+        if code:
+            _fail(code)
+
+
+def _layers(network: Network) -> object:
+    """The table of layers as C takes it."""
+    layers = ffi.new("pymlp_layer[]", len(network.layers))
+    for row, layer, part in zip(layers, network.layers, network.layout, strict=True):
+        row.kind = lib.pymlp_layer_kind(b"dense")
+        row.activation = lib.pymlp_activation(layer.activation.encode())
+        row.inputs, row.outputs = part.inputs, part.outputs
+    return layers
+
+
+def _address(name: str, array: np.ndarray, dtype: np.dtype, shape: tuple[int, ...], *, writes: bool = False) -> object:
+    """Where the array's numbers lie; ValueError if it is not what C takes it for."""
+    if (
+        not isinstance(array, np.ndarray)
+        or array.dtype != dtype
+        or array.shape != shape
+        or not array.flags.c_contiguous
+    ):
+        raise ValueError(_mismatch(name, array, dtype, shape))
+    return ffi.from_buffer(array, require_writable=writes)
 
 
 def _mismatch(name: str, array: object, dtype: np.dtype, shape: tuple[int, ...]) -> str:

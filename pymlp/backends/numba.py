@@ -9,6 +9,7 @@ so only the first use on a machine waits for the compiler.  The GIL is free whil
 from __future__ import annotations
 
 import ctypes
+import functools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pymlp.backends import StoppedError
 from pymlp.backends.numba_optimizers import optimizer_constants
 from pymlp.backends.numba_small import SmallNetwork
 from pymlp.backends.numba_wide import WideNetwork, flat_pieces, optimize
+from pymlp.backends.plan_predictor import PlanPredictor
 from pymlp.config import resolve_threads
 from pymlp.network import Network
 from pymlp.optimizers import SGD, Adam
@@ -242,3 +244,6 @@ class Plan:
         used = order[starts[0] : starts[-1]]
         if used.size and (used.min() < 0 or used.max() >= rows):
             raise IndexError(f"order holds a row number outside the {rows} rows of X")
+
+
+Predictor = functools.partial(PlanPredictor, Plan)

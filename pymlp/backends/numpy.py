@@ -5,9 +5,12 @@ Written for the reader, not for speed: each verb is the textbook formula over wh
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from pymlp.backends import BLOCK_ROWS, StoppedError
+from pymlp.backends.plan_predictor import PlanPredictor
 from pymlp.config import resolve_threads
 from pymlp.functions import ACTIVATIONS, LOSSES
 from pymlp.network import Network
@@ -183,3 +186,6 @@ class Plan:
     def _check_rows(self, rows: int) -> None:
         if rows > self.batch_size:
             raise ValueError(f"{rows} rows exceed the plan's batch_size={self.batch_size}")
+
+
+Predictor = functools.partial(PlanPredictor, Plan)

@@ -11,10 +11,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from pymlp import backends, files
+from pymlp import files
 from pymlp.finiteness import first_non_finite
-from pymlp.inference import outputs_of
 from pymlp.network import Network
+from pymlp.predictor import Predictor
 from pymlp.replacement import check_replaceable, replacing
 from pymlp.tables import DataError, read_table
 
@@ -61,9 +61,7 @@ def _read_rows(arguments: argparse.Namespace, names: Sequence[str] | None, netwo
 def _predictions(model: Any, X: np.ndarray, proba: bool) -> list[tuple[str, np.ndarray]]:
     """Columns of the answer by name."""
     if isinstance(model, tuple):
-        network, params = model
-        plan = backends.get().Plan(network, 1)
-        return _numbered("output", outputs_of(plan, params, X))
+        return _numbered("output", Predictor(*model)(X))
     predicted = model.predict(X)
     classes = getattr(model, "classes_", None)
     if classes is not None and predicted.ndim == 2:

@@ -1,0 +1,175 @@
+/* python_call.c: calling a predictor from Python in the time that a small network takes: the module pymlp._call.
+ *
+ * A call through cffi needs a Python function around it that looks at the arrays, and both together take two to ten times
+ * as long as a network of 4-64-64-2.  Here the looking is done in C, on NumPy's own records, so it can be complete for
+ * every call; whatever is not exactly as expected goes to the Python method `_general`, which converts or complains.
+ * Part of the engine only where setup.py builds it as a module: the rest of csrc knows nothing of Python.
+ */
+#if defined(PYMLP_PYTHON)
+#define PY_SSIZE_T_CLEAN
+#define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
+#include <Python.h>
+#include <numpy/arrayobject.h>
+
+#include "pymlp.h"
+
+typedef int predict_function(pymlp_predictor *predictor, const void *X, int64_t rows, void *out);
+
+typedef struct {
+    PyObject_HEAD
+    predict_function *predict; /* NULL: every call is general */
+    pymlp_predictor *predictor;
+    PyObject *dtype;
+    npy_intp width, columns, most_rows;
+    int flat;       /* the answer has no axis for columns */
+    int keeps_lock; /* the interpreter's lock stays taken: the work is shorter than to return it */
+} Caller;
+
+static PyObject *general_name, *out_name;
+
+/* Whether `array` is an array itself, not of a derived class, whose numbers C can take as they lie. */
+static int is_plain(const Caller *self, PyObject *array, int flags) {
+    return Py_TYPE(array) == &PyArray_Type && (PyObject *)PyArray_DESCR((PyArrayObject *)array) == self->dtype &&
+           (PyArray_FLAGS((PyArrayObject *)array) & flags) == flags;
+}
+
+static int overlap(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
+    return a < b + b_bytes && b < a + a_bytes;
+}
+
+/* The answer as a new reference; NULL without an exception where the general way is to be taken. */
+static PyObject *direct(const Caller *self, PyObject *X, PyObject *out) {
+    if (self->predict == NULL || !is_plain(self, X, NPY_ARRAY_CARRAY_RO)) return NULL;
+    PyArrayObject *from = (PyArrayObject *)X, *to = (PyArrayObject *)out;
+    const int ndim = PyArray_NDIM(from);
+    if (ndim < 1 || ndim > 2 || PyArray_DIM(from, ndim - 1) != self->width) return NULL;
+    npy_intp shape[2] = {ndim == 2 ? PyArray_DIM(from, 0) : self->columns, self->columns};
+    const npy_intp rows = ndim == 2 ? shape[0] : 1;
+    const int out_ndim = ndim - self->flat;
+    if (rows > self->most_rows) return NULL;
+    if (out == NULL) {
+        Py_INCREF(self->dtype);
+        out = PyArray_NewFromDescr(&PyArray_Type, (PyArray_Descr *)self->dtype, out_ndim, shape, NULL, NULL, 0, NULL);
+        if (out == NULL) return NULL;
+        to = (PyArrayObject *)out;
+    } else {
+        if (!is_plain(self, out, NPY_ARRAY_CARRAY) || PyArray_NDIM(to) != out_ndim) return NULL;
+        for (int i = 0; i < out_ndim; i++)
+            if (PyArray_DIM(to, i) != shape[i]) return NULL;
+        const size_t bytes = (size_t)PyArray_ITEMSIZE(from) * (size_t)rows;
+        if (overlap(PyArray_BYTES(from), bytes * (size_t)self->width, PyArray_BYTES(to), bytes * (size_t)self->columns))
+            return NULL;
+        Py_INCREF(out);
+    }
+    int code;
+    if (self->keeps_lock && rows == 1) {
+        code = self->predict(self->predictor, PyArray_DATA(from), 1, PyArray_DATA(to));
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        code = self->predict(self->predictor, PyArray_DATA(from), rows, PyArray_DATA(to));
+        Py_END_ALLOW_THREADS
+    }
+    if (code == 0) return out;
+    /* the general way meets the same code, and says what it means */
+    Py_DECREF(out);
+    return NULL;
+}
+
+static PyObject *caller_call(PyObject *object, PyObject *arguments, PyObject *keywords) {
+    const Caller *self = (const Caller *)object;
+    const Py_ssize_t count = PyTuple_Size(arguments), named = keywords == NULL ? 0 : PyDict_Size(keywords);
+    PyObject *out = NULL;
+    if (count == 1 && named == 1)
+        out = PyDict_GetItemWithError(keywords, out_name);
+    else if (count == 2 && named == 0)
+        out = PyTuple_GetItem(arguments, 1);
+    if (count >= 1 && (out != NULL || count + named == 1)) {
+        PyObject *answer = direct(self, PyTuple_GetItem(arguments, 0), out == Py_None ? NULL : out);
+        if (answer != NULL || PyErr_Occurred()) return answer;
+    }
+    PyObject *general = PyObject_GetAttr(object, general_name);
+    if (general == NULL) return NULL;
+    PyObject *answer = PyObject_Call(general, arguments, keywords);
+    Py_DECREF(general);
+    return answer;
+}
+
+/* _set_entry(function, predictor, dtype, width, columns, most_rows, flat, keeps_lock): addresses as integers */
+static PyObject *set_entry(PyObject *object, PyObject *arguments) {
+    Caller *self = (Caller *)object;
+    unsigned long long function, predictor;
+    Py_ssize_t width, columns, most_rows;
+    int flat, keeps_lock;
+    PyObject *dtype;
+    if (!PyArg_ParseTuple(arguments, "KKO!nnnpp", &function, &predictor, &PyArrayDescr_Type, &dtype, &width, &columns,
+                          &most_rows, &flat, &keeps_lock))
+        return NULL;
+    Py_INCREF(dtype);
+    Py_XDECREF(self->dtype);
+    self->dtype = dtype;
+    self->predict = (predict_function *)(uintptr_t)function;
+    self->predictor = (pymlp_predictor *)(uintptr_t)predictor;
+    self->width = width;
+    self->columns = columns;
+    self->most_rows = most_rows;
+    self->flat = flat;
+    self->keeps_lock = keeps_lock;
+    Py_RETURN_NONE;
+}
+
+static void caller_free(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    Py_XDECREF(((Caller *)object)->dtype);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef caller_methods[] = {
+    {"_set_entry", set_entry, METH_VARARGS, "Say what a call runs: addresses of the function and of the predictor."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot caller_slots[] = {
+    {Py_tp_call, caller_call},
+    {Py_tp_dealloc, caller_free},
+    {Py_tp_methods, caller_methods},
+    {Py_tp_doc, "Calls a predictor of the C engine directly where it can, else the method _general."},
+    {0, NULL},
+};
+
+static PyType_Spec caller_spec = {
+    .name = "pymlp._call.Caller",
+    .basicsize = sizeof(Caller),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = caller_slots,
+};
+
+static int fill_module(PyObject *module) {
+    if (PyArray_ImportNumPyAPI() < 0) return -1;
+    general_name = PyUnicode_InternFromString("_general");
+    out_name = PyUnicode_InternFromString("out");
+    PyObject *type = general_name == NULL || out_name == NULL ? NULL : PyType_FromSpec(&caller_spec);
+    if (type == NULL) return -1;
+    int code = PyModule_AddObjectRef(module, "Caller", type);
+    Py_DECREF(type);
+    return code;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, fill_module},
+#if defined(Py_GIL_DISABLED)
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "pymlp._call",
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC PyInit__call(void) { return PyModuleDef_Init(&module); }
+#else
+typedef int pymlp_no_python; /* a translation unit must hold something */
+#endif

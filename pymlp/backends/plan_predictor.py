@@ -1,0 +1,72 @@
+"""A predictor made of plans, for the backends that have nothing faster: a call takes a plan that no other call has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pymlp.backends import Plan
+from pymlp.config import resolve_threads
+from pymlp.network import Network
+
+# rows whose single output becomes two columns in one go
+COMPLEMENT_ROWS = 4096
+
+
+class PlanPredictor:
+    """See `pymlp.backends.Predictor`.
+
+    Parameters
+    ----------
+    make_plan : callable
+        The backend's `Plan`.
+    network, params, n_threads, with_complement
+        As there.
+    """
+
+    # the products are BLAS's, or sums whose order depends on the rows of a block
+    exact_cuts = False
+    entry = None
+
+    def __init__(
+        self,
+        make_plan: Callable[..., Plan],
+        network: Network,
+        params: np.ndarray,
+        n_threads: int | None = None,
+        *,
+        with_complement: bool = False,
+    ) -> None:
+        self.network = network
+        self.columns = 2 if with_complement else network.outputs
+        # fixed now, as the rest is: the plan of a later call must not follow a configuration of that time
+        self.n_threads = int(resolve_threads(n_threads).value)
+        self._make_plan = make_plan
+        self._params = network.check_params(params).copy()
+        self._with_complement = with_complement
+        # append and pop are atomic
+        self._free: list[Plan] = []
+
+    def predict(self, X: np.ndarray, out: np.ndarray) -> None:
+        """Write network(X) into `out`."""
+        try:
+            plan = self._free.pop()
+        except IndexError:
+            plan = self._make_plan(self.network, 1, self.n_threads)
+        try:
+            if self._with_complement:
+                self._predict_both(plan, X, out)
+            else:
+                plan.forward(self._params, X, out)
+        finally:
+            self._free.append(plan)
+
+    def _predict_both(self, plan: Plan, X: np.ndarray, out: np.ndarray) -> None:
+        for start in range(0, len(X), COMPLEMENT_ROWS):
+            rows = X[start : start + COMPLEMENT_ROWS]
+            outputs = np.empty((len(rows), 1), self.network.dtype)
+            plan.forward(self._params, rows, outputs)
+            both = out[start : start + COMPLEMENT_ROWS]
+            np.subtract(1, outputs, out=both[:, :1])
+            both[:, 1:] = outputs

@@ -1,0 +1,173 @@
+"""`Predictor`: a model frozen for prediction, where a single row costs less than a microsecond.
+
+An estimator's `predict` checks its input in every way, packs the weights and allocates, which takes a hundred times as
+long as a small network.  A predictor packs the weights once and checks shape, type and memory order alone.  Arrays that
+are as the C engine wants them go there directly, through `pymlp._call`; what is done here is for all others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pymlp import backends
+from pymlp.inference import block_rows, predict_rows
+from pymlp.network import Network
+
+try:
+    from pymlp._call import Caller
+except ImportError:
+    # without a compiler
+
+    class Caller:
+        """Calls the method `_general`."""
+
+        __slots__ = ()
+
+        def __call__(self, X: Any, out: np.ndarray | None = None) -> np.ndarray:
+            return self._general(X, out)
+
+        def _set_entry(self, *entry: Any) -> None:
+            """There is nothing to call directly."""
+
+
+# parameters up to which a row takes less time than to give the interpreter's lock away and to take it again
+LOCKED_PARAMETERS = 20_000
+
+
+class Predictor(Caller):
+    """What a fitted model says of rows, fast: the weights packed, scratch memory kept.
+
+    Any number of Python threads may call one predictor at the same time.  It is frozen: training the model further, or
+    changing its weights, does not change it.  Backend, instruction set and number of threads are chosen when it is made
+    (see `pymlp.config_context`).
+
+    Parameters
+    ----------
+    model : MLPClassifier, MLPRegressor or Network
+        A fitted estimator; or a network, with `params`.
+    params : ndarray of shape (n_parameters,), optional
+        With a `Network` alone; copied.
+    n_threads : int, optional
+        Upper bound on the threads of one call; by default as many as pay, of those the configuration allows.
+
+    Raises
+    ------
+    TypeError
+        `model` is neither an estimator of this package nor a network, or `params` is missing or too much.
+    ValueError
+        `params` does not fit the network.
+    sklearn.exceptions.NotFittedError
+        The estimator has not been fitted.
+
+    Notes
+    -----
+    ``predictor(X)`` and ``predictor(X, out=y)`` take the following.
+
+    X : array-like or SciPy sparse matrix of shape (rows, inputs), or array-like of shape (inputs,)
+        Fastest as a C-contiguous array of the network's dtype; anything else is converted.  A one-dimensional X is one
+        row, and the answer then has no axis for rows.  Numbers that are not finite are not refused.
+    out : ndarray, optional
+        Written to and returned: C-contiguous, of the network's dtype and the answer's shape.  Must not overlap X.
+
+    The answer is for a classifier what `predict_proba` gives, (rows, classes) or (rows, labels); for a regressor what
+    `predict` gives, (rows,) or (rows, targets); for a network its outputs, (rows, outputs): the same bits.  ValueError
+    names what does not fit.
+
+    A predictor can be pickled and copied; the copy chooses backend and threads where it is made.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pymlp import Network, Predictor
+    >>> network = Network.from_widths((2, 8, 1))
+    >>> predictor = Predictor(network, network.initial_params(0))
+    >>> predictor(np.zeros((5, 2), np.float32)).shape
+    (5, 1)
+    """
+
+    __slots__ = ("__weakref__", "_asked_threads", "_backend", "_dtype", "_params", "_tail", "_with_complement")
+
+    def __init__(self, model: Any, params: np.ndarray | None = None, *, n_threads: int | None = None) -> None:
+        if isinstance(model, Network):
+            if params is None:
+                raise TypeError("params is missing: a Network holds no numbers")
+            network, with_complement, flat = model, False, False
+        elif hasattr(model, "_prediction_state"):
+            if params is not None:
+                raise TypeError(f"params goes with a Network; this {type(model).__name__} has its own")
+            network, params, with_complement, flat = model._prediction_state()
+        else:
+            raise TypeError(f"model must be a fitted estimator of pymlp or a Network, got {type(model).__name__}")
+        self._build(network, params, with_complement, flat, n_threads)
+
+    def _build(
+        self, network: Network, params: np.ndarray, with_complement: bool, flat: bool, n_threads: int | None
+    ) -> None:
+        # kept for pickling: the backend may pack them otherwise
+        self._params = network.check_params(params).copy()
+        self._asked_threads, self._with_complement = n_threads, with_complement
+        self._backend = backends.get().Predictor(network, self._params, n_threads, with_complement=with_complement)
+        self._dtype = np.dtype(network.dtype)
+        columns = self._backend.columns
+        # of an answer's shape, what comes after the rows
+        self._tail = () if flat else (columns,)
+        if self._backend.entry is not None:
+            # a call of more rows is cut, for Ctrl-C
+            most_rows, locked = block_rows(network.n_parameters), network.n_parameters <= LOCKED_PARAMETERS
+            self._set_entry(*self._backend.entry, self._dtype, network.inputs, columns, most_rows, flat, locked)
+
+    @property
+    def network(self) -> Network:
+        """What is computed."""
+        return self._backend.network
+
+    @property
+    def n_threads(self) -> int:
+        """Upper bound on the threads of one call."""
+        return self._backend.n_threads
+
+    def _general(self, X: Any, out: np.ndarray | None = None) -> np.ndarray:
+        """What a call does with any X and `out`."""
+        X = self._checked(X)
+        shape = X.shape[:-1] + self._tail
+        if out is None:
+            out = np.empty(shape, self._dtype)
+        elif not isinstance(out, np.ndarray) or out.dtype != self._dtype or out.shape != shape or not out.flags.carray:
+            raise ValueError(
+                f"out must be a writeable C-contiguous {self._dtype} array of shape {shape}, got {_described(out)}"
+            )
+        elif isinstance(X, np.ndarray) and np.may_share_memory(X, out):
+            raise ValueError("out must not overlap X")
+        rows = X.reshape(1, -1) if X.ndim == 1 else X
+        predict_rows(self._backend, rows, out.reshape(-1, self._backend.columns))
+        return out
+
+    def _checked(self, X: Any) -> Any:
+        """X as an array of numbers or a sparse matrix, of the right width."""
+        width, sparse = self.network.inputs, hasattr(X, "tocsr")
+        X = X if sparse else np.asarray(X)
+        if X.dtype.kind not in "biuf":
+            raise ValueError(f"X must hold real numbers, got dtype {X.dtype}")
+        if X.ndim not in ((2,) if sparse else (1, 2)) or X.shape[-1] != width:
+            raise ValueError(f"X must be of shape (rows, {width}), or ({width},) for one row, got {tuple(X.shape)}")
+        return X
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self.network, self._params, self._with_complement, self._tail == (), self._asked_threads)
+
+
+def _rebuilt(
+    network: Network, params: np.ndarray, with_complement: bool, flat: bool, n_threads: int | None
+) -> Predictor:
+    predictor = object.__new__(Predictor)
+    predictor._build(network, params, with_complement, flat, n_threads)
+    return predictor
+
+
+def _described(out: Any) -> str:
+    if not isinstance(out, np.ndarray):
+        return type(out).__name__
+    flags = ("" if out.flags.c_contiguous else ", not contiguous") + ("" if out.flags.writeable else ", read-only")
+    return f"{out.dtype} {out.shape}{flags}"
