@@ -13,7 +13,7 @@ ALWAYS_INLINE int64_t NAME(band_width)(int64_t columns, int64_t column) {
 static void NAME(dense_forward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *in,
                                 int64_t in_band, REAL *z, REAL *a, int64_t band, bool activated) {
     const REAL *packed = plan->packed;
-    const struct NAME(fused) fused = {.kind = activated ? pymlp_activation_rows[layer->activation].value_tile : TILE_PLAIN};
+    const struct NAME(fused) fused = {.kind = activated ? pymlp_value_tiles[layer->activation] : TILE_PLAIN};
     NAME(multiply)(plan, rows, layer->outputs, layer->inputs, in, in_band, packed + layer->packed_weight,
                    layer->panel_size, layer->pitch, packed + layer->packed_bias, z, band, fused);
     if (!activated || fused.kind != TILE_PLAIN || (layer->activation == ACTIVATION_identity && a == z)) return;
@@ -34,7 +34,7 @@ static void NAME(dense_backward)(const pymlp_plan *plan, const struct layer *lay
     struct NAME(fused) fused = {.kind = TILE_PLAIN};
     if (layer->flags & TAKES_INPUT_SLOPE) {
         const struct buffer *input = &plan->buffers[layer->input_buffer];
-        fused.kind = pymlp_activation_rows[layer[-1].activation].value_tile + 1;
+        fused.kind = pymlp_value_tiles[layer[-1].activation] + 1;
         fused.outputs = (const REAL *)input->outputs - (const REAL *)input->deltas;
     }
     NAME(multiply)(plan, rows, layer->inputs, layer->outputs, deltas, band,

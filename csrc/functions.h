@@ -63,12 +63,13 @@ enum { LOSS_ROWS(ENUM_LOSS) N_LOSSES };
 enum { OPTIMIZER_ROWS(ENUM_OPTIMIZER) N_OPTIMIZERS };
 enum { LAYER_KIND_ROWS(ENUM_LAYER_KIND) N_LAYER_KINDS };
 
-/* value_tile: the kind of tile that applies the activation, TILE_PLAIN if there is none; the next takes its slope */
-struct activation_row { const char *name; int slope, value_tile; };
+struct activation_row { const char *name; int slope; };
 struct loss_row { const char *name; int output_activation; };
 struct optimizer_row { const char *name; int n_slots; };
 
 extern const struct activation_row pymlp_activation_rows[N_ACTIVATIONS];
+/* by activation: the kind of tile that applies it, TILE_PLAIN (0) if there is none; the next kind takes its slope */
+extern const int pymlp_value_tiles[N_ACTIVATIONS];
 extern const struct loss_row pymlp_loss_rows[N_LOSSES];
 extern const struct optimizer_row pymlp_optimizer_rows[N_OPTIMIZERS];
 

@@ -16,12 +16,13 @@
 /* a plan of more numbers is refused before any product of sizes is made: 2**47, far above any memory */
 #define MOST_NUMBERS 140737488355328.0
 
-#define ACTIVATION_ROW(name, slope) {#name, slope, TILE_PLAIN},
-#define FUSED_ROW(name) [ACTIVATION_##name].value_tile = TILE_VALUE_##name,
+#define ACTIVATION_ROW(name, slope) {#name, slope},
+#define FUSED_ROW(name) [ACTIVATION_##name] = TILE_VALUE_##name,
 #define LOSS_ROW(name, output) {#name, ACTIVATION_##output},
 #define OPTIMIZER_ROW(name, slots) {#name, slots},
 #define LAYER_KIND_ROW(name) #name,
-const struct activation_row pymlp_activation_rows[N_ACTIVATIONS] = {ACTIVATION_ROWS(ACTIVATION_ROW) FUSED_ROWS(FUSED_ROW)};
+const struct activation_row pymlp_activation_rows[N_ACTIVATIONS] = {ACTIVATION_ROWS(ACTIVATION_ROW)};
+const int pymlp_value_tiles[N_ACTIVATIONS] = {FUSED_ROWS(FUSED_ROW)};
 const struct loss_row pymlp_loss_rows[N_LOSSES] = {LOSS_ROWS(LOSS_ROW)};
 const struct optimizer_row pymlp_optimizer_rows[N_OPTIMIZERS] = {OPTIMIZER_ROWS(OPTIMIZER_ROW)};
 static const char *const layer_kind_names[N_LAYER_KINDS] = {LAYER_KIND_ROWS(LAYER_KIND_ROW)};
@@ -159,7 +160,7 @@ static int describe_layers(pymlp_plan *plan, const pymlp_layer *given) {
         plan->n_parameters = layer->bias + layer->outputs;
         plan->n_units += layer->row_groups * layer->panels;
         plan->n_penalties += layer->row_groups * (rounded_up(layer->outputs, PENALTY_COLUMNS) / PENALTY_COLUMNS);
-        if (l > 0 && pymlp_activation_rows[layer[-1].activation].value_tile != TILE_PLAIN) {
+        if (l > 0 && pymlp_value_tiles[layer[-1].activation] != TILE_PLAIN) {
             layer->flags |= TAKES_INPUT_SLOPE;
             layer[-1].flags |= SLOPE_IS_TAKEN;
         }
