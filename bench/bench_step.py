@@ -24,6 +24,9 @@ from pymlp.peers import PlainNumpyStep, TightNumpyStep
 
 CASES = TRAINING_CASES
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
+# Adam's first steps divide a gradient by its own size, so one that is rounding alone moves its weight as far as a large
+# one: libraries that add in another order differ by this after a step of a large network
+PEER_TOLERANCE = 1e-3
 # products in bfloat16 keep three digits
 BFLOAT16_TOLERANCE = 2e-2
 HAS_ENGINE = backends.missing_reason("c") is None
@@ -83,7 +86,7 @@ def test_step(benchmark, record_rate, case, dtype, contestant):
     if contestant in peers.training_peers():
         if dtype != "float32":
             pytest.skip("frameworks race in float32")
-        tolerance = BFLOAT16_TOLERANCE if contestant == "PyTorch bf16" else tolerance
+        tolerance = BFLOAT16_TOLERANCE if contestant == "PyTorch bf16" else PEER_TOLERANCE
         training = _of_a_round(benchmark, case, dtype, lambda run: peers.new_training(contestant, run))
     else:
         training = _of_program(benchmark, case, dtype, _program(contestant, case, dtype))

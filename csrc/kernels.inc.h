@@ -39,10 +39,10 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
 #define TILE_NARROW(x) ((NAME(half_vector))BY_TYPE(NARROWED_F32(x), NARROWED_F64(x)))
 #define TILE_FMA(a, b, c) ((NAME(half_vector))BY_TYPE(HALF_FMA_F32(a, b, c), HALF_FMA_F64(a, b, c)))
 #include "tile.inc.h"
-#define HALF_TILE_WIDTH(rows, kind)                                                                                   \
-    case HALF_VECTOR:                                                                                                 \
-        NAME(half_tile)(rows, 1, depth, a, BAND, 1, BAND, band - BAND, b, b_depth, start, start_row, c, BAND, 0,      \
-                        NULL, kind, outputs);                                                                               \
+#define HALF_TILE_WIDTH(rows, kind)                                                                                  \
+    case HALF_VECTOR:                                                                                                \
+        NAME(half_tile)(rows, 1, depth, a, BAND, 1, BAND, band - BAND, b, b_depth, start, start_row, c, BAND, 0,     \
+                        NULL, kind, outputs);                                                                        \
         break;
 #else
 #define HALF_LANES 0
@@ -61,7 +61,7 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
         (void)outputs;                                                                                               \
         switch (vectors) {                                                                                           \
             HALF_TILE_WIDTH(rows, kind)                                                                              \
-            TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, b_depth, BAND, 0, NULL, kind, outputs)                        \
+            TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, b_depth, BAND, 0, NULL, kind, outputs)                     \
         }                                                                                                            \
     }
 #define PLAIN_TILE(rows, x) ROW_TILE(row_tile_##rows, rows, TILE_PLAIN)
@@ -75,15 +75,17 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
 #define COLUMN_TILE_ARGUMENTS                                                                                        \
     int vectors, int64_t depth, const REAL *a, const REAL *b, const REAL *start, int64_t start_row, REAL *c,         \
         struct NAME(pending) *pending
-#define COLUMN_TILE(rows, x)                                                                                            \
+#define COLUMN_TILE(rows, x)                                                                                         \
     static __attribute__((noinline)) void NAME(column_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                          \
         (void)pending;                                                                                               \
-        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, FETCH_AHEAD, NULL, TILE_PLAIN, 0) }                           \
+        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, FETCH_AHEAD, NULL, TILE_PLAIN, 0) }     \
     }
 /* a column tile with a unit's update woven in, for the heights that 32 inputs are dealt in */
 #define WOVEN_TILE(rows)                                                                                             \
     static __attribute__((noinline)) void NAME(woven_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                           \
-        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, pending->run, 0, BAND, PANEL, FETCH_AHEAD, pending, TILE_PLAIN, 0) }                   \
+        switch (vectors) {                                                                                           \
+            TILE_WIDTHS(rows, 1, BAND, pending->run, 0, BAND, PANEL, FETCH_AHEAD, pending, TILE_PLAIN, 0)            \
+        }                                                                                                            \
     }
 #define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row, fetch_ahead, pending, kind, outputs)    \
     case count:                                                                                                      \
@@ -93,7 +95,7 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
 #if TILE_VECTORS == 2
 #define TILE_WIDTHS(...) TILE_WIDTH(1, __VA_ARGS__) TILE_WIDTH(2, __VA_ARGS__)
 #elif TILE_VECTORS == 4
-#define TILE_WIDTHS(...) \
+#define TILE_WIDTHS(...)                                                                                             \
     TILE_WIDTH(1, __VA_ARGS__) TILE_WIDTH(2, __VA_ARGS__) TILE_WIDTH(3, __VA_ARGS__) TILE_WIDTH(4, __VA_ARGS__)
 #endif
 #if TILE_ROWS == 3
@@ -125,8 +127,8 @@ typedef void NAME(column_tile_function)(COLUMN_TILE_ARGUMENTS);
 #define WOVEN_ENTRY(rows) [rows] = NAME(woven_tile_##rows),
 #define VALUE_ENTRY(rows, name) NAME(value_tile_##name##_##rows),
 #define SLOPE_ENTRY(rows, name) NAME(slope_tile_##name##_##rows),
-#define FUSED_ENTRIES(name)                                          \
-    [TILE_VALUE_##name] = {NULL, EACH_TILE_OF(VALUE_ENTRY, name)}, \
+#define FUSED_ENTRIES(name)                                                                                          \
+    [TILE_VALUE_##name] = {NULL, EACH_TILE_OF(VALUE_ENTRY, name)},                                                   \
     [TILE_SLOPE_##name] = {NULL, EACH_TILE_OF(SLOPE_ENTRY, name)},
 /* by height, 1 to TILE_ROWS; row tiles also by kind */
 static NAME(row_tile_function) *const NAME(row_tiles)[N_TILE_KINDS][TILE_ROWS + 1] = {

@@ -83,6 +83,7 @@ static PyObject *caller_call(PyObject *object, PyObject *arguments, PyObject *ke
         out = PyDict_GetItemWithError(keywords, out_name);
     else if (count == 2 && named == 0)
         out = PyTuple_GetItem(arguments, 1);
+    if (out == NULL && PyErr_Occurred()) return NULL;
     if (count >= 1 && (out != NULL || count + named == 1)) {
         PyObject *answer = direct(self, PyTuple_GetItem(arguments, 0), out == Py_None ? NULL : out);
         if (answer != NULL || PyErr_Occurred()) return answer;

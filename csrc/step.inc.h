@@ -18,7 +18,7 @@ static double NAME(seconds_now)(void) {
 }
 
 /* steps of a trial, timed in groups, of which the fastest counts; calls from one trial to the next */
-enum { NAME(TRIAL_STEPS) = 32, NAME(TRIAL_GROUP) = 8, NAME(TRIAL_CALLS) = 16 };
+enum { NAME(TRIAL_STEPS) = 24, NAME(TRIAL_GROUP) = 8, NAME(TRIAL_CALLS) = 16 };
 
 /* What the threads of a verb share. */
 struct NAME(run) {
@@ -34,7 +34,8 @@ struct NAME(run) {
     double *losses;
     bool tries;              /* training: find out how many threads serve it best */
     double seconds;          /* of a step, in the fastest group of the steps so far */
-    int64_t active;          /* threads that take the steps after the trial */
+    int members;             /* threads of the call */
+    int64_t active;          /* those that take the steps after the trial */
     bool stopped;
 };
 
@@ -238,6 +239,7 @@ static void NAME(training)(void *context, int index, int members) {
         NAME(transpose_weights)(plan, first, last, false);
         stopped = team_barrier(members, &plan->stop);
     }
+    if (index == 0) run->members = members;
     /* all threads, then one, then as many as were faster; those that have nothing to do wait at the barrier */
     int64_t step = 0, active = members;
     for (int piece = 0; step < run->n_steps && !stopped; piece++) {
@@ -310,7 +312,11 @@ static int NAME(backward)(pymlp_plan *plan, const void *params, const struct bat
 
 static int NAME(loss_gradient)(pymlp_plan *plan, const void *params, const struct batch *batch, void *gradient,
                                double *loss) {
-    if (NAME(weight_sum)(batch) == 0) {
+    /* weights count as the training counts them: subnormal ones are 0 */
+    __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
+    const bool empty = NAME(weight_sum)(batch) == 0;
+    RESTORE_FLOAT_MODE(mode);
+    if (empty) {
         memset(gradient, 0, (size_t)plan->n_parameters * sizeof(REAL));
         *loss = 0;
         return PYMLP_OK;
@@ -336,17 +342,22 @@ static int NAME(train_steps)(pymlp_plan *plan, const pymlp_optimizer *optimizer,
     const double work = 3 * plan->multiply_adds * (double)(starts[n_steps] - starts[0]) / (double)n_steps;
     int threads = pymlp_threads_for(plan, work);
     if (plan->automatic && plan->n_threads > 1 && work >= LEAST_TRIED && work < MOST_TRIED) {
-        if (threads < 2) threads = 2;
+        const int several = threads < 2 ? 2 : threads;
         if (plan->calls_to_trial > 0) {
             plan->calls_to_trial--;
-            if (plan->trial_seconds[1] < plan->trial_seconds[0]) threads = 1;
+            threads = plan->trial_seconds[1] < plan->trial_seconds[0] ? 1 : several;
         } else if (n_steps >= 4 * NAME(TRIAL_STEPS)) {
             run.tries = true;
             run.seconds = INFINITY_;
-            plan->calls_to_trial = NAME(TRIAL_CALLS) - 1;
+            threads = several;
         }
     }
-    return NAME(run_threads)(&run, NAME(training), threads);
+    int code = NAME(run_threads)(&run, NAME(training), threads);
+    /* a trial without a second thread, or that was broken off, or whose batches were empty, tells nothing */
+    if (run.tries && code == PYMLP_OK && run.members > 1 && plan->trial_seconds[0] < INFINITY_ &&
+        plan->trial_seconds[1] < INFINITY_)
+        plan->calls_to_trial = NAME(TRIAL_CALLS) - 1;
+    return code;
 }
 
 /* The flat vectors have no padding: a vector's worth is copied out and back where a piece ends. */

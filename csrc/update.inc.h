@@ -3,8 +3,9 @@
  * An optimizer NAME is step_NAME(rule, w, g, s, t), the new parameter of a vector of them; s and t are its slots.
  *
  * A square root and a division take a core some 20 cycles a vector, and the parameters and slots of a large network come
- * from a third-level cache.  Products need neither the divider nor the memory.  So the update of one unit is woven into
- * the products of the next, a row between two short runs of depth, and each row asks for the same row of the unit after.
+ * from a third-level cache.  Products need neither the divider nor the memory.  So the update of one unit waits for the
+ * product of the next: its rows ask for the same rows of the unit after, and where the registers suffice it is woven into
+ * the product, a row between two short runs of depth.
  */
 
 /* numbers in a row of a panel of parameters: as wide as the micro-kernel's tile */

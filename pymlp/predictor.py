@@ -105,6 +105,9 @@ class Predictor(Caller):
     def _build(
         self, network: Network, params: np.ndarray, with_complement: bool, flat: bool, n_threads: int | None
     ) -> None:
+        if hasattr(self, "_backend"):
+            # a call may be using what would be replaced
+            raise RuntimeError("a Predictor cannot be initialised again: make a new one")
         # kept for pickling: the backend may pack them otherwise
         self._params = network.check_params(params).copy()
         self._asked_threads, self._with_complement = n_threads, with_complement
@@ -155,13 +158,19 @@ class Predictor(Caller):
         return X
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self.network, self._params, self._with_complement, self._tail == (), self._asked_threads)
+        state = self.network, self._params, self._with_complement, self._tail == (), self._asked_threads
+        return _rebuilt, (type(self), *state)
 
 
 def _rebuilt(
-    network: Network, params: np.ndarray, with_complement: bool, flat: bool, n_threads: int | None
+    kind: type[Predictor],
+    network: Network,
+    params: np.ndarray,
+    with_complement: bool,
+    flat: bool,
+    n_threads: int | None,
 ) -> Predictor:
-    predictor = object.__new__(Predictor)
+    predictor = kind.__new__(kind)
     predictor._build(network, params, with_complement, flat, n_threads)
     return predictor
 

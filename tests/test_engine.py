@@ -135,6 +135,16 @@ def test_a_stop_during_the_trial_of_threads_ends_it():
     assert np.isfinite(run[-1]).all()
 
 
+@pytest.mark.parametrize(("dtype", "weight"), [("float32", 1e-40), ("float64", 1e-310)])
+def test_weights_below_the_smallest_normal_number_count_as_none(dtype, weight):
+    network = Network.from_widths((3, 4, 1), loss="squared_error", dtype=dtype)
+    params, gradient = network.initial_params(0), np.empty(network.n_parameters, dtype)
+    X, y = np.ones((5, 3), dtype), np.ones((5, 1), dtype)
+    loss = c.Plan(network, 5).loss_gradient(params, X, y, np.full(5, weight, dtype), gradient)
+    assert loss == 0
+    assert not gradient.any()
+
+
 def test_plans_of_many_python_threads_share_the_pool_without_changing_a_bit():
     expected = train(n_threads=2, steps=20)
     results = [None] * 8

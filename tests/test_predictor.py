@@ -419,3 +419,17 @@ def test_plain_arrays_go_to_the_engine_directly(monkeypatch):
 def test_is_public():
     assert pymlp.Predictor is Predictor
     assert "Predictor" in pymlp.__all__
+
+
+class Named(Predictor):
+    """A predictor of a user's own kind."""
+
+
+def test_a_copy_keeps_its_kind_and_no_predictor_is_initialised_twice():
+    network = Network.from_widths((3, 4, 1), loss="squared_error", dtype="float32")
+    predictor = Named(network, network.initial_params(0))
+    assert type(copy.copy(predictor)) is Named
+    with pytest.raises(RuntimeError, match="make a new one"):
+        predictor.__init__(network, network.initial_params(1))
+    x = np.ones((2, 3), np.float32)
+    assert predictor(x).tobytes() == Named(network, network.initial_params(0))(x).tobytes()
