@@ -70,8 +70,6 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
     EACH_TILE_OF(SLOPE_TILE, name)
 #define VALUE_TILE(rows, name) ROW_TILE(value_tile_##name##_##rows, rows, TILE_VALUE_##name)
 #define SLOPE_TILE(rows, name) ROW_TILE(slope_tile_##name##_##rows, rows, TILE_SLOPE_##name)
-/* a column tile reads two long runs of memory, often another core's work */
-#define FETCH_AHEAD 12
 #define COLUMN_TILE_ARGUMENTS                                                                                        \
     int vectors, int64_t depth, const REAL *a, const REAL *b, const REAL *start, int64_t start_row, REAL *c,         \
         struct NAME(pending) *pending
@@ -107,12 +105,16 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
     DO(1, x) DO(2, x) DO(3, x) DO(4, x) DO(5, x) DO(6, x) DO(7, x) DO(8, x) DO(9, x) DO(10, x) DO(11, x) DO(12, x)   \
         DO(13, x) DO(14, x)
 #endif
-/* Weaving pays where the registers hold a tile and an update; elsewhere the update comes after the product. */
+/* Weaving pays where the registers hold a tile and an update; elsewhere the update comes after the product.  And a column
+ * tile reads two long runs of memory, often another core's work: it asks for them ahead where one k takes more than 20
+ * cycles; where it takes 5, the loads are the bottleneck. */
 #if TILE_ROWS == 14
 #define WEAVES 1
+#define FETCH_AHEAD 12
 #define EACH_WOVEN_TILE(DO) DO(10) DO(11)
 #else
 #define WEAVES 0
+#define FETCH_AHEAD 0
 #define EACH_WOVEN_TILE(DO)
 #endif
 EACH_TILE_OF(PLAIN_TILE, )
