@@ -155,11 +155,13 @@ def draw_roofline(results: Results, path: Path) -> None:
     roof = axes.text(right / 1.05, 1.06 * peak, text, ha="right", fontsize=9.5)
     slopes = []
     # the first slope's label stands above it, the second's below
-    for (name, rate), style, offset in zip(bandwidths, ("-", "--"), ((-7, 6), (12, -11)), strict=False):
+    for (name, rate), style, offset, share in zip(
+        bandwidths, ("-", "--"), ((-7, 6), (12, -11)), (0.62, 0.84), strict=False
+    ):
         end = peak / rate
         start = max(left, bottom / rate)
         axes.plot([start, end], [start * rate, peak], color="black", linewidth=1.6, linestyle=style)
-        place = start * (end / start) ** 0.62
+        place = start * (end / start) ** share
         slope = axes.annotate(
             f"{name}: {rate:.0f} GB/s",
             (place, place * rate),
