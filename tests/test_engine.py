@@ -90,22 +90,31 @@ def test_a_forked_child_trains_with_threads_of_its_own():
     assert train(n_threads=3) == expected
 
 
-def run_of_short_steps(n_threads, calls=3):
-    """Bytes after calls of 200 steps, of a size for which the engine tries out how many threads serve it best."""
+def short_steps(n_threads):
+    """A plan for steps of a size for which the engine tries out how many threads serve it best, and 400 rows for it."""
     draw = np.random.RandomState(4)
     network = Network.from_widths((20, 100, 3), "relu", loss="log_loss", dtype="float32")
-    params = network.initial_params(1)
-    slots = new_slots(Adam(), network.n_parameters, "float32")
     X = draw.standard_normal((400, 20)).astype("float32")
     y = np.eye(3, dtype="float32")[draw.randint(0, 3, 400)]
     order = np.concatenate([draw.permutation(400) for _ in range(100)]).astype(np.int64)
     with config_context(n_threads=n_threads):
         plan = c.Plan(network, 200)
-    losses = np.empty(200)
+
+    def take(params, slots, step, count):
+        losses = np.empty(count)
+        starts = np.arange(count + 1) * 200
+        plan.train_steps(Adam(), params, slots, step, X, y, None, order, starts, np.full(count, 1e-3), losses)
+        return losses
+
+    return plan, take
+
+
+def run_of_short_steps(n_threads, calls=3):
+    """Bytes after calls of 200 steps."""
+    plan, take = short_steps(n_threads)
+    params, slots = plan.network.initial_params(1), new_slots(Adam(), plan.network.n_parameters, "float32")
     for call in range(calls):
-        plan.train_steps(
-            Adam(), params, slots, 200 * call, X, y, None, order, np.arange(201) * 200, np.full(200, 1e-3), losses
-        )
+        losses = take(params, slots, 200 * call, 200)
     return params.tobytes() + slots.tobytes() + losses.tobytes()
 
 
@@ -117,22 +126,12 @@ def test_the_trial_of_threads_changes_no_bit():
 
 
 def test_a_stop_during_the_trial_of_threads_ends_it():
-    draw = np.random.RandomState(4)
-    network = Network.from_widths((20, 100, 3), "relu", loss="log_loss", dtype="float32")
-    params = network.initial_params(1)
-    slots = new_slots(Adam(), network.n_parameters, "float32")
-    X = draw.standard_normal((400, 20)).astype("float32")
-    y = np.eye(3, dtype="float32")[draw.randint(0, 3, 400)]
-    with config_context(n_threads=2):
-        plan = c.Plan(network, 200)
-    run = (X, y, None, np.arange(400), np.arange(0, 401, 200), np.full(2, 1e-3), np.empty(2))
-    long = (X, y, None, np.tile(np.arange(400), 100), np.arange(201) * 200, np.full(200, 1e-3), np.empty(200))
+    plan, take = short_steps(2)
+    params, slots = plan.network.initial_params(1), new_slots(Adam(), plan.network.n_parameters, "float32")
     plan.stop()
     with pytest.raises(backends.StoppedError):
-        plan.train_steps(Adam(), params, slots, 0, *long)
-    params, slots = network.initial_params(1), np.zeros_like(slots)
-    plan.train_steps(Adam(), params, slots, 0, *run)
-    assert np.isfinite(run[-1]).all()
+        take(params, slots, 0, 200)
+    assert np.isfinite(take(plan.network.initial_params(1), np.zeros_like(slots), 0, 2)).all()
 
 
 @pytest.mark.parametrize(("dtype", "weight"), [("float32", 1e-40), ("float64", 1e-310)])
