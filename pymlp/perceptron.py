@@ -53,16 +53,27 @@ def plain(value: Any) -> Any:
 
 
 @dataclass(eq=False, repr=False)
+class FurtherParameters:
+    """What both take beyond scikit-learn's parameters."""
+
+    _: KW_ONLY
+    scoring: Any = None
+    max_time: float | None = None
+    dtype: Any = None
+    roll_back: bool = False
+
+
+@dataclass(eq=False, repr=False)
 class MultilayerPerceptron(BaseEstimator):
     """What the classifier and the regressor share: the parameters of both, and all but the handling of targets."""
 
     hidden_layer_sizes: Any = (100,)
     activation: Any = "relu"
     _: KW_ONLY
-    solver: str = "adam"
+    solver: Any = "adam"
     alpha: float = 0.0001
     batch_size: Any = "auto"
-    learning_rate: str = "constant"
+    learning_rate: Any = "constant"
     learning_rate_init: float = 0.001
     power_t: float = 0.5
     max_iter: int = 200
@@ -136,7 +147,14 @@ class MultilayerPerceptron(BaseEstimator):
         return self.network_
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any, *, incremental: bool, classes: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        incremental: bool,
+        classes: Any = None,
+        validation: tuple[Any, Any, Any] = (None, None, None),
     ) -> MultilayerPerceptron:
         check_parameters(self)
         if incremental and self.early_stopping:

@@ -10,12 +10,19 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import validate_data
 
 from pymlp.finiteness import first_non_finite
 from pymlp.functions import ACTIVATIONS
 from pymlp.network import DTYPES
+from pymlp.optimizers import OPTIMIZERS
 from pymlp.rows import is_converted_late
 from pymlp.training import check_weight
 
@@ -25,10 +32,10 @@ HIDDEN_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.hidd
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), list, tuple],
-    "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+    "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), HasMethods(["coefficients", "get_params"])],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), HasMethods(["rates"]), callable],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -46,6 +53,9 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "epsilon": [Interval(Real, 0, None, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "scoring": [None, str, callable],
+    "max_time": [None, Interval(Real, 0, None, closed="neither")],
+    "roll_back": ["boolean"],
     "dtype": [None, StrOptions(set(DTYPES)), Options(type, {np.float32, np.float64})],
 }
 
