@@ -84,8 +84,8 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         Most evaluations of the loss, for "lbfgs".
     loss : {"log_loss"}, default="log_loss"
     scoring : str, callable or None, default=None
-        What validation rows are scored by, higher is better: a name scikit-learn knows, or ``scoring(estimator, X, y)``.
-        None is the accuracy (of a regressor R2).
+        What validation rows are scored by, higher is better: a name that scikit-learn knows, or
+        ``scoring(estimator, X, y)``; weighted if it takes ``sample_weight``.  None is the accuracy (of a regressor R2).
     max_time : float or None, default=None
         Seconds after which training ends with the last complete epoch; the first one is always completed.
     dtype : {"float32", "float64"} or None, default=None
@@ -226,6 +226,12 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         self.classes_, self._targets = known, targets
         return encoded, targets.loss
 
+    def _encode_validation(self, y: Any, network: Network) -> np.ndarray:
+        unknown = np.setdiff1d(distinct_labels(y), self.classes_)
+        if len(unknown):
+            raise ValueError(f"y_val has classes that y has not: {unknown}; y has {self.classes_}")
+        return self._targets.encode(y, network.dtype)
+
     @staticmethod
     def _check_known(y: Any, known: np.ndarray, *, subset: bool) -> None:
         found = distinct_labels(y)
@@ -354,15 +360,24 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
 
     def _encode(self, y: Any, dtype: str, *, first: bool, incremental: bool, classes: Any) -> tuple[np.ndarray, str]:
         """Output columns and loss."""
+        return self._columns(y, dtype, "y"), self.loss
+
+    def _encode_validation(self, y: Any, network: Network) -> np.ndarray:
+        columns = self._columns(y, network.dtype, "y_val")
+        if columns.shape[1] != network.outputs:
+            raise ValueError(f"y_val has {columns.shape[1]} target columns, but y has {network.outputs}")
+        return columns
+
+    def _columns(self, y: Any, dtype: str, name: str) -> np.ndarray:
         columns = np.ascontiguousarray(y.reshape(len(y), -1), dtype)
         lowest = LOSSES[self.loss].lowest_target
         if columns.min() < lowest:
             row, column = np.unravel_index(int(np.argmax(columns < lowest)), columns.shape)
             raise ValueError(
-                f"y must be at least {lowest:g} for loss={self.loss!r}, but row {row}, column {column} (counted from "
-                f"0) has {columns[row, column]:g}"
+                f"{name} must be at least {lowest:g} for loss={self.loss!r}, but row {row}, column {column} (counted "
+                f"from 0) has {columns[row, column]:g}"
             )
-        return columns, self.loss
+        return columns
 
     def _validation_score(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
         return scores.r2(outputs, y, weight)

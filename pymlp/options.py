@@ -1,8 +1,8 @@
 """Option objects: what may stand where a name of a choice may, with the choice's own parameters.
 
-``solver=AdamW(weight_decay=0.1)``, ``learning_rate=Cosine(warmup=5)``: each is a small record that stores exactly what it
-is given and speaks scikit-learn's ``get_params``/``set_params``, so that ``clone``, pickle, the estimator's HTML view and
-a search over ``solver__weight_decay`` take it for one of theirs.  scikit-learn itself is not needed.
+``solver=AdamW(weight_decay=0.1)``, ``learning_rate=Cosine(warmup=5)``: each is a small record that stores exactly what
+it is given and speaks scikit-learn's ``get_params``/``set_params``, so that ``clone``, pickle, the estimator's view in
+HTML and a search over ``solver__weight_decay`` take it for one of theirs.  scikit-learn itself is not needed.
 
 A record is checked when it is made, and as a whole when `set_params` changes it; nothing else can change it.
 """

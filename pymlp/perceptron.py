@@ -21,17 +21,20 @@ from pymlp.callbacks import check_callbacks
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.network import Network
 from pymlp.parameters import ParameterViews, copy_into
+from pymlp.training import check_validation_is_whole
 from pymlp.validation import (
     check_parameters,
     check_prediction_data,
     check_sample_weight,
     check_training_data,
+    check_validation_data,
     hidden_widths,
 )
 
 # numbers and histories that a model file keeps
 FITTED_RECORDS = (
     "n_iter_",
+    "history_",
     "t_",
     "loss_",
     "best_loss_",
@@ -163,7 +166,7 @@ class MultilayerPerceptron(BaseEstimator):
         start = dict(self.__dict__)
         draft.__dict__.update(start)
         try:
-            network, data = draft._prepare(X, y, sample_weight, incremental=incremental, classes=classes)
+            network, data = draft._prepare(X, y, sample_weight, validation, incremental=incremental, classes=classes)
             fitting.fit(draft, self, network, data)
         except KeyboardInterrupt:
             # the draft has new parameters if at least one epoch was completed
@@ -182,7 +185,14 @@ class MultilayerPerceptron(BaseEstimator):
         self.__dict__.update({name: value for name, value in new.items() if start.get(name, missing) is not value})
 
     def _prepare(
-        self, X: Any, y: Any, sample_weight: Any, *, incremental: bool, classes: Any
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation: tuple[Any, Any, Any],
+        *,
+        incremental: bool,
+        classes: Any,
     ) -> tuple[Network, fitting.Data]:
         """Check everything; on the draft alone."""
         hidden = hidden_widths(self.hidden_layer_sizes)
@@ -193,8 +203,8 @@ class MultilayerPerceptron(BaseEstimator):
         elif self.dtype is not None:
             dtypes = (np.dtype(self.dtype).name,)
         given = X, y
-        X, y, dtype = check_training_data(self, X, y, dtypes=dtypes, reset=first, numeric=is_regressor(self))
-        y, loss = self._encode(y, dtype, first=first, incremental=incremental, classes=classes)
+        X, labels, dtype = check_training_data(self, X, y, dtypes=dtypes, reset=first, numeric=is_regressor(self))
+        y, loss = self._encode(labels, dtype, first=first, incremental=incremental, classes=classes)
         weight = check_sample_weight(sample_weight, X.shape[0], dtype)
         widths = (X.shape[1], *hidden, y.shape[1])
         network = Network.from_widths(widths, self.activation, loss=loss, dtype=dtype, l2=self.alpha)
@@ -203,7 +213,18 @@ class MultilayerPerceptron(BaseEstimator):
                 f"the model has the layer widths {self.network_.widths}, but its parameters and the data now ask for "
                 f"{network.widths}; call fit with warm_start=False"
             )
-        return network, fitting.Data(X, y, weight, first, incremental, check_random_state(self.random_state), given)
+        scored = self._check_validation(*validation, network)
+        random = check_random_state(self.random_state)
+        return network, fitting.Data(X, y, labels, weight, scored, first, incremental, random, given)
+
+    def _check_validation(self, X: Any, y: Any, sample_weight: Any, network: Network) -> fitting.Scored | None:
+        if X is None and y is None and sample_weight is None:
+            return None
+        check_validation_is_whole(X, y, "sample_weight_val")
+        X, labels = check_validation_data(self, X, y, network.dtype, numeric=is_regressor(self))
+        encoded = self._encode_validation(labels, network)
+        weight = check_sample_weight(sample_weight, X.shape[0], network.dtype, "sample_weight_val")
+        return fitting.Scored(X, encoded, labels, weight)
 
     def _outputs(self, X: Any, *, activated: bool = True, with_complement: bool = False) -> np.ndarray:
         check_is_fitted(self)

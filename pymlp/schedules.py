@@ -8,6 +8,7 @@ steps ``first .. first + count - 1`` of a run of ``total`` steps whose epochs ha
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -67,8 +68,8 @@ class Step:
     def __post_init__(self) -> None:
         places = [self.epochs] if isinstance(self.epochs, Integral) else list(self.epochs)
         whole = all(isinstance(place, Integral) and place >= 1 for place in places)
-        if not places or not whole or any(later <= place for place, later in zip(places, places[1:], strict=False)):
-            raise ValueError(f"epochs must be a whole number above 0, or a rising sequence of them, got {self.epochs!r}")
+        if not places or not whole or any(later <= place for place, later in pairwise(places)):
+            raise ValueError(f"epochs must be an integer above 0, or a rising sequence of them, got {self.epochs!r}")
         _check_factor(self.factor)
 
     def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
@@ -133,7 +134,7 @@ class Cosine:
         if not self.warmup >= 0:
             raise ValueError(f"warmup must be at least 0 epochs, got {self.warmup!r}")
         if not isinstance(self.restarts, Integral) or self.restarts < 0:
-            raise ValueError(f"restarts must be a whole number of at least 0, got {self.restarts!r}")
+            raise ValueError(f"restarts must be an integer of at least 0, got {self.restarts!r}")
         if not 0 <= self.final <= 1:
             raise ValueError(f"final must be a fraction of the base rate in [0, 1], got {self.final!r}")
         if not 0 < self.multiplier < np.inf:
@@ -198,7 +199,7 @@ class Plateau:
     Parameters
     ----------
     factor : float, default=0.2
-        In (0, 1).
+        In (0, 1].
     patience : int, default=4
     tol : float, default=1e-4
         Least improvement.
@@ -215,7 +216,7 @@ class Plateau:
     def __post_init__(self) -> None:
         _check_factor(self.factor)
         if not isinstance(self.patience, Integral) or self.patience < 0:
-            raise ValueError(f"patience must be a whole number of at least 0, got {self.patience!r}")
+            raise ValueError(f"patience must be an integer of at least 0, got {self.patience!r}")
         for name in ("tol", "smallest"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)!r}")

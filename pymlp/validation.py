@@ -5,10 +5,13 @@ Whatever is wrong with parameters or data raises before a model changes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import signature
 from numbers import Integral, Number, Real
 from typing import Any
 
 import numpy as np
+from sklearn import metrics
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -194,10 +197,41 @@ def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
     return checked.tocsr() if hasattr(checked, "tocsr") else checked
 
 
-def check_sample_weight(sample_weight: Any, rows: int, dtype: str) -> np.ndarray | None:
+def check_validation_data(estimator: Any, X: Any, y: Any, dtype: str, *, numeric: bool) -> tuple[Any, np.ndarray]:
+    """X_val and y_val as `check_training_data` gives X and y, checked against the data the estimator is fitted to."""
+    try:
+        X, y, _ = check_training_data(estimator, X, y, dtypes=(dtype,), reset=False, numeric=numeric)
+    except ValueError as error:
+        raise ValueError(f"X_val and y_val do not fit: {error}") from error
+    return X, y
+
+
+def check_scoring(estimator: Any, scoring: Any) -> Callable[[Any, Any, Any, np.ndarray | None], float]:
+    """What `scoring` names, as ``score(estimator, X, y, sample_weight)``; weighted where the measure takes weights.
+
+    Raises
+    ------
+    ValueError
+        scikit-learn knows no such name; or, when called, the score is not a number.
+    """
+    scorer = metrics.check_scoring(estimator, scoring)
+    # a scorer takes weights for any measure, and passes them on
+    weighted = "sample_weight" in signature(getattr(scorer, "_score_func", scorer)).parameters
+
+    def score(fitted: Any, X: Any, y: Any, sample_weight: np.ndarray | None) -> float:
+        options = {"sample_weight": sample_weight} if weighted and sample_weight is not None else {}
+        value = scorer(fitted, X, y, **options)
+        if not isinstance(value, Real):
+            raise ValueError(f"scoring must give one number, but {scoring!r} gives {value!r}")
+        return float(value)
+
+    return score
+
+
+def check_sample_weight(sample_weight: Any, rows: int, dtype: str, name: str = "sample_weight") -> np.ndarray | None:
     """Weights as an array of shape (rows,), from an array, one number for all rows, or None."""
     if sample_weight is None:
         return None
     if isinstance(sample_weight, Number):
         sample_weight = np.full(rows, sample_weight)
-    return check_weight(sample_weight, rows, dtype, "sample_weight")
+    return check_weight(sample_weight, rows, dtype, name)
