@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pymlp.optimizers import SGD, Adam, AdamW
     from pymlp.predictor import Predictor
     from pymlp.progress import ProgressBar
-    from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
+    from pymlp.range_test import find_learning_rate
+    from pymlp.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Plateau, Step
     from pymlp.selection import show_config
     from pymlp.training import train
 
@@ -34,14 +35,18 @@ _LAZY = {
     "AdamW": "pymlp.optimizers",
     "Constant": "pymlp.schedules",
     "Cosine": "pymlp.schedules",
+    "Exponential": "pymlp.schedules",
     "InverseScaling": "pymlp.schedules",
     "MLPClassifier": "pymlp.estimators",
     "MLPRegressor": "pymlp.estimators",
     "ModelFormatError": "pymlp.files",
     "OneCycle": "pymlp.schedules",
+    "Plateau": "pymlp.schedules",
     "Predictor": "pymlp.predictor",
     "ProgressBar": "pymlp.progress",
     "SGD": "pymlp.optimizers",
+    "Step": "pymlp.schedules",
+    "find_learning_rate": "pymlp.range_test",
     "load": "pymlp.files",
     "load_network": "pymlp.files",
     "save": "pymlp.files",
@@ -57,15 +62,19 @@ __all__ = [
     "Constant",
     "Cosine",
     "Dense",
+    "Exponential",
     "InverseScaling",
     "MLPClassifier",
     "MLPRegressor",
     "ModelFormatError",
     "Network",
     "OneCycle",
+    "Plateau",
     "Predictor",
     "ProgressBar",
+    "Step",
     "config_context",
+    "find_learning_rate",
     "get_config",
     "load",
     "load_network",

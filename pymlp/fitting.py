@@ -94,14 +94,11 @@ def fit(draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: N
     KeyboardInterrupt
         `draft` then has the last complete epoch, if there was one in this call.
     """
+    params = _first_params(draft, network, data)
     if data.first:
-        name = draft.activation if isinstance(draft.activation, str) else None
-        params = network.initial_params(data.random, activation=name)
         draft.t_ = 0
         for attribute in HISTORY:
             draft.__dict__.pop(attribute, None)
-    else:
-        params = draft.params_.copy()
     solve = _minimise if draft.solver == "lbfgs" else _descend
     solve(draft, estimator, network, data, params)
     if not np.isfinite(draft.params_).all():
@@ -109,6 +106,36 @@ def fit(draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: N
             "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
             "preprocessed."
         )
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """What the first step of a fit is made of."""
+
+    network: Network
+    params: np.ndarray
+    X: Any
+    y: np.ndarray
+    weight: np.ndarray | None
+    optimizer: Any
+    batch_size: int
+    random: np.random.RandomState
+
+
+def starting_point(draft: MultilayerPerceptron, network: Network, data: Data) -> StartingPoint:
+    """Where a fit would begin; ValueError for a solver that takes all rows at once."""
+    if draft.solver == "lbfgs":
+        raise ValueError("solver='lbfgs' has no learning rate")
+    params = _first_params(draft, network, data)
+    batch_size = _batch_size(draft.batch_size, data.X.shape[0])
+    return StartingPoint(network, params, data.X, data.y, data.weight, _optimizer(draft), batch_size, data.random)
+
+
+def _first_params(draft: MultilayerPerceptron, network: Network, data: Data) -> np.ndarray:
+    if not data.first:
+        return draft.params_.copy()
+    name = draft.activation if isinstance(draft.activation, str) else None
+    return network.initial_params(data.random, activation=name)
 
 
 def _announcer(

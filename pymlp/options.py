@@ -59,10 +59,6 @@ def describe(value: Any) -> dict[str, Any]:
 
 def from_description(description: dict[str, Any]) -> Any:
     """The option object that `describe` described; ValueError if there is none of that kind."""
-    name = description.get("option")
-    if set(description) != {"option", "parameters"} or name not in OPTIONS:
+    if set(description) != {"option", "parameters"} or description["option"] not in OPTIONS:
         raise ValueError(f"not the description of an option object: {description!r}")
-    parameters = description["parameters"]
-    return OPTIONS[name](
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
-    )
+    return OPTIONS[description["option"]](**description["parameters"])

@@ -20,6 +20,7 @@ from pymlp import backends, fitting
 from pymlp.callbacks import check_callbacks
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.network import Network
+from pymlp.options import describe, from_description, is_option
 from pymlp.parameters import ParameterViews, copy_into
 from pymlp.training import check_validation_is_whole
 from pymlp.validation import (
@@ -45,13 +46,27 @@ FITTED_RECORDS = (
 
 
 def plain(value: Any) -> Any:
-    """Numbers, strings, lists and dicts of Python in place of NumPy's."""
+    """Numbers, strings, lists and dicts of Python in place of NumPy's and of option objects."""
     if isinstance(value, (list, tuple, np.ndarray)):
         return [plain(item) for item in value]
+    if is_option(value):
+        value = describe(value)
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, type):
         return np.dtype(value).name
+    return value
+
+
+def from_plain(value: Any) -> Any:
+    """A parameter from what `plain` made of it; sequences are tuples."""
+    if isinstance(value, list):
+        return tuple(from_plain(item) for item in value)
+    if isinstance(value, dict):
+        value = {name: from_plain(item) for name, item in value.items()}
+        return from_description(value) if "option" in value else value
     return value
 
 
@@ -226,6 +241,14 @@ class MultilayerPerceptron(BaseEstimator):
         weight = check_sample_weight(sample_weight, X.shape[0], network.dtype, "sample_weight_val")
         return fitting.Scored(X, encoded, labels, weight)
 
+    def _starting_point(self, X: Any, y: Any, sample_weight: Any) -> fitting.StartingPoint:
+        """Where a fit to these data would begin; leaves the estimator as it is."""
+        check_parameters(self)
+        draft = object.__new__(type(self))
+        draft.__dict__.update(self.__dict__)
+        network, data = draft._prepare(X, y, sample_weight, (None, None, None), incremental=False, classes=None)
+        return fitting.starting_point(draft, network, data)
+
     def _outputs(self, X: Any, *, activated: bool = True, with_complement: bool = False) -> np.ndarray:
         check_is_fitted(self)
         X = check_prediction_data(self, X, self.network_.dtype)
@@ -246,6 +269,11 @@ class MultilayerPerceptron(BaseEstimator):
         """What a model file holds; JSON-ready metadata.  The state of the optimizer is not part of it."""
         check_is_fitted(self)
         parameters = {name: plain(value) for name, value in self.get_params(deep=False).items()}
+        for name, value in parameters.items():
+            if callable(value):
+                raise ValueError(
+                    f"a model file has no place for the function {name}={value!r}: use pickle, or set another {name}"
+                )
         if not isinstance(self.random_state, (int, np.integer)):
             parameters["random_state"] = None
         metadata: dict[str, Any] = {
@@ -264,9 +292,7 @@ class MultilayerPerceptron(BaseEstimator):
             if metadata["class"] != cls.__name__:
                 raise ValueError(f"the model is of class {metadata['class']!r}, not {cls.__name__}")
             parameters = metadata["parameters"]
-            model = cls(
-                **{name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
-            )
+            model = cls(**{name: from_plain(value) for name, value in parameters.items()})
             unknown = sorted(set(metadata["fitted"]) - set(FITTED_RECORDS))
             if unknown:
                 raise ValueError(f"the model has unknown records: {', '.join(unknown)}")

@@ -167,12 +167,15 @@ def train(
         After Ctrl-C; `params` and `slots` then hold the last complete epoch of this call.
     """
     began = perf_counter()
-    _check_params(network, params)
-    _check_choices(optimizer, rate, schedule, max_time)
-    X, y, weight = _check_data(network, X, y, weight)
+    check_params(network, params)
+    check_optimizer(optimizer)
+    _check_rates(rate, schedule)
+    if max_time is not None:
+        _check_above_zero("max_time", max_time)
+    X, y, weight = check_data(network, X, y, weight)
     n_rows = X.shape[0]
-    batch_size = min(200, n_rows) if batch_size is None else min(_check_count("batch_size", batch_size), n_rows)
-    epochs, step = _check_count("epochs", epochs), _check_count("step", step, least=0)
+    batch_size = min(200, n_rows) if batch_size is None else min(check_count("batch_size", batch_size), n_rows)
+    epochs, step = check_count("epochs", epochs), check_count("step", step, least=0)
     slots = _check_slots(network, optimizer, slots)
     callbacks = check_callbacks(callbacks)
     module = backends.get(backend)
@@ -205,7 +208,7 @@ def _validation(module: Any, network: Network, X: Any, y: Any, weight: Any) -> C
     if X is None and y is None and weight is None:
         return None
     check_validation_is_whole(X, y, "weight_val")
-    X, y, weight = _check_data(network, X, y, weight, suffix="_val")
+    X, y, weight = check_data(network, X, y, weight, suffix="_val")
     batch = FullBatch(module, replace(network, l1=0.0, l2=0.0), X, y, weight)
     return lambda params: batch(params)[0]
 
@@ -217,7 +220,8 @@ def check_validation_is_whole(X: Any, y: Any, weight_name: str) -> None:
             raise ValueError(f"{name} is missing: X_val and y_val must be given together, also with {weight_name}")
 
 
-def _check_params(network: Network, params: np.ndarray) -> None:
+def check_params(network: Network, params: np.ndarray) -> None:
+    """ValueError if `params` cannot be trained in place: wrong shape or dtype, not finite, read-only."""
     network.check_params(params)
     check_finite("params", params)
     if not params.flags.writeable:
@@ -235,14 +239,16 @@ def _check_slots(network: Network, optimizer: SGD | Adam, slots: np.ndarray | No
     return slots
 
 
-def _check_choices(optimizer: Any, rate: Any, schedule: Any, max_time: Any) -> None:
+def check_optimizer(optimizer: Any) -> None:
+    """ValueError if it is not an option object of `pymlp.optimizers`, or something alike."""
     if isinstance(optimizer, type) or not callable(getattr(optimizer, "coefficients", None)):
         raise ValueError(f"optimizer must be an object such as SGD(), Adam() or AdamW(), got {optimizer!r}")
+
+
+def _check_rates(rate: Any, schedule: Any) -> None:
     _check_above_zero("rate", rate)
     if not is_schedule(schedule):
         raise ValueError(f"schedule must be an object such as Constant() or Cosine(), or a callable, got {schedule!r}")
-    if max_time is not None:
-        _check_above_zero("max_time", max_time)
 
 
 def _check_above_zero(name: str, value: Any) -> None:
@@ -250,15 +256,17 @@ def _check_above_zero(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
 
 
-def _check_count(name: str, value: Any, least: int = 1) -> int:
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """`value` as int; ValueError if it is no integer of at least `least`."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     return int(value)
 
 
-def _check_data(
+def check_data(
     network: Network, X: Any, y: Any, weight: Any, suffix: str = ""
 ) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    """X, y and weight as the backends take them; ValueError if they do not fit the network, or one another."""
     if hasattr(X, "tocsr"):
         X = X.tocsr().astype(network.dtype)
     elif not is_converted_late(X, network.dtype):
