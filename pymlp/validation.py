@@ -76,6 +76,10 @@ def check_parameters(estimator: Any) -> None:
         if (value := getattr(estimator, name)) is not getattr(kind, name, constraints)
     }
     validate_parameter_constraints(constraints, changed, caller_name=kind.__name__)
+    for name in ("solver", "learning_rate"):
+        if isinstance(changed.get(name), type):
+            made = f"{changed[name].__name__}()"
+            raise ValueError(f"{name} must be an object such as {made}, but it is the class itself: {changed[name]!r}")
 
 
 def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
