@@ -216,18 +216,18 @@ def _descend(
         plan, descent.optimizer, params, descent.slots, descent.step, source, batch_size, rule, draft.max_time
     )
     epochs = 1 if data.incremental else draft.max_iter
-    announcer = _announcer(estimator, data, epochs, n_rows, lambda: _copy_with(draft, network, params))
+    outcome = loop.outcome
+    announcer = _announcer(estimator, data, epochs, n_rows, lambda: _copy_with(draft, network, outcome))
     try:
         with announcer:
             stopped = loop.run(epochs, data.random if draft.shuffle else None, announcer)
-            best = rule.best_params if rule.early else None
-            params = loop.completed.params if best is None else best
+            outcome = loop.completed.outcome if rule.best_params is None else rule.best_params
     except KeyboardInterrupt:
         if loop.completed is not None:
             rule.restore(loop.completed.rule_state)
-            _take_epochs(draft, network, descent, rule, loop, loop.completed.params)
+            _take_epochs(draft, network, descent, rule, loop, loop.completed.outcome)
         raise
-    _take_epochs(draft, network, descent, rule, loop, params)
+    _take_epochs(draft, network, descent, rule, loop, outcome)
     if not stopped and not data.incremental:
         warnings.warn(
             f"Stochastic Optimizer: Maximum iterations ({draft.max_iter}) reached and the optimization hasn't "
