@@ -20,7 +20,7 @@ from pymlp import backends
 from pymlp.callbacks import Announcer
 from pymlp.course import Course
 from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
-from pymlp.optimizers import SGD, Adam
+from pymlp.optimizers import Optimizer
 from pymlp.rows import DenseRows
 
 # A call packs the parameters and writes them back, which takes about as long as half a step: calls of at least so many
@@ -70,7 +70,7 @@ class Completed:
     rule_state: Any
 
 
-def outcome_of(optimizer: Any, params: np.ndarray, slots: np.ndarray) -> np.ndarray:
+def outcome_of(optimizer: Optimizer, params: np.ndarray, slots: np.ndarray) -> np.ndarray:
     """The parameters to score and to keep: their average where the optimizer has one, in its last slot."""
     return params if optimizer.average is None else slots[-1]
 
@@ -85,7 +85,7 @@ class EpochLoop:
     Parameters
     ----------
     plan : Plan
-    optimizer : SGD or Adam
+    optimizer : Optimizer
     params, slots : ndarray
         The loop's own: undefined after an interruption, see `completed`.
     step : int
@@ -106,7 +106,7 @@ class EpochLoop:
     def __init__(
         self,
         plan: backends.Plan,
-        optimizer: SGD | Adam,
+        optimizer: Optimizer,
         params: np.ndarray,
         slots: np.ndarray,
         step: int,

@@ -24,7 +24,7 @@ from pymlp.full_batch import FullBatch
 from pymlp.inference import outputs_of
 from pymlp.lbfgs import Iterate, Minimisation
 from pymlp.network import Network
-from pymlp.optimizers import OPTIMIZERS, SGD, new_slots
+from pymlp.optimizers import OPTIMIZERS, Optimizer, new_slots
 from pymlp.rows import rows_of
 from pymlp.stopping import Descent, StoppingRule
 from pymlp.validation import check_scoring
@@ -50,9 +50,15 @@ class DivergedError(ValueError):
     """The weights are no longer finite at the end of a fit."""
 
 
-# the solvers whose parameters are the estimator's own, where they are given by name
-NAMED_PARAMETERS = ("beta_1", "beta_2", "epsilon")
-SOLVERS_OF_NAMED_PARAMETERS = ("adam", "adamw", "nadam")
+# the parameters of solvers given by name that the estimator has, under the names it has for them; all others have the
+# solver's own defaults
+_OF_ADAM = {"beta_1": "beta_1", "beta_2": "beta_2", "epsilon": "epsilon"}
+NAMED_PARAMETERS = {
+    "sgd": {"momentum": "momentum", "nesterov": "nesterovs_momentum"},
+    "adam": _OF_ADAM,
+    "adamw": _OF_ADAM,
+    "nadam": _OF_ADAM,
+}
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ class StartingPoint:
     X: Any
     y: np.ndarray
     weight: np.ndarray | None
-    optimizer: Any
+    optimizer: Optimizer
     batch_size: int
     random: np.random.RandomState
 
@@ -271,15 +277,13 @@ def _descent(draft: MultilayerPerceptron, network: Network, data: Data) -> Desce
     return Descent(optimizer, course, new_slots(optimizer, network.n_parameters, network.dtype))
 
 
-def _optimizer(draft: MultilayerPerceptron) -> Any:
+def _optimizer(draft: MultilayerPerceptron) -> Optimizer:
     """The solver: an option object as it is, or the one of that name with the estimator's parameters."""
     solver = draft.solver
     if not isinstance(solver, str):
         return copy.copy(solver)
-    if solver == "sgd":
-        return SGD(draft.momentum, bool(draft.nesterovs_momentum))
-    names = NAMED_PARAMETERS if solver in SOLVERS_OF_NAMED_PARAMETERS else ()
-    return OPTIMIZERS[solver](**{name: getattr(draft, name) for name in names})
+    parameters = NAMED_PARAMETERS.get(solver, {})
+    return OPTIMIZERS[solver](**{own: getattr(draft, name) for own, name in parameters.items()})
 
 
 def _belongs(slots: np.ndarray, network: Network) -> bool:

@@ -20,9 +20,8 @@ from pymlp.course import Course
 from pymlp.epochs import Completed, EpochLoop, new_history
 from pymlp.finiteness import check_finite
 from pymlp.full_batch import FullBatch
-from pymlp.functions import LOSSES
 from pymlp.network import Network, random_source
-from pymlp.optimizers import SGD, Adam, new_slots
+from pymlp.optimizers import Adam, Optimizer, new_slots
 from pymlp.rows import is_converted_late, rows_of
 from pymlp.schedules import Constant, is_schedule
 
@@ -118,7 +117,7 @@ def train(
     X_val: Any = None,
     y_val: np.ndarray | None = None,
     weight_val: np.ndarray | None = None,
-    optimizer: SGD | Adam = Adam(),  # noqa: B008 - frozen
+    optimizer: Optimizer = Adam(),  # noqa: B008 - frozen
     rate: float = 1e-3,
     schedule: Any = Constant(),  # noqa: B008 - frozen
     batch_size: int | None = None,
@@ -261,7 +260,7 @@ def check_params(network: Network, params: np.ndarray) -> None:
         raise ValueError("params is changed in place, but the array is read-only")
 
 
-def _check_slots(network: Network, optimizer: SGD | Adam, slots: np.ndarray | None) -> np.ndarray:
+def _check_slots(network: Network, optimizer: Optimizer, slots: np.ndarray | None) -> np.ndarray:
     if slots is None:
         return new_slots(optimizer, network.n_parameters, network.dtype)
     expected = (optimizer.n_slots, network.n_parameters)
@@ -273,8 +272,8 @@ def _check_slots(network: Network, optimizer: SGD | Adam, slots: np.ndarray | No
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """ValueError if it is not an option object of `pymlp.optimizers`, or something alike."""
-    if isinstance(optimizer, type) or not callable(getattr(optimizer, "coefficients", None)):
+    """ValueError if it is not an option object of `pymlp.optimizers`."""
+    if not isinstance(optimizer, Optimizer):
         raise ValueError(f"optimizer must be an object such as SGD(), Adam() or AdamW(), got {optimizer!r}")
 
 
@@ -313,7 +312,7 @@ def check_data(
     if y.shape != (X.shape[0], network.outputs):
         raise ValueError(f"y{suffix} must have shape ({X.shape[0]}, {network.outputs}), got {y.shape}")
     check_finite(f"y{suffix}", y)
-    loss = LOSSES[network.loss]
+    loss = network.loss_function
     if y.min() < loss.lowest_target or y.max() > loss.highest_target:
         raise ValueError(
             f"y{suffix} must lie in [{loss.lowest_target:g}, {loss.highest_target:g}] for loss={network.loss!r}, "
