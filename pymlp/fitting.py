@@ -237,6 +237,8 @@ def _descend(
             _take_epochs(draft, network, descent, rule, loop, loop.completed.outcome)
         raise
     _take_epochs(draft, network, descent, rule, loop, outcome)
+    if draft.verbose and loop.timed_out:
+        print(f"Training took longer than max_time={draft.max_time:g} seconds. Stopping.")
     if not stopped and not data.incremental:
         warnings.warn(
             f"Stochastic Optimizer: Maximum iterations ({draft.max_iter}) reached and the optimization hasn't "
