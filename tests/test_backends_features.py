@@ -1,6 +1,6 @@
 """What a layer can have beside its product and activation, in every engine: the verbs against NumPy's, and each other.
 
-Masks are fixed by the network's seed, the step and the place of a row, so that engines can be compared number by number.
+Masks are fixed by the network's seed, the step and the place of a row: engines can be compared number by number.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pymlp.optimizers import SGD, Adam, Lion, Optimizer, new_slots
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
-# float32 against float64: largest difference relative to the largest number of an array.  Two layers of 33 columns, behind
-# norms that divide by deviations of about 1, lose a digit and a half of the seven there are.
+# float32 against float64: largest difference relative to the largest number of an array.  Two layers of 33 columns,
+# behind norms that divide by deviations of about 1, lose a digit and a half of the seven there are.
 FLOAT32_TOLERANCE = 3e-5
 FLOAT64_TOLERANCE = 1e-10
 # inference, and steps whose number fills both words of a mask's counter
