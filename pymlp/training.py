@@ -5,13 +5,14 @@ the end of each epoch: whoever runs it publishes the outcome, so a failure chang
 complete epoch.  What differs between its users (rates, scores, when to stop) is a `Rule`.
 
 Short epochs are trained several in one call where nobody looks at them one by one: what surrounds a call takes as long
-as several steps of a small network.  They come to an end together, for Ctrl-C too.
+as several steps of a small network, and for a large one, whose parameters it moves, as a tenth of a step.  They come to
+an end together, for Ctrl-C too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, Protocol
@@ -28,9 +29,9 @@ from pymlp.optimizers import SGD, Adam, new_slots
 from pymlp.rows import DenseRows, is_converted_late, rows_of
 from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
 
-# A call packs the parameters and writes them back, which takes about as long as half a step: calls of at least so many
-# steps keep that to a percent.  Where they take longer than DIRECT_SECONDS they run in a helper thread, in slices of
-# about HELPED_SLICE_SECONDS, and stay interruptible all the while.
+# A call packs the parameters and writes them back, which takes up to half a step: calls of at least so many steps keep
+# that to a percent.  Where they take longer than DIRECT_SECONDS they run in a helper thread, in slices of about
+# HELPED_SLICE_SECONDS, and stay interruptible all the while.
 ENOUGH_STEPS = 50
 HELPED_SLICE_SECONDS = 4.0
 
@@ -39,6 +40,7 @@ class Rule(Protocol):
     """What the users of the loop decide for themselves."""
 
     validation_score: float | None
+    verbose: bool  # whether it prints each epoch: then none waits for another longer than DIRECT_SECONDS
 
     def rates(self, first: int, count: int) -> np.ndarray:
         """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
@@ -111,7 +113,7 @@ class EpochLoop:
         self._most_steps = rows.most_steps(batch_size)
         self._step_seconds = training_seconds(plan.network.n_parameters, batch_size)
         self._measured = False
-        self._spare = None
+        self._spare: tuple[np.ndarray, np.ndarray] | None = None
 
     def run(self, epochs: int, shuffler: Any, announcer: Announcer) -> bool:
         """Train for at most `epochs` epochs.
@@ -134,6 +136,7 @@ class EpochLoop:
         began = perf_counter()
         epoch = 0
         while epoch < epochs:
+            self._set_aside()
             count = 1 if watched else self._epochs_together(epochs - epoch)
             before, state = self.completed, _state_of(shuffler) if count > 1 else None
             try:
@@ -154,7 +157,7 @@ class EpochLoop:
                     score = self.rule.validation_score
                     metrics = meter.metrics(self.epoch_steps)
                     stop |= announcer.end_epoch(**metrics, loss=losses[-1], validation_score=score)
-                self._keep(epoch, last=stop or epoch == epochs)
+                self.completed = Completed(self.params, self.slots, epoch, self.step, self.rule.state())
             except BaseException:
                 if state is not None and self.completed is before:
                     _return_to(shuffler, state)
@@ -167,7 +170,10 @@ class EpochLoop:
         """Epochs of the next call: more than one if they all fit into a slice and the rule is certain of them."""
         if not self._measured:
             return 1
-        fitting = min(int(DIRECT_SECONDS / self._step_seconds), self._most_steps) // self.epoch_steps
+        steps = int(DIRECT_SECONDS / self._step_seconds)
+        if steps < ENOUGH_STEPS and not self.rule.verbose:
+            steps = min(ENOUGH_STEPS, int(HELPED_SLICE_SECONDS / self._step_seconds))
+        fitting = min(steps, self._most_steps) // self.epoch_steps
         return max(1, int(min(most, fitting, self.rule.certain_epochs())))
 
     def _orders(self, last: np.ndarray, count: int, shuffler: Any) -> np.ndarray:
@@ -180,16 +186,20 @@ class EpochLoop:
             last = order
         return orders
 
-    def _keep(self, epochs: int, last: bool) -> None:
-        params, slots = self.params, self.slots
-        if not last:
-            # two sets of copies in turn, so that an interruption here leaves the older one whole
-            spare = self._spare or (np.empty_like(params), np.empty_like(slots))
-            np.copyto(spare[0], params)
-            np.copyto(spare[1], slots)
-            self._spare = None if self.completed is None else (self.completed.params, self.completed.slots)
-            params, slots = spare
-        self.completed = Completed(params, slots, epochs, self.step, self.rule.state())
+    def _set_aside(self) -> None:
+        """Copy the last complete epoch out of the way of the next.
+
+        Not at its end, because the last epoch of all needs no copy; and until the copy is whole, an interruption finds
+        the epoch where it was trained.
+        """
+        done = self.completed
+        if done is None or done.params is not self.params:
+            return
+        if self._spare is None:
+            self._spare = np.empty_like(self.params), np.empty_like(self.slots)
+        for copy, original in zip(self._spare, (self.params, self.slots), strict=True):
+            np.copyto(copy, original)
+        self.completed = replace(done, params=self._spare[0], slots=self._spare[1])
 
     def _run_epochs(self, orders: np.ndarray, rates: np.ndarray, meter: _Meter | None) -> list[float]:
         """Train one epoch for each row of `orders`; their mean losses."""
@@ -311,6 +321,7 @@ class _ScheduleRule:
     losses: list[float] = field(default_factory=list)
     last_rate: float = 0.0
     validation_score: None = None
+    verbose: bool = False
 
     def rates(self, first: int, count: int) -> np.ndarray:
         rates = self.schedule.rates(self.base, first, count, self.total, self.epoch_steps, self.epoch_rows)
@@ -391,7 +402,8 @@ def train(
     ValueError
         An argument does not fit; the message names it.  `params` and `slots` are then as they were.
     KeyboardInterrupt
-        After Ctrl-C; `params` and `slots` then hold the last complete epoch of this call.
+        After Ctrl-C; `params` and `slots` then hold the last complete epoch of this call.  Short epochs are trained
+        several at a time, for up to four seconds where there are no callbacks, and come to their end together.
     """
     began = perf_counter()
     _check_params(network, params)
