@@ -8,8 +8,9 @@ on that vector, so there is one layout and it is written down once, here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from numbers import Integral
 from typing import Any
@@ -19,6 +20,8 @@ import numpy as np
 from pymlp.functions import ACTIVATIONS, LOSSES
 
 DTYPES = ("float32", "float64")
+# numbers drawn in one call: 64 KB
+DRAWN_AT_ONCE = 8192
 
 
 def random_source(random_state: Any = None) -> Any:
@@ -44,23 +47,34 @@ def random_source(random_state: Any = None) -> Any:
     )
 
 
-def _glorot_uniform(draw: Any, inputs: int, outputs: int, activation: str) -> tuple[np.ndarray, np.ndarray]:
+# An initialiser returns two functions, for the weights and for the biases: each draws so many float64 numbers.
+Draws = Callable[[int], np.ndarray]
+
+
+def _glorot_uniform(draw: Any, inputs: int, outputs: int, activation: str) -> tuple[Draws, Draws]:
     # scikit-learn's variant: 2 instead of 6 for the logistic function, and the biases are drawn as well
     bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (inputs + outputs))
-    return draw.uniform(-bound, bound, (inputs, outputs)), draw.uniform(-bound, bound, outputs)
+    numbers = partial(draw.uniform, -bound, bound)
+    return numbers, numbers
 
 
 def _scaled_by_inputs(numerator: float, *, uniform: bool):
-    def initialise(draw: Any, inputs: int, outputs: int, activation: str) -> tuple[np.ndarray, np.ndarray]:
+    def initialise(draw: Any, inputs: int, outputs: int, activation: str) -> tuple[Draws, Draws]:
         deviation = np.sqrt(numerator / inputs)
         if uniform:
             bound = np.sqrt(3.0) * deviation
-            weight = draw.uniform(-bound, bound, (inputs, outputs))
-        else:
-            weight = draw.normal(0.0, deviation, (inputs, outputs))
-        return weight, np.zeros(outputs)
+            return partial(draw.uniform, -bound, bound), np.zeros
+        return partial(draw.normal, 0.0, deviation), np.zeros
 
     return initialise
+
+
+def _fill(target: np.ndarray, draws: Draws) -> None:
+    """Fill a vector from a stream of draws, in pieces that stay in a cache: the float64 numbers of a large layer would
+    take more memory than its weights, and more time to get there than to be drawn."""
+    for start in range(0, len(target), DRAWN_AT_ONCE):
+        piece = target[start : start + DRAWN_AT_ONCE]
+        piece[:] = draws(len(piece))
 
 
 INITIALISERS = {
@@ -303,6 +317,6 @@ class Network:
         params = np.empty(self.n_parameters, self.dtype)
         for part, name in zip(self.layout, names, strict=True):
             weight, bias = INITIALISERS[initialiser](draw, part.inputs, part.outputs, name)
-            params[part.weight] = weight.ravel()
-            params[part.bias] = bias
+            _fill(params[part.weight], weight)
+            _fill(params[part.bias], bias)
         return params
