@@ -29,10 +29,10 @@ from pymlp.optimizers import SGD, Adam, new_slots
 from pymlp.rows import DenseRows, is_converted_late, rows_of
 from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
 
-# A call packs the parameters and writes them back, which takes up to half a step: calls of at least so many steps keep
-# that to a percent.  Where they take longer than DIRECT_SECONDS they run in a helper thread, in slices of about
-# HELPED_SLICE_SECONDS, and stay interruptible all the while.
-ENOUGH_STEPS = 50
+# A call packs the parameters and writes them back, and between calls they are copied: together up to a step's time,
+# which calls of at least so many steps keep to half a percent.  Where they take longer than DIRECT_SECONDS they run in
+# a helper thread, in slices of about HELPED_SLICE_SECONDS, and stay interruptible all the while.
+ENOUGH_STEPS = 200
 HELPED_SLICE_SECONDS = 4.0
 
 

@@ -154,6 +154,7 @@ def test_epochs_in_one_call_change_nothing(data, backend, source, scattered, hel
         # however slow the machine is, or fast
         monkeypatch.setattr(training, "DIRECT_SECONDS", 0.0 if helped else 1e9)
         monkeypatch.setattr(training, "HELPED_SLICE_SECONDS", 1e9)
+        monkeypatch.setattr(training, "ENOUGH_STEPS", 50)
         if not together:
             monkeypatch.setattr(training.EpochLoop, "_epochs_together", lambda self, most: 1)
         draw = None if source is None else source(2)
