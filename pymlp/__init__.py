@@ -19,7 +19,8 @@ from pymlp.network import Dense, Network
 if TYPE_CHECKING:
     from pymlp.estimators import MLPClassifier, MLPRegressor
     from pymlp.files import ModelFormatError, load, load_network, save, save_network
-    from pymlp.optimizers import SGD, Adam, AdamW
+    from pymlp.losses import CompiledLoss, CustomLoss, Focal, GaussianNLL, Huber, LogLoss, Quantile, Tweedie
+    from pymlp.optimizers import SGD, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
     from pymlp.predictor import Predictor
     from pymlp.progress import ProgressBar
     from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
@@ -32,16 +33,28 @@ __version__ = "0.1.0"
 _LAZY = {
     "Adam": "pymlp.optimizers",
     "AdamW": "pymlp.optimizers",
+    "CompiledLoss": "pymlp.losses",
     "Constant": "pymlp.schedules",
     "Cosine": "pymlp.schedules",
+    "CustomLoss": "pymlp.losses",
+    "Focal": "pymlp.losses",
+    "GaussianNLL": "pymlp.losses",
+    "Huber": "pymlp.losses",
     "InverseScaling": "pymlp.schedules",
+    "Lion": "pymlp.optimizers",
+    "LogLoss": "pymlp.losses",
     "MLPClassifier": "pymlp.estimators",
     "MLPRegressor": "pymlp.estimators",
     "ModelFormatError": "pymlp.files",
+    "NAdam": "pymlp.optimizers",
     "OneCycle": "pymlp.schedules",
     "Predictor": "pymlp.predictor",
     "ProgressBar": "pymlp.progress",
+    "Quantile": "pymlp.losses",
+    "RMSprop": "pymlp.optimizers",
+    "Rprop": "pymlp.optimizers",
     "SGD": "pymlp.optimizers",
+    "Tweedie": "pymlp.losses",
     "load": "pymlp.files",
     "load_network": "pymlp.files",
     "save": "pymlp.files",
@@ -54,17 +67,29 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "CompiledLoss",
     "Constant",
     "Cosine",
+    "CustomLoss",
     "Dense",
+    "Focal",
+    "GaussianNLL",
+    "Huber",
     "InverseScaling",
+    "Lion",
+    "LogLoss",
     "MLPClassifier",
     "MLPRegressor",
     "ModelFormatError",
+    "NAdam",
     "Network",
     "OneCycle",
     "Predictor",
     "ProgressBar",
+    "Quantile",
+    "RMSprop",
+    "Rprop",
+    "Tweedie",
     "config_context",
     "get_config",
     "load",
