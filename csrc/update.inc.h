@@ -175,6 +175,7 @@ static void NAME(limit_norm)(const pymlp_plan *plan, double clip_norm, struct NA
     for (int64_t chunk = 0; chunk < chunks; chunk++) sum += plan->squares[chunk];
     const double norm = ROOT(sum);
     rule->scales = norm > clip_norm;
+    rule->woven = rule->woven && !rule->scales;
     rule->scale = NAME(splat)((REAL)(clip_norm / norm));
 }
 
