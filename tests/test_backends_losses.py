@@ -57,7 +57,7 @@ WITH_PARAMETERS = (
     Tweedie(1.05),
     Tweedie(1.9),
 )
-# as multiples of the dtype's epsilon, of the largest number: what the activations and products before the loss make of it
+# in the dtype's epsilons of the largest number: what the activations and products before the loss make of it
 TOLERANCE = 64
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
 by_engine = pytest.mark.parametrize("engine", ENGINES, ids=str)
@@ -236,10 +236,8 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ctypes.CDLL
     found = {}
     for dtype, real in (("float32", "float"), ("float64", "double")):
         target = folder / f"{dtype}.so"
-        subprocess.run(
-            [compiler, "-O1", "-ffp-contract=off", "-fPIC", "-shared", f"-Dreal={real}", str(folder / "loss.c"), "-o", str(target)],
-            check=True,
-        )  # fmt: skip
+        options = ["-O1", "-ffp-contract=off", "-fPIC", "-shared", f"-Dreal={real}"]
+        subprocess.run([compiler, *options, str(folder / "loss.c"), "-o", str(target)], check=True)
         found[dtype] = ctypes.CDLL(str(target))
     return found
 
@@ -251,9 +249,7 @@ def compiled(libraries: dict[str, ctypes.CDLL], dtype: str, output_activation: s
 @by_dtype
 @pytest.mark.parametrize("output_activation", ["identity", "softmax", "tanh", "gelu", "exp", "mean_deviation"])
 @by_engine
-def test_a_compiled_loss(
-    engine: Engine, output_activation: str, dtype: str, libraries: dict[str, ctypes.CDLL]
-) -> None:
+def test_a_compiled_loss(engine: Engine, output_activation: str, dtype: str, libraries: dict[str, ctypes.CDLL]) -> None:
     own = make_case(*EDGES, "tanh", compiled(libraries, dtype, output_activation), dtype, "some zero", l2=0.3)
     same = make_case(*EDGES, "tanh", CustomLoss(fourth_power, output_activation), dtype, "some zero", l2=0.3)
     expected = run_loss_gradient(NUMPY, same.doubled)

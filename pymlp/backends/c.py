@@ -260,9 +260,7 @@ class Plan:
         if starts[-1] > len(order):
             raise ValueError(f"starts ends at {starts[-1]}, past the {len(order)} numbers of order")
         if self._loss_is_called:
-            callable_loss.train_steps(
-                self, optimizer, params, slots, step, X, y, weight, order, starts, rates, losses
-            )
+            callable_loss.train_steps(self, optimizer, params, slots, step, X, y, weight, order, starts, rates, losses)
             return
         code = lib.pymlp_train_steps(
             self._plan,
