@@ -179,7 +179,7 @@ def make_feature_case(
     width: int = 33,
     layers: int = 2,
     activation: str = "tanh",
-    loss: str = "log_loss",
+    loss: Any = "log_loss",
     dtype: str = "float64",
     weight: str = "random",
     seed: int = 0,
@@ -188,8 +188,8 @@ def make_feature_case(
     options = {key: value for name in names for key, value in FEATURES[name].items()}
     of_network = {key: options.pop(key) for key in NETWORK_OPTIONS if key in options}
     # the output layer can have a largest norm; the seed fills both words of the generator's key
-    outputs = -(-3 // loss_of(loss).group) * loss_of(loss).group
-    last = Dense(outputs, loss_of(loss).output_activation, max_norm=options.get("max_norm"))
+    row = loss_of(loss)
+    last = Dense(-(-3 // row.group) * row.group, row.output_activation, max_norm=options.get("max_norm"))
     hidden = tuple(Dense(width, activation, **options) for _ in range(layers))
     network = Network(width, (*hidden, last), loss, dtype, seed=2**40 + seed, **of_network)
     draw = np.random.default_rng(seed)
@@ -197,7 +197,7 @@ def make_feature_case(
     # gains, shifts and mixtures away from their start
     params += draw.normal(scale=0.1, size=params.shape).astype(dtype)
     X = draw.normal(size=(rows, width)).astype(dtype)
-    y = targets(loss, rows, network.outputs, draw).astype(dtype)
+    y = targets(row, rows, network.outputs, draw).astype(dtype)
     drawn = weights(weight, rows, draw)
     return Case(network, params, X, y, None if drawn is None else drawn.astype(dtype))
 
