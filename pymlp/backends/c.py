@@ -13,7 +13,6 @@ import numpy as np
 
 from pymlp._engine import ffi, lib
 from pymlp.backends import StoppedError, callable_loss
-from pymlp.backends import numpy as numpy_backend
 from pymlp.config import Choice, requested, resolve_threads
 from pymlp.losses import CompiledLoss
 from pymlp.network import Network
@@ -92,10 +91,6 @@ def evaluate(name: str, z: np.ndarray, slope: bool = False) -> np.ndarray:
 
 class Plan:
     """See `pymlp.backends.Plan`; `isa` is the instruction set it runs on."""
-
-    def __new__(cls, network: Network, *arguments: Any, **options: Any) -> Any:
-        """A plan of the NumPy backend where the engine does not have a row of the table yet."""
-        return object.__new__(cls) if _is_known(network) else numpy_backend.Plan(network, *arguments, **options)
 
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
         if batch_size < 1:
@@ -308,10 +303,6 @@ class Predictor:
 
     exact_cuts = True
 
-    def __new__(cls, network: Network, *arguments: Any, **options: Any) -> Any:
-        """A predictor of the NumPy backend where the engine does not have a row of the table yet."""
-        return object.__new__(cls) if _is_known(network) else numpy_backend.Predictor(network, *arguments, **options)
-
     def __init__(
         self, network: Network, params: np.ndarray, n_threads: int | None = None, *, with_complement: bool = False
     ) -> None:
@@ -343,10 +334,6 @@ class Predictor:
         )
         if code:
             _fail(code)
-
-
-def _is_known(network: Network) -> bool:
-    return all(lib.pymlp_layer_kind(row.kind.encode()) >= 0 and not row.max_norm for row in network.table)
 
 
 def _layers(network: Network) -> object:
