@@ -107,6 +107,15 @@ def test_every_loss(loss: Any, dtype: str) -> None:
 
 
 @by_dtype
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, *SHARED], ids=str)
+@pytest.mark.parametrize("widths", [(70, 100, 33, 3), (9, 17, 1)], ids=str)
+def test_every_optimizer(widths: tuple[int, ...], optimizer: Optimizer, dtype: str) -> None:
+    # the first has more parameters than a chunk of the gradient's norm
+    case = make_case(40, widths, "tanh", "log_loss" if widths[-1] > 1 else "huber", dtype, "random", l2=0.1)
+    check_same_bytes(case, optimizer)
+
+
+@by_dtype
 @pytest.mark.parametrize("features", FEATURE_SETS, ids="-".join)
 def test_every_set_of_features(features: tuple[str, ...], dtype: str) -> None:
     activation = HIDDEN_ACTIVATIONS[FEATURE_SETS.index(features) % len(HIDDEN_ACTIVATIONS)]
@@ -126,15 +135,6 @@ def test_every_feature_in_every_width(width: int, dtype: str) -> None:
 def test_every_feature_with_more_rows_than_a_block(dtype: str) -> None:
     case = make_feature_case(FEATURE_SETS[-1], 9000, 5, activation="mish", dtype=dtype)
     check_same_bytes(case, Adam(), (1, 2, 5), step=3)
-
-
-@by_dtype
-@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, *SHARED], ids=str)
-@pytest.mark.parametrize("widths", [(70, 100, 33, 3), (9, 17, 1)], ids=str)
-def test_every_optimizer(widths: tuple[int, ...], optimizer: Optimizer, dtype: str) -> None:
-    # the first has more parameters than a chunk of the gradient's norm
-    case = make_case(40, widths, "tanh", "log_loss" if widths[-1] > 1 else "huber", dtype, "random", l2=0.1)
-    check_same_bytes(case, optimizer)
 
 
 @by_dtype
