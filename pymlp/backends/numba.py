@@ -17,10 +17,12 @@ from contextlib import contextmanager
 import numpy as np
 
 from pymlp.backends import StoppedError
+from pymlp.backends import numpy as numpy_backend
 from pymlp.backends.numba_small import SmallNetwork
 from pymlp.backends.numba_wide import WideNetwork, flat_pieces, optimize, step_rule
 from pymlp.backends.plan_predictor import PlanPredictor
 from pymlp.config import resolve_threads
+from pymlp.losses import CustomLoss
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
 
@@ -60,6 +62,11 @@ class Plan:
     RuntimeError
         Two threads used the plan at the same time.
     """
+
+    def __new__(cls, network: Network, *arguments: object, **options: object) -> object:
+        """A plan of the NumPy backend where a loss of the user's own has to be computed."""
+        own = isinstance(network.loss_function, CustomLoss)
+        return numpy_backend.Plan(network, *arguments, **options) if own else object.__new__(cls)
 
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
         if batch_size < 1:

@@ -23,6 +23,7 @@ LOSS_CODES = {name: code for code, name in enumerate(f"{_SIMPLE} {_FURTHER}".spl
 SQUARED_ERROR, LOG_LOSS, BINARY_LOG_LOSS, POISSON = range(4)
 ABSOLUTE_ERROR, HUBER, QUANTILE, GAUSSIAN_NLL, FOCAL, BINARY_FOCAL = range(4, 10)
 HINGE, PERCEPTRON, SQUARED_HINGE, GAMMA, TWEEDIE = range(10, 15)
+NO_CODE = -1
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -234,6 +235,11 @@ def loss_numbers(loss: Loss) -> np.ndarray:
     return np.array(loss.numbers or (0.0,), np.float64)
 
 
-def is_simple(loss: Loss) -> bool:
-    """Whether the loss needs no `loss_numbers`."""
-    return LOSS_CODES[loss.name] <= POISSON and not any(loss.numbers)
+def loss_code(loss: Loss) -> int:
+    """The loss's code; that of a loss of the user's own, which compiled code does not compute, is in no use."""
+    return LOSS_CODES.get(loss.name, NO_CODE)
+
+
+def is_simple_loss(loss: Loss) -> bool:
+    """Whether compiled code needs no `loss_numbers`."""
+    return loss_code(loss) <= POISSON and not any(loss.numbers)

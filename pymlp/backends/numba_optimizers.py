@@ -161,9 +161,9 @@ def further_step(kind, constants, numbers, params, gradient, slot_1, slot_2):
 def optimizer_step(pieces, kind, constants, limits, numbers, params, gradient, slots):
     """One step in place on the vector whose arrays `pieces` names; only the weights decay.  Clips `gradient` in place.
 
-    `constants` are as `optimizer_constants` makes them, `limits` as `optimizer_limits` does, or None if the optimizer is
-    SGD or Adam and nothing is limited or averaged.  `numbers` are a row of `Optimizer.coefficients`, in the vector's
-    dtype.
+    `constants` are as `optimizer_constants` makes them, `limits` as `optimizer_limits` does, or None where nothing is
+    limited or averaged and the optimizer is SGD or Adam.  `numbers` are a row of `Optimizer.coefficients`, in the
+    vector's dtype.
     """
     if limits is not None:
         clip(gradient, limits[0], limits[1])
@@ -199,7 +199,7 @@ def optimizer_limits(optimizer: Optimizer, network: Network) -> tuple[float, flo
     return float(optimizer.clip_value or 0), float(optimizer.clip_norm or 0), averages, np.array(largest, np.float64)
 
 
-def is_simple(optimizer: Optimizer, network: Network) -> bool:
+def is_simple_step(optimizer: Optimizer, network: Network) -> bool:
     """Whether a step needs no `optimizer_limits`."""
     asked = optimizer.clip_value, optimizer.clip_norm, optimizer.average
     limited = asked != (None, None, None) or any(row.max_norm for row in network.table)

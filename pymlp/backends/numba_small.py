@@ -14,11 +14,10 @@ from numba import njit
 
 from pymlp.backends.numba_functions import OPTIONS, activate, cached, clear, copy, pull_back
 from pymlp.backends.numba_kinds import ADD, DENSE, NO_STEP, backward_kind, forward_kind
-from pymlp.backends.numba_losses import LOSS_CODES, loss_and_deltas, loss_numbers, penalise
-from pymlp.backends.numba_losses import is_simple as is_simple_loss
+from pymlp.backends.numba_losses import is_simple_loss, loss_and_deltas, loss_code, loss_numbers, penalise
 from pymlp.backends.numba_optimizers import (
     OPTIMIZER_CODES,
-    is_simple,
+    is_simple_step,
     optimizer_constants,
     optimizer_limits,
     optimizer_step,
@@ -367,7 +366,7 @@ class SmallNetwork:
     def __init__(self, network: Network, stop: np.ndarray) -> None:
         self._network = network
         self._table, self._pieces, scratch_size = layer_table(network)
-        self._loss = LOSS_CODES[network.loss_function.name]
+        self._loss = loss_code(network.loss_function)
         self._penalties = network.l1, network.l2, float(np.finfo(network.dtype).eps)
         # what further kinds of rows and losses need
         self._kinds = np.array([row.setting for row in network.table]), np.uint64(network.seed)
@@ -442,7 +441,7 @@ class SmallNetwork:
             self._slots = np.zeros((len(slots), len(self._packed)), params.dtype)
         kinds, numbers = self._kinds, self._numbers
         limits = optimizer_limits(optimizer, self._network)
-        if self._is_simple and is_simple(optimizer, self._network):
+        if self._is_simple and is_simple_step(optimizer, self._network):
             kinds = numbers = limits = None
         train_batches(
             self._table, kinds, step, self._pieces, self._loss, numbers, *self._penalties,

@@ -12,11 +12,10 @@ import numpy as np
 from pymlp.backends import BLOCK_ROWS
 from pymlp.backends.numba_functions import ACTIVATION_CODES, activate, cached, pull_back
 from pymlp.backends.numba_kinds import KIND_CODES, NO_STEP, backward_kind, forward_kind
-from pymlp.backends.numba_losses import LOSS_CODES, loss_and_deltas, loss_numbers, penalise
-from pymlp.backends.numba_losses import is_simple as is_simple_loss
+from pymlp.backends.numba_losses import is_simple_loss, loss_and_deltas, loss_code, loss_numbers, penalise
 from pymlp.backends.numba_optimizers import (
     OPTIMIZER_CODES,
-    is_simple,
+    is_simple_step,
     optimizer_constants,
     optimizer_limits,
     optimizer_step,
@@ -110,7 +109,7 @@ def optimize(pieces, kind, constants, limits, numbers, params, gradient, slots):
 
 def step_rule(optimizer: Optimizer, network: Network) -> tuple:
     """Code, constants and limits of an optimizer, as `optimize` takes them."""
-    limits = None if is_simple(optimizer, network) else optimizer_limits(optimizer, network)
+    limits = None if is_simple_step(optimizer, network) else optimizer_limits(optimizer, network)
     return OPTIMIZER_CODES[optimizer.name], optimizer_constants(optimizer, network.dtype), limits
 
 
@@ -126,7 +125,7 @@ class WideNetwork:
         self._functions = codes
         self._adds = [is_shared(network, row) for row in network.table]
         self._first_to_learn = first_to_learn(network)
-        self._loss, self._epsilon = LOSS_CODES[network.loss_function.name], float(np.finfo(network.dtype).eps)
+        self._loss, self._epsilon = loss_code(network.loss_function), float(np.finfo(network.dtype).eps)
         self._group = network.loss_function.group
         simple = is_simple_loss(network.loss_function)
         self._numbers = None if simple else loss_numbers(network.loss_function)
