@@ -66,7 +66,10 @@ ALWAYS_INLINE bool NAME(is_narrow)(const struct layer *layer) { return layer->pi
 /* Brings what is left of a unit's update to its end. */
 static void NAME(finish_update)(const pymlp_plan *plan, struct NAME(pending) *pending) {
     if (pending->job == NULL) return;
-    NAME(update_rows)(pending, pending->rows);
+    if (pending->job->rule.woven)
+        NAME(update_rows)(pending, pending->rows);
+    else
+        NAME(update_at_once)(plan, pending);
     const struct NAME(unit) *unit = &pending->unit;
     if (pending->job->penalised && !NAME(is_narrow)(unit->layer))
         NAME(record_penalties)(plan, unit, pending->squares, pending->absolutes);
@@ -142,20 +145,35 @@ static void NAME(dense_bias_gradient)(const pymlp_plan *plan, const struct NAME(
                                       const struct NAME(unit) *unit, int vectors, const REAL *deltas) {
     const struct layer *layer = unit->layer;
     int64_t place = layer->packed_bias + unit->column;
-    REAL sums[PANEL];
-    VECTOR chains[TILE_VECTORS] = {{0}};
-    for (int64_t row = 0; row < job->rows; row++)
-        for (int v = 0; v < vectors; v++) chains[v] = chains[v] + NAME(load)(deltas + row * BAND + v * LANES);
-    for (int v = 0; v < vectors; v++) NAME(store)(sums + v * LANES, chains[v]);
+    REAL sums[PANEL] = {0}, *slots[MOST_SLOTS];
+    if (job->given != NULL) {
+        memcpy(sums, job->given + layer->bias + unit->column, (size_t)unit->columns * sizeof(REAL));
+    } else {
+        VECTOR chains[TILE_VECTORS] = {{0}};
+        for (int64_t row = 0; row < job->rows; row++)
+            for (int v = 0; v < vectors; v++) chains[v] = chains[v] + NAME(load)(deltas + row * BAND + v * LANES);
+        for (int v = 0; v < vectors; v++) NAME(store)(sums + v * LANES, chains[v]);
+    }
     NAME(join_blocks)(plan, job, vectors * LANES, place, sums);
     if (!job->last) return;
     for (int v = 0; v < vectors; v++)
         NAME(store)(sums + v * LANES, NAME(load)(sums + v * LANES) * NAME(splat)(job->inverse));
-    if (job->gradient != NULL)
+    if (job->gradient != NULL) {
         memcpy(job->gradient + layer->bias + unit->column, sums, (size_t)unit->columns * sizeof(REAL));
-    else
-        NAME(optimize)(&job->bias_rule, vectors * LANES, (REAL *)plan->packed + place, sums,
-                       (REAL *)plan->slots[0] + place, (REAL *)plan->slots[1] + place);
+        return;
+    }
+    for (int i = 0; i < MOST_SLOTS; i++) slots[i] = (REAL *)plan->slots[i] + place;
+    NAME(optimize)(&job->bias_rule, 1, vectors * LANES, 0, (REAL *)plan->packed + place, sums, slots);
+}
+
+/* The sums of a unit from the flat gradient that the job was given: rows of the unit's pitch, or of a panel */
+static void NAME(given_sums)(const struct NAME(gradient_job) *job, const struct NAME(unit) *unit, REAL *sums) {
+    const struct layer *layer = unit->layer;
+    const REAL *from = job->given + layer->weight + unit->input * layer->outputs + unit->column;
+    /* vectors run over the ends of rows */
+    memset(sums, 0, UNIT_INPUTS * PANEL * sizeof(REAL));
+    for (int64_t row = 0; row < unit->inputs; row++)
+        memcpy(sums + row * layer->pitch, from + row * layer->outputs, (size_t)unit->columns * sizeof(REAL));
 }
 
 /* Gradient sums of a unit over the block's rows: sums[input][column] = chain over the rows of a * delta.  What is pending
@@ -163,7 +181,8 @@ static void NAME(dense_bias_gradient)(const pymlp_plan *plan, const struct NAME(
 static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const REAL *a, const REAL *deltas, REAL *sums,
                                 struct NAME(pending) *pending) {
     const int64_t tiles = (inputs + TILE_ROWS - 1) / TILE_ROWS;
-    const bool woven = WEAVES && inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL;
+    const bool woven = WEAVES && inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL &&
+                       pending->job->rule.woven;
     NAME(column_tile_function) *const *functions = woven ? NAME(woven_tiles) : NAME(column_tiles);
     if (woven) {
         /* spread evenly: a burst of divisions would fill the queues that the products wait in */
@@ -218,12 +237,15 @@ static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradi
     int64_t count = unit.inputs, width = vectors * LANES, stride = PANEL;
     if (pending->job != NULL) pending->ahead = unit.place - pending->unit.place;
     if (NAME(is_narrow)(layer)) {
-        NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums, pending);
         count = (unit.inputs * unit.columns + LANES - 1) / LANES;
         stride = LANES;
-    } else {
-        NAME(gradient_sums)(job->rows, unit.inputs, vectors, a, deltas, sums, pending);
     }
+    if (job->given != NULL)
+        NAME(given_sums)(job, &unit, sums);
+    else if (NAME(is_narrow)(layer))
+        NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums, pending);
+    else
+        NAME(gradient_sums)(job->rows, unit.inputs, vectors, a, deltas, sums, pending);
     NAME(finish_update)(plan, pending);
     if (unit.input == 0) NAME(dense_bias_gradient)(plan, job, &unit, vectors, deltas);
     for (int64_t i = 0; i < count; i++)

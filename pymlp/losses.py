@@ -81,6 +81,10 @@ class Loss:
         """
         raise NotImplementedError
 
+    def both(self, y: Array, output: Array, z: Array | None = None) -> tuple[Array, Array]:
+        """`value` and `score_gradient`."""
+        return self.value(y, output), self.score_gradient(y, output, z)
+
 
 @option
 class SquaredError(Loss):
@@ -441,11 +445,15 @@ class Tweedie(Loss):
     def value(self, y: Array, output: Array) -> Array:
         """Reported loss of each row."""
         lower, upper = y.dtype.type(1 - self.power), y.dtype.type(2 - self.power)
-        return (y**upper / (lower * upper) - y * output**lower / lower + output**upper / upper).sum(axis=1)
+        return (y**upper / (lower * upper) - self._scaled(y, output) / lower + output**upper / upper).sum(axis=1)
 
     def score_gradient(self, y: Array, output: Array, z: Array | None = None) -> Array:
         """Gradient by the scores."""
-        return output ** y.dtype.type(2 - self.power) - y * output ** y.dtype.type(1 - self.power)
+        return output ** y.dtype.type(2 - self.power) - self._scaled(y, output)
+
+    def _scaled(self, y: Array, output: Array) -> Array:
+        # 0 where y is 0, also where the output is too small to be a number
+        return np.where(y == 0, 0, y * output ** y.dtype.type(1 - self.power))
 
 
 @option
@@ -494,7 +502,12 @@ class CustomLoss(Loss):
 
     def score_gradient(self, y: Array, output: Array, z: Array | None = None) -> Array:
         """Gradient by the scores."""
-        return ACTIVATIONS[self.output_activation].pullback(z, output, self.evaluate(y, output)[1], self.group)
+        return self.both(y, output, z)[1]
+
+    def both(self, y: Array, output: Array, z: Array | None = None) -> tuple[Array, Array]:
+        """`value` and `score_gradient`, of one call of the function."""
+        value, gradient = self.evaluate(y, output)
+        return value, ACTIVATIONS[self.output_activation].pullback(z, output, gradient, self.group)
 
 
 @option

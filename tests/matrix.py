@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
@@ -11,14 +11,14 @@ import numpy as np
 from pymlp import backends
 from pymlp.config import config_context
 from pymlp.functions import ACTIVATIONS
-from pymlp.losses import LOSSES
+from pymlp.losses import Loss, loss_of
 from pymlp.network import Network
 
 HIDDEN_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.hidden)
 DTYPES = ("float32", "float64")
 WEIGHT_KINDS = ("none", "ones", "random", "some zero", "all zero")
 
-# losses whose rounding errors `error_bounds` knows; the others are compared in `test_backends_features`
+# losses whose rounding errors `error_bounds` knows; the others are compared in `test_backends_losses`
 ANALYSED_LOSSES = ("squared_error", "log_loss", "binary_log_loss", "poisson")
 
 # rows, widths.  Tiles have 14 rows with AVX-512, 6 with AVX2 and 8 in Numba; a vector holds 16, 8, 4 or 2 numbers.
@@ -96,15 +96,13 @@ class Case:
     @property
     def doubled(self) -> Case:
         """The same numbers for the same network in float64."""
-        fields = self.network.description
-        wide = Network.from_description({**fields, "dtype": "float64"})
+        wide = replace(self.network, dtype="float64")
         weight = None if self.weight is None else self.weight.astype(np.float64)
         return Case(wide, *(array.astype(np.float64) for array in (self.params, self.X, self.y)), weight)
 
 
-def targets(loss: str, rows: int, outputs: int, draw: np.random.Generator) -> np.ndarray:
+def targets(row: Loss, rows: int, outputs: int, draw: np.random.Generator) -> np.ndarray:
     """Targets in the range of a loss, zeros and ones among them where it takes them."""
-    row = LOSSES[loss]
     if row.output_activation == "softmax":
         y = np.eye(outputs)[draw.integers(outputs, size=rows)]
         y[::3] = draw.dirichlet(np.ones(outputs), len(y[::3]))
@@ -136,7 +134,7 @@ def make_case(
     rows: int,
     widths: tuple[int, ...],
     activation: object = "relu",
-    loss: str = "squared_error",
+    loss: Any = "squared_error",
     dtype: str = "float64",
     weight: str = "none",
     seed: int = 0,
@@ -144,7 +142,8 @@ def make_case(
 ) -> Case:
     """A network with random parameters, and data for it."""
     # whole groups of outputs
-    outputs = -(-widths[-1] // LOSSES[loss].group) * LOSSES[loss].group
+    row = loss_of(loss)
+    outputs = -(-widths[-1] // row.group) * row.group
     network = Network.from_widths((*widths[:-1], outputs), activation, loss=loss, dtype=dtype, **options)
     draw = np.random.default_rng(seed)
     params = network.initial_params(seed)
@@ -152,7 +151,7 @@ def make_case(
     for bias in network.biases(params):
         bias[:] = draw.normal(scale=0.3, size=bias.shape)
     X = draw.normal(size=(rows, network.inputs)).astype(dtype)
-    y = targets(loss, rows, network.outputs, draw).astype(dtype)
+    y = targets(row, rows, network.outputs, draw).astype(dtype)
     drawn = weights(weight, rows, draw)
     return Case(network, params, X, y, None if drawn is None else drawn.astype(dtype))
 

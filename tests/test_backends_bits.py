@@ -6,11 +6,11 @@ Compared are whole results as bytes, so that even the sign of a zero counts.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from matrix import (
-    ANALYSED_LOSSES,
     DTYPES,
     EDGES,
     FUSED,
@@ -22,13 +22,23 @@ from matrix import (
     mixed_activations,
 )
 
-from pymlp.optimizers import SGD, Adam, AdamW, Optimizer, new_slots
+from pymlp.losses import LOSSES, BinaryLogLoss, GaussianNLL, LogLoss, Quantile
+from pymlp.optimizers import SGD, Adam, AdamW, Lion, NAdam, Optimizer, RMSprop, Rprop, new_slots
 
 pytestmark = pytest.mark.skipif(
     not FUSED, reason="the C engine was not built, or this machine has no fused instructions"
 )
 
-OPTIMIZERS = (Adam(), SGD(), SGD(nesterov=False), AdamW(weight_decay=0.2))
+OPTIMIZERS = (Adam(), SGD(), SGD(nesterov=False), AdamW(weight_decay=0.2), NAdam(), RMSprop(), Lion(), Rprop())
+# what all optimizers share, beside each other
+SHARED = (
+    SGD(weight_decay=0.1, clip_value=0.01),
+    Adam(weight_decay=0.1, clip_norm=0.1),
+    NAdam(average="ema", average_decay=0.5),
+    RMSprop(momentum=0.5, clip_value=0.02, clip_norm=0.05, average="swa"),
+    Lion(weight_decay=0.3, average="swa", average_start=1),
+    Rprop(average="ema"),
+)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
@@ -65,7 +75,7 @@ def check_same_bytes(case: Case, optimizer: Optimizer, threads: tuple[int, ...] 
 def test_every_shape(shape: str, dtype: str) -> None:
     rows, widths = SHAPES[shape]
     position = list(SHAPES).index(shape)
-    loss = ANALYSED_LOSSES[position % len(ANALYSED_LOSSES)]
+    loss = list(LOSSES)[position % len(LOSSES)]
     case = make_case(rows, widths, mixed_activations(widths, position), loss, dtype, "random", l1=0.01, l2=0.1)
     check_same_bytes(case, OPTIMIZERS[position % len(OPTIMIZERS)])
 
@@ -80,10 +90,23 @@ def test_every_activation(activation: str, dtype: str) -> None:
 
 
 @by_dtype
-@pytest.mark.parametrize("loss", ANALYSED_LOSSES)
-def test_every_loss(loss: str, dtype: str) -> None:
-    case = make_case(75, EDGES[1], "tanh", loss, dtype, "random")
+@pytest.mark.parametrize(
+    "loss",
+    [*LOSSES, LogLoss(0.1), BinaryLogLoss(0.2), Quantile([0.5]), Quantile([0.05, 0.2, 0.5, 0.7, 0.9]), GaussianNLL()],
+    ids=str,
+)
+def test_every_loss(loss: Any, dtype: str) -> None:
+    case = make_case(75, EDGES[1], "tanh", loss, dtype, "some zero")
     check_same_bytes(case, SGD())
+
+
+@by_dtype
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, *SHARED], ids=str)
+@pytest.mark.parametrize("widths", [(70, 100, 33, 3), (9, 17, 1)], ids=str)
+def test_every_optimizer(widths: tuple[int, ...], optimizer: Optimizer, dtype: str) -> None:
+    # the first has more parameters than a chunk of the gradient's norm
+    case = make_case(40, widths, "tanh", "log_loss" if widths[-1] > 1 else "huber", dtype, "random", l2=0.1)
+    check_same_bytes(case, optimizer)
 
 
 @by_dtype

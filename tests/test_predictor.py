@@ -104,7 +104,7 @@ def test_a_network_gives_what_its_plan_gives(engine, dtype, loss):
 
 
 @pytest.mark.parametrize("dtype", matrix.DTYPES)
-@pytest.mark.parametrize("loss", matrix.ANALYSED_LOSSES)
+@pytest.mark.parametrize("loss", LOSSES)
 def test_bits_do_not_depend_on_instruction_set_threads_or_cuts(loss, dtype):
     engines = [engine for engine in matrix.ENGINES if engine in matrix.FUSED]
     if not engines:
