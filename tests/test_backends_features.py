@@ -1,7 +1,7 @@
-"""What a layer, a loss or an optimizer can do beyond the plain network: every engine against the NumPy backend.
+"""What a layer can do beyond the plain network: every engine against the NumPy backend, and the same masks.
 
 float64 to rounding; float32 against NumPy in float64, within `TOLERANCES` of the largest number (no analysis as in
-`error_bounds`: normalisation divides by deviations, and the losses have poles).
+`error_bounds`, since normalisation divides by deviations).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matrix import (
-    ANALYSED_LOSSES,
     DTYPES,
     ENGINES,
     HIDDEN_ACTIVATIONS,
@@ -21,15 +20,12 @@ from matrix import (
     Engine,
     make_case,
     run_forward,
-    run_loss_gradient,
-    targets,
 )
 
 from pymlp.backends import BLOCK_ROWS
 from pymlp.layers import Dense
-from pymlp.losses import LOSSES, BinaryLogLoss, Focal, Huber, LogLoss, Loss, Quantile, Tweedie
 from pymlp.network import Network
-from pymlp.optimizers import SGD, Adam, AdamW, Lion, NAdam, Optimizer, RMSprop, Rprop, new_slots
+from pymlp.optimizers import SGD, AdamW, new_slots
 from pymlp.philox import kept
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -50,33 +46,6 @@ FEATURES: dict[str, tuple[tuple[Dense, ...], dict]] = {
     "residual of dropped inputs": ((Dense(5, "tanh", residual=True),), {"input_dropout": 0.3}),
     "everything": ((Dense(19, "softplus", max_norm=1.0), FULL, FULL), {"input_dropout": 0.1, "l1": 0.1, "l2": 0.2}),
 }
-PARAMETERISED: dict[str, Loss] = {
-    "label smoothing": LogLoss(label_smoothing=0.1),
-    "binary label smoothing": BinaryLogLoss(label_smoothing=0.2),
-    "focal without gamma": Focal(gamma=0.0),
-    "focal, gamma a fraction": Focal(gamma=1.5),
-    "huber of 0.3": Huber(delta=0.3),
-    "one quantile": Quantile(levels=(0.3,)),
-    "two quantiles": Quantile(levels=(0.05, 0.9)),
-    "tweedie of 1.2": Tweedie(power=1.2),
-}
-FURTHER_LOSSES = {**{name: LOSSES[name] for name in LOSSES if name not in ANALYSED_LOSSES}, **PARAMETERISED}
-OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd, decay": SGD(weight_decay=0.1),
-    "sgd, clip by value": SGD(clip_value=0.02),
-    "adam, clip by norm": Adam(clip_norm=0.05),
-    "adam, both clips": Adam(clip_norm=0.05, clip_value=0.02),
-    "adamw, moving average": AdamW(weight_decay=0.1, average="ema", average_decay=0.7),
-    "sgd, mean from step 12": SGD(average="swa", average_start=12),
-    "nadam": NAdam(),
-    "nadam, decay": NAdam(weight_decay=0.1),
-    "rmsprop": RMSprop(),
-    "rmsprop, momentum and decay": RMSprop(momentum=0.8, weight_decay=0.1),
-    "lion": Lion(),
-    "lion, all": Lion(weight_decay=0.1, clip_norm=0.1, clip_value=0.05, average="ema"),
-    "rprop": Rprop(),
-    "rprop, average": Rprop(average="swa"),
-}
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
 by_other = pytest.mark.parametrize("engine", OTHERS, ids=str)
 by_engine = pytest.mark.parametrize("engine", ENGINES, ids=str)
@@ -95,17 +64,6 @@ def feature_case(feature: str, dtype: str = "float64", rows: int = 15, **options
     return case
 
 
-def loss_case(loss: Loss, dtype: str, weight: str = "some zero") -> Case:
-    """A network with a loss."""
-    outputs = 3 * loss.group
-    network = Network.from_widths((5, 17, outputs), "tanh", loss=loss, dtype=dtype, l2=0.1)
-    case = make_case(15, (5, 17, outputs), "tanh", dtype=dtype, weight=weight)
-    y = targets(loss.name, 15, outputs, np.random.default_rng(3))
-    if loss.group > 1:
-        y = np.repeat(np.random.default_rng(3).normal(size=(15, 3)), loss.group, axis=1)
-    return Case(network, case.params, case.X, y.astype(dtype), case.weight)
-
-
 def numbers_of(engine: Engine, case: Case, step: int | None, row_offset: int = 0) -> dict[str, np.ndarray]:
     """Everything that the verbs but `update` and `train_steps` give."""
     plan = engine.plan(case.network, len(case.X))
@@ -121,13 +79,6 @@ def numbers_of(engine: Engine, case: Case, step: int | None, row_offset: int = 0
     }  # fmt: skip
 
 
-def doubled(case: Case) -> Case:
-    """The same numbers for the same network in float64, whatever its loss."""
-    weight = None if case.weight is None else case.weight.astype(np.float64)
-    arrays = (array.astype(np.float64) for array in (case.params, case.X, case.y))
-    return Case(replace(case.network, dtype="float64"), *arrays, weight)
-
-
 def assert_close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], dtype: str) -> None:
     """Within the tolerance of the dtype, relative to the largest number of an array."""
     for name, numbers in expected.items():
@@ -141,7 +92,7 @@ def assert_close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], 
 @by_other
 def test_every_feature(engine: Engine, feature: str, step: int | None, dtype: str) -> None:
     case = feature_case(feature, dtype)
-    assert_close(numbers_of(engine, case, step, 3), numbers_of(NUMPY, doubled(case), step, 3), dtype)
+    assert_close(numbers_of(engine, case, step, 3), numbers_of(NUMPY, case.doubled, step, 3), dtype)
 
 
 @pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
@@ -150,27 +101,6 @@ def test_a_parametric_unit_takes_every_activation(engine: Engine, activation: st
     case = make_case(15, (5, Dense(17, activation, parametric=True, normalization="layer", dropout=0.2), 3))
     case.network.views(case.params)["layers.0.mixture"][:] = np.linspace(-1, 2, 17)
     assert_close(numbers_of(engine, case, 2), numbers_of(NUMPY, case, 2), "float64")
-
-
-@by_dtype
-@pytest.mark.parametrize("loss", FURTHER_LOSSES)
-@by_other
-def test_every_further_loss(engine: Engine, loss: str, dtype: str) -> None:
-    case = loss_case(FURTHER_LOSSES[loss], dtype)
-    assert_close(numbers_of(engine, case, None), numbers_of(NUMPY, doubled(case), None), dtype)
-
-
-@pytest.mark.parametrize("loss", FURTHER_LOSSES)
-@by_other
-def test_a_row_of_weight_zero_counts_as_removed(engine: Engine, loss: str) -> None:
-    case = loss_case(FURTHER_LOSSES[loss], "float64")
-    there = case.weight > 0
-    case.y[~there] = np.inf
-    value, gradient = run_loss_gradient(engine, case)
-    rest = Case(case.network, case.params, case.X[there], case.y[there], case.weight[there])
-    expected_value, expected = run_loss_gradient(NUMPY, rest)
-    np.testing.assert_allclose(value, expected_value, rtol=1e-12)
-    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("first_row", [0, 6])
@@ -197,29 +127,7 @@ def test_inference_drops_nothing(engine: Engine) -> None:
 @by_other
 def test_more_rows_than_a_block(engine: Engine, dtype: str) -> None:
     case = feature_case("everything", dtype, rows=BLOCK_ROWS + 301)
-    assert_close(numbers_of(engine, case, 5, 9), numbers_of(NUMPY, doubled(case), 5, 9), dtype)
-
-
-@by_dtype
-@pytest.mark.parametrize("name", OPTIMIZERS)
-@by_other
-def test_update(engine: Engine, name: str, dtype: str) -> None:
-    optimizer, case = OPTIMIZERS[name], feature_case("everything", dtype)
-    draw = np.random.default_rng(2)
-    gradient = draw.normal(size=case.params.shape).astype(dtype)
-    # a gradient of zero on new slots is a step of zero, not 0 / 0
-    gradient[::7] = 0
-    given = gradient.copy()
-    found, expected = ((case.params.copy(), new_slots(optimizer, len(case.params), dtype)) for _ in range(2))
-    epsilon = np.finfo(dtype).eps
-    for step, rate in enumerate((0.1, 0.01, 0.5, 0.02), start=11):
-        engine.plan(case.network, 2).update(optimizer, found[0], gradient, found[1], step, rate)
-        NUMPY.plan(case.network, 2).update(optimizer, expected[0], gradient, expected[1], step, rate)
-        for a, b in zip(found, expected, strict=True):
-            # each step rounds a handful of numbers of at most this size
-            np.testing.assert_allclose(a, b, rtol=0, atol=64 * (step - 10) * epsilon * np.abs(b).max())
-        np.testing.assert_array_equal(gradient, given)
-        gradient, given = gradient * -0.5, given * -0.5
+    assert_close(numbers_of(engine, case, 5, 9), numbers_of(NUMPY, case.doubled, 5, 9), dtype)
 
 
 @by_engine
@@ -238,11 +146,10 @@ def test_max_norm_bounds_the_weights_into_each_unit(engine: Engine) -> None:
 
 
 @by_dtype
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@by_feature
 @by_engine
-def test_train_steps_is_the_loop_of_its_two_verbs(engine: Engine, name: str, dtype: str) -> None:
-    position, optimizer = list(OPTIMIZERS).index(name), OPTIMIZERS[name]
-    feature = list(FEATURES)[-1 - position % len(FEATURES)]
+def test_train_steps_is_the_loop_of_its_two_verbs(engine: Engine, feature: str, dtype: str) -> None:
+    optimizer = AdamW(weight_decay=0.1, clip_norm=0.05, average="ema")
     case = feature_case(feature, dtype, rows=60)
     draw = np.random.default_rng(3)
     order = np.concatenate([draw.integers(60, size=45), draw.permutation(60)]).astype(np.int64)
@@ -266,7 +173,7 @@ def test_train_steps_is_the_loop_of_its_two_verbs(engine: Engine, name: str, dty
     for what, a, b in zip(("params", "slots", "losses"), whole, loop, strict=True):
         if engine.backend == "numba":
             # compiled twice, so that other products may be fused with their sums
-            np.testing.assert_allclose(a, b, rtol=0, atol=2000 * np.finfo(dtype).eps * np.abs(b).max(), err_msg=what)
+            np.testing.assert_allclose(a, b, rtol=0, atol=500 * np.finfo(dtype).eps * np.abs(b).max(), err_msg=what)
         else:
             np.testing.assert_array_equal(a, b, err_msg=what)
     assert whole[2][2] == 0.0

@@ -16,8 +16,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from pymlp.backends import StoppedError
-from pymlp.backends import numpy as numpy_backend
+from pymlp.backends import StoppedError, callable_loss
 from pymlp.backends.numba_small import SmallNetwork
 from pymlp.backends.numba_wide import WideNetwork, flat_pieces, optimize, step_rule
 from pymlp.backends.plan_predictor import PlanPredictor
@@ -63,17 +62,13 @@ class Plan:
         Two threads used the plan at the same time.
     """
 
-    def __new__(cls, network: Network, *arguments: object, **options: object) -> object:
-        """A plan of the NumPy backend where a loss of the user's own has to be computed."""
-        own = isinstance(network.loss_function, CustomLoss)
-        return numpy_backend.Plan(network, *arguments, **options) if own else object.__new__(cls)
-
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
         self.network = network
         self.batch_size = int(batch_size)
         self.n_threads = int(resolve_threads(n_threads).value)
+        self._loss_is_called = isinstance(network.loss_function, CustomLoss)
         self._stop = np.zeros(1, np.int64)
         self._busy = threading.Lock()
         if is_small(network, self.batch_size):
@@ -135,6 +130,8 @@ class Plan:
         row_offset: int = 0,
     ) -> float:
         """Mean loss with the penalties; its gradient overwrites `gradient`."""
+        if self._loss_is_called:
+            return callable_loss.loss_gradient(self, params, X, y, weight, gradient, step, row_offset)
         params = self._checked_params(params)
         X = self._checked("X", X, (None, self.network.inputs), batch=True)
         y, weight = self._checked_targets(X, y, weight)
@@ -182,6 +179,10 @@ class Plan:
         rates = self._checked("rates", rates, (steps,), np.float64)
         self._checked("losses", losses, (steps,), np.float64, writes=True)
         self._check_batches(order, starts, len(X))
+        if self._loss_is_called:
+            given = None if weight.size == 0 else weight
+            callable_loss.train_steps(self, optimizer, params, slots, step, X, y, given, order, starts, rates, losses)
+            return
         coefficients = optimizer.coefficients(np.arange(step, step + steps), rates).astype(self.network.dtype)
         with self._running():
             self._engine.train(optimizer, coefficients, params, slots, step, X, y, weight, order, starts, losses)

@@ -60,6 +60,12 @@ def focal_slope(gamma, target, p, epsilon):
 
 
 @njit(**OPTIONS)
+def tweedie_product(power, target, value):
+    """0 where the target is 0, also where the output is too small to be a number."""
+    return target * value ** (1.0 - power) if target != 0.0 else 0.0
+
+
+@njit(**OPTIONS)
 def further_value(loss, numbers, j, target, value, epsilon):
     """Loss of the output number j of a row, in double, for the losses that treat outputs alike and by themselves."""
     number, distance, sign = numbers[0], target - value, 2.0 * target - 1.0
@@ -84,7 +90,7 @@ def further_value(loss, numbers, j, target, value, epsilon):
         return target / value - math.log(target / value) - 1.0
     # TWEEDIE
     lower, upper = 1.0 - number, 2.0 - number
-    return target**upper / (lower * upper) - target * value**lower / lower + value**upper / upper
+    return target**upper / (lower * upper) - tweedie_product(number, target, value) / lower + value**upper / upper
 
 
 @njit(**OPTIONS)
@@ -114,7 +120,7 @@ def further_slope(loss, numbers, j, target, value, epsilon):
     if loss == GAMMA:
         return 1.0 - target / value
     if loss == TWEEDIE:
-        return value ** (2.0 - number) - target * value ** (1.0 - number)
+        return value ** (2.0 - number) - tweedie_product(number, target, value)
     return distance
 
 
