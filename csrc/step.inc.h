@@ -42,6 +42,8 @@ struct NAME(run) {
 /* What a unit costs, in multiply-adds of a vector for each row of the batch: its product, its update, its transpose. */
 static double NAME(unit_cost)(const pymlp_plan *plan, const struct NAME(unit) *unit) {
     const double rows = (double)plan->block_rows, turning = unit->layer->flags & NEEDS_INPUT_GRADIENT ? 16 : 0;
+    if (unit->layer->matrix_inputs == 0)
+        return (double)(unit->layer->vectors * NAME(vectors_of)(unit->columns)) * rows;
     if (NAME(is_narrow)(unit->layer)) {
         const double numbers = (double)(unit->inputs * unit->columns) / LANES;
         return (double)(unit->columns * NAME(vectors_of)(unit->inputs)) * rows + numbers * 13 + UNIT_INPUTS * turning;
@@ -84,10 +86,10 @@ static const struct layer *NAME(layer_of)(const pymlp_plan *plan, int64_t unit) 
 }
 
 /* The transposes of a thread's units, from the packed weights */
-static void NAME(transpose_weights)(const pymlp_plan *plan, int64_t first, int64_t last, bool first_layer_too) {
+static void NAME(transpose_weights)(const pymlp_plan *plan, int64_t first, int64_t last, bool first_layers_too) {
     for (int64_t number = first; number < last; number++) {
         const struct layer *layer = NAME(layer_of)(plan, number);
-        if (!(layer->flags & NEEDS_INPUT_GRADIENT) && !first_layer_too) continue;
+        if (!(layer->flags & NEEDS_INPUT_GRADIENT) && !first_layers_too) continue;
         const struct NAME(unit) unit = NAME(unit_of)(layer, number);
         NAME(transpose_unit)(plan, &unit);
     }
@@ -102,30 +104,26 @@ static void NAME(row_phase)(const struct NAME(run) *run, const struct batch *bat
                             int64_t end, REAL *scratch) {
     const pymlp_plan *plan = run->plan;
     const struct buffer *buffers = plan->buffers;
+    const bool inputs_too = run->x_gradient != NULL;
     const int64_t first = row, all = end - row, strips = (all + plan->strip_rows - 1) / plan->strip_rows;
-    for (int64_t strip = 0; strip < strips; strip++) {
-        row = first + NAME(tile_start)(all, strips, strip);
-        int64_t rows = first + NAME(tile_start)(all, strips, strip + 1) - row;
+    struct NAME(strip) strip = {.plan = plan, .step = batch->step};
+    for (int64_t number = 0; number < strips; number++) {
+        row = first + NAME(tile_start)(all, strips, number);
+        int64_t rows = first + NAME(tile_start)(all, strips, number + 1) - row;
         NAME(rows_to_bands)(rows, buffers[0].width, batch->X, batch->order, block + row,
                             (REAL *)buffers[0].outputs + row * BAND, buffers[0].band);
+        strip.rows = rows;
+        strip.first_row = batch->row_offset + block + row;
         for (int64_t l = 0; l < plan->n_layers; l++) {
-            const struct layer *layer = &plan->layers[l];
-            const struct buffer *in = &buffers[layer->input_buffer], *out = &buffers[layer->output_buffer];
-            NAME(layer_kinds)[layer->kind].forward(plan, layer, rows, (REAL *)in->outputs + row * BAND, in->band,
-                                                   (REAL *)out->inputs + row * BAND, (REAL *)out->outputs + row * BAND,
-                                                   out->band, l < plan->n_layers - 1);
+            NAME(aim)(&strip, l, row);
+            NAME(layer_kinds)[plan->layers[l].kind].forward(&strip);
         }
         NAME(head)(plan, batch, block, row, rows, scratch);
         for (int64_t l = plan->n_layers - 1; l >= 0; l--) {
-            const struct layer *layer = &plan->layers[l];
-            const struct buffer *in = &buffers[layer->input_buffer], *out = &buffers[layer->output_buffer];
-            bool wanted = layer->flags & NEEDS_INPUT_GRADIENT || (l == 0 && run->x_gradient != NULL);
-            NAME(layer_kinds)[layer->kind].backward(plan, layer, rows, (REAL *)out->inputs + row * BAND,
-                                                    (REAL *)out->outputs + row * BAND, (REAL *)out->deltas + row * BAND,
-                                                    out->band, l < plan->n_layers - 1,
-                                                    wanted ? (REAL *)in->deltas + row * BAND : NULL, in->band);
+            NAME(aim_back)(&strip, l, row, inputs_too);
+            NAME(layer_kinds)[plan->layers[l].kind].backward(&strip);
         }
-        if (run->x_gradient != NULL)
+        if (inputs_too)
             NAME(bands_to_rows)(rows, buffers[0].width, (const REAL *)buffers[0].deltas + row * BAND, buffers[0].band,
                                 run->x_gradient + (block + row) * buffers[0].width);
     }
@@ -207,6 +205,7 @@ static bool NAME(limited_update)(const struct NAME(run) *run, struct NAME(gradie
     if (team_barrier(members, &plan->stop)) return false;
     NAME(limit_norm)(plan, run->optimizer->clip_norm, &job->rule);
     job->bias_rule = NAME(without_decay)(job->rule);
+    job->rows = 0;
     job->penalised = false;
     job->inverse = 1;
     job->gradient = NULL;
@@ -238,6 +237,10 @@ static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, in
         if (!NAME(batch_phases)(run, &batch, &job, first, last, index, members, &loss)) return false;
         if (index == 0) run->losses[step] = (loss + NAME(penalty)(plan)) / weight_sum;
         if (limited && !NAME(limited_update)(run, &job, first, last, index, members)) return false;
+        if (plan->has_max_norm) {
+            NAME(shorten_weights)(plan, &job.rule, index, members);
+            if (team_barrier(members, &plan->stop)) return false;
+        }
         if (run->tries && index == 0 && (step - from + 1) % NAME(TRIAL_GROUP) == 0) {
             const double now = NAME(seconds_now)(), seconds = (now - began) / NAME(TRIAL_GROUP);
             if (seconds < run->seconds) run->seconds = seconds;
@@ -427,9 +430,12 @@ static int NAME(update)(pymlp_plan *plan, const pymlp_optimizer *optimizer, void
             weight_slots[i] = slot + layer->weight;
             bias_slots[i] = slot + layer->bias;
         }
-        NAME(update_piece)(&rule, n_slots, layer->inputs * layer->outputs, w + layer->weight, g + layer->weight,
-                           weight_slots);
-        NAME(update_piece)(&bias_rule, n_slots, layer->outputs, w + layer->bias, g + layer->bias, bias_slots);
+        const struct NAME(rule) weight_rule = NAME(rule_for)(layer, &rule);
+        NAME(update_piece)(&weight_rule, n_slots, layer->matrix_inputs * layer->outputs, w + layer->weight,
+                           g + layer->weight, weight_slots);
+        NAME(update_piece)(&bias_rule, n_slots, layer->vectors * layer->outputs, w + layer->bias, g + layer->bias,
+                           bias_slots);
+        if (layer->max_norm != 0) NAME(shorten_flat)(layer, &rule, w + layer->weight, weight_slots[n_slots - 1]);
     }
     RESTORE_FLOAT_MODE(mode);
     return PYMLP_OK;

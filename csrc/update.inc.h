@@ -56,6 +56,13 @@ static struct NAME(rule) NAME(without_decay)(struct NAME(rule) rule) {
     return rule;
 }
 
+/* The rule for a layer's weights: where a largest norm is kept, the average waits for it (max_norm.inc.h). */
+static struct NAME(rule) NAME(rule_for)(const struct layer *layer, const struct NAME(rule) *rule) {
+    struct NAME(rule) found = *rule;
+    found.averages = rule->averages && layer->max_norm == 0;
+    return found;
+}
+
 /* a: momentum; s: velocity */
 ALWAYS_INLINE VECTOR NAME(step_sgd)(const struct NAME(rule) *rule, VECTOR w, VECTOR g, VECTOR *s, VECTOR *t) {
     *s = FMA(-rule->size, g, rule->a * *s);
@@ -108,6 +115,14 @@ ALWAYS_INLINE VECTOR NAME(step_rprop)(const struct NAME(rule) *rule, VECTOR w, V
 ALWAYS_INLINE VECTOR NAME(clipped)(const struct NAME(rule) *rule, VECTOR g) {
     if (rule->clips) g = NAME(larger)(NAME(smaller)(g, rule->clip), -rule->clip);
     return rule->scales ? g * rule->scale : g;
+}
+
+/* The averages of `count` parameters, whole vectors, take them in. */
+static void NAME(average)(const struct NAME(rule) *rule, int64_t count, const REAL *w, REAL *averages) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        const VECTOR average = NAME(load)(averages + i);
+        NAME(store)(averages + i, FMA(rule->averaging, NAME(load)(w + i) - average, average));
+    }
 }
 
 /* In place on rows of `width` parameters, whole vectors, `stride` apart; slots[i] lies like w. */
@@ -277,6 +292,6 @@ static void NAME(update_at_once)(const pymlp_plan *plan, struct NAME(pending) *p
         NAME(store)(pending->absolutes + column, absolute);
     }
     for (int i = 0; i < MOST_SLOTS; i++) slots[i] = (REAL *)plan->slots[i] + pending->unit.place;
-    NAME(optimize)(&pending->job->rule, pending->rows, pending->width, pending->stride, pending->w, pending->g,
-                   slots);
+    const struct NAME(rule) rule = NAME(rule_for)(pending->unit.layer, &pending->job->rule);
+    NAME(optimize)(&rule, pending->rows, pending->width, pending->stride, pending->w, pending->g, slots);
 }

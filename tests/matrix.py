@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
@@ -11,6 +12,7 @@ import numpy as np
 from pymlp import backends
 from pymlp.config import config_context
 from pymlp.functions import ACTIVATIONS
+from pymlp.layers import Dense
 from pymlp.losses import Loss, loss_of
 from pymlp.network import Network
 
@@ -40,6 +42,21 @@ SHAPES = {
 }
 # one shape with edges everywhere, for what is varied otherwise
 EDGES = (15, (5, 17, 33, 3))
+
+# what a layer, or the network, can have beside its product and activation; the tests run over subsets of these
+FEATURES: dict[str, dict[str, Any]] = {
+    "dropout": {"dropout": 0.3},
+    "layer norm": {"normalization": "layer"},
+    "residual": {"residual": True},
+    "parametric": {"parametric": True},
+    "max_norm": {"max_norm": 0.6},
+    "input dropout": {"input_dropout": 0.25},
+    "penalties": {"l1": 0.02, "l2": 0.1},
+}
+NETWORK_OPTIONS = ("input_dropout", "l1", "l2")
+FEATURE_SETS = tuple(
+    names for count in range(1, len(FEATURES)) for names in itertools.combinations(list(FEATURES)[:-1], count)
+)
 
 
 @dataclass(frozen=True)
@@ -151,6 +168,36 @@ def make_case(
     for bias in network.biases(params):
         bias[:] = draw.normal(scale=0.3, size=bias.shape)
     X = draw.normal(size=(rows, network.inputs)).astype(dtype)
+    y = targets(row, rows, network.outputs, draw).astype(dtype)
+    drawn = weights(weight, rows, draw)
+    return Case(network, params, X, y, None if drawn is None else drawn.astype(dtype))
+
+
+def make_feature_case(
+    names: tuple[str, ...],
+    rows: int = 15,
+    width: int = 33,
+    layers: int = 2,
+    activation: str = "tanh",
+    loss: str = "log_loss",
+    dtype: str = "float64",
+    weight: str = "random",
+    seed: int = 0,
+) -> Case:
+    """A network of so many hidden layers of the inputs' width that all have these features, and data for it."""
+    options = {key: value for name in names for key, value in FEATURES[name].items()}
+    of_network = {key: options.pop(key) for key in NETWORK_OPTIONS if key in options}
+    # the output layer can have a largest norm; the seed fills both words of the generator's key
+    row = loss_of(loss)
+    outputs = -(-3 // row.group) * row.group
+    last = Dense(outputs, row.output_activation, max_norm=options.get("max_norm"))
+    hidden = tuple(Dense(width, activation, **options) for _ in range(layers))
+    network = Network(width, (*hidden, last), loss, dtype, seed=2**40 + seed, **of_network)
+    draw = np.random.default_rng(seed)
+    params = network.initial_params(seed)
+    # gains, shifts and mixtures away from their start
+    params += draw.normal(scale=0.1, size=params.shape).astype(dtype)
+    X = draw.normal(size=(rows, width)).astype(dtype)
     y = targets(row, rows, network.outputs, draw).astype(dtype)
     drawn = weights(weight, rows, draw)
     return Case(network, params, X, y, None if drawn is None else drawn.astype(dtype))

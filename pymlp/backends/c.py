@@ -6,6 +6,7 @@ what it is not.  The interpreter's lock is released while C works.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from typing import Any, NoReturn
 
@@ -13,7 +14,6 @@ import numpy as np
 
 from pymlp._engine import ffi, lib
 from pymlp.backends import StoppedError, callable_loss
-from pymlp.backends import numpy as numpy_backend
 from pymlp.config import Choice, requested, resolve_threads
 from pymlp.losses import CompiledLoss
 from pymlp.network import Network
@@ -90,12 +90,19 @@ def evaluate(name: str, z: np.ndarray, slope: bool = False) -> np.ndarray:
     return out
 
 
+@functools.cache
+def _twister_is_known() -> bool:
+    """Whether NumPy keeps the Mersenne Twister's state, whose place it tells, as the engine takes it: 624 words and the
+    number of those used."""
+    generator = np.random.MT19937(0)
+    generator.random_raw(7)
+    words = ffi.unpack(ffi.cast("uint32_t *", generator.ctypes.state_address), 625)
+    state = generator.state["state"]
+    return words == [*state["key"].tolist(), state["pos"]]
+
+
 class Plan:
     """See `pymlp.backends.Plan`; `isa` is the instruction set it runs on."""
-
-    def __new__(cls, network: Network, *arguments: Any, **options: Any) -> Any:
-        """A plan of the NumPy backend where the engine does not have a row of the table yet."""
-        return object.__new__(cls) if _is_known(network) else numpy_backend.Plan(network, *arguments, **options)
 
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
         if batch_size < 1:
@@ -260,9 +267,7 @@ class Plan:
         if starts[-1] > len(order):
             raise ValueError(f"starts ends at {starts[-1]}, past the {len(order)} numbers of order")
         if self._loss_is_called:
-            callable_loss.train_steps(
-                self, optimizer, params, slots, step, X, y, weight, order, starts, rates, losses
-            )
+            callable_loss.train_steps(self, optimizer, params, slots, step, X, y, weight, order, starts, rates, losses)
             return
         code = lib.pymlp_train_steps(
             self._plan,
@@ -286,16 +291,18 @@ class Plan:
             _fail(code)
 
     def shuffle(self, order: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
-        """Shuffle `order` in place; in half of NumPy's time where the source is a RandomState."""
+        """Shuffle `order` in place; in a quarter of NumPy's time where the source is an ordinary RandomState."""
         # a RandomState's way to shuffle is frozen; a Generator's is not, nor what a subclass makes of it
         generator = getattr(source, "_bit_generator", None) if type(source) is np.random.RandomState else None
         if generator is None or len(order) > LONGEST_SHUFFLE:
             source.shuffle(order)
             return
         _check_vector("order", order, np.int64, None)
+        twister = type(generator) is np.random.MT19937 and _twister_is_known()
         with generator.lock:
             lib.pymlp_shuffle(
                 ffi.cast("void *", generator.ctypes.bit_generator.value),
+                ffi.cast("uint32_t *", generator.ctypes.state_address) if twister else ffi.NULL,
                 ffi.from_buffer("int64_t *", order, require_writable=True),
                 len(order),
             )
@@ -309,10 +316,6 @@ class Predictor:
     """See `pymlp.backends.Predictor`; `isa` is the instruction set it runs on."""
 
     exact_cuts = True
-
-    def __new__(cls, network: Network, *arguments: Any, **options: Any) -> Any:
-        """A predictor of the NumPy backend where the engine does not have a row of the table yet."""
-        return object.__new__(cls) if _is_known(network) else numpy_backend.Predictor(network, *arguments, **options)
 
     def __init__(
         self, network: Network, params: np.ndarray, n_threads: int | None = None, *, with_complement: bool = False
@@ -345,10 +348,6 @@ class Predictor:
         )
         if code:
             _fail(code)
-
-
-def _is_known(network: Network) -> bool:
-    return all(lib.pymlp_layer_kind(row.kind.encode()) >= 0 and not row.max_norm for row in network.table)
 
 
 def _layers(network: Network) -> object:
