@@ -204,7 +204,8 @@ static bool NAME(limited_update)(const struct NAME(run) *run, struct NAME(gradie
     NAME(square_chunks)(plan, plan->gradient, run->optimizer->clip_value, index, members);
     if (team_barrier(members, &plan->stop)) return false;
     NAME(limit_norm)(plan, run->optimizer->clip_norm, &job->rule);
-    job->bias_rule = NAME(without_decay)(job->rule);
+    job->bias_rule = job->rule;
+    NAME(spare)(&job->bias_rule);
     job->rows = 0;
     job->penalised = false;
     job->inverse = 1;
@@ -233,7 +234,8 @@ static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, in
         const bool limited = run->optimizer->clip_norm != 0;
         struct NAME(gradient_job) job = NAME(job_of)(plan, weight_sum, limited ? plan->gradient : NULL);
         job.rule = NAME(rule_of)(run->optimizer, run->coefficients + N_COEFFICIENTS * step);
-        job.bias_rule = NAME(without_decay)(job.rule);
+        job.bias_rule = job.rule;
+        NAME(spare)(&job.bias_rule);
         if (!NAME(batch_phases)(run, &batch, &job, first, last, index, members, &loss)) return false;
         if (index == 0) run->losses[step] = (loss + NAME(penalty)(plan)) / weight_sum;
         if (limited && !NAME(limited_update)(run, &job, first, last, index, members)) return false;
@@ -420,7 +422,8 @@ static int NAME(update)(pymlp_plan *plan, const pymlp_optimizer *optimizer, void
         NAME(square_chunks)(plan, g, optimizer->clip_value, 0, 1);
         NAME(limit_norm)(plan, optimizer->clip_norm, &rule);
     }
-    const struct NAME(rule) bias_rule = NAME(without_decay)(rule);
+    struct NAME(rule) bias_rule = rule;
+    NAME(spare)(&bias_rule);
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const struct layer *layer = &plan->layers[l];
         REAL *weight_slots[MOST_SLOTS], *bias_slots[MOST_SLOTS];

@@ -13,12 +13,14 @@
 /* numbers in a row of a panel of parameters: as wide as the micro-kernel's tile */
 #define PANEL (TILE_VECTORS * LANES)
 
-/* An optimizer's constants for one step, a number in every lane; what a to e mean is said beside their use. */
+/* An optimizer's constants for one step; what a to e mean is said beside their use.  Vectors, a number in every lane, are
+ * those of the woven steps. */
 struct NAME(rule) {
     int kind;
-    bool woven; /* nothing but the steps of WOVEN_OPTIMIZER_ROWS: may be woven into products */
+    bool woven; /* nothing but a step of WOVEN_OPTIMIZER_ROWS: may be woven into products */
     bool nesterov, clips, scales, decays, averages;
-    VECTOR size, second_size, decay, averaging, clip, scale, a, b, c, d, e;
+    REAL second_size, averaging, clip, scale;
+    VECTOR size, decay, a, b, c, d, e;
 };
 
 static struct NAME(rule) NAME(rule_of)(const pymlp_optimizer *optimizer, const double *coefficients) {
@@ -31,10 +33,10 @@ static struct NAME(rule) NAME(rule_of)(const pymlp_optimizer *optimizer, const d
     rule.averages = optimizer->averages != 0;
     rule.woven = rule.kind <= OPTIMIZER_adamw && !rule.decays && !rule.clips && !rule.averages;
     rule.size = NAME(splat)((REAL)coefficients[SIZE]);
-    rule.second_size = NAME(splat)((REAL)coefficients[SECOND_SIZE]);
+    rule.second_size = (REAL)coefficients[SECOND_SIZE];
     rule.decay = NAME(splat)((REAL)coefficients[DECAY]);
-    rule.averaging = NAME(splat)((REAL)coefficients[AVERAGING]);
-    rule.clip = NAME(splat)((REAL)optimizer->clip_value);
+    rule.averaging = (REAL)coefficients[AVERAGING];
+    rule.clip = (REAL)optimizer->clip_value;
     rule.a = NAME(splat)((REAL)p[0]);
     rule.b = NAME(splat)((REAL)(1 - p[0]));
     rule.c = NAME(splat)((REAL)p[1]);
@@ -49,11 +51,10 @@ static struct NAME(rule) NAME(rule_of)(const pymlp_optimizer *optimizer, const d
     return rule;
 }
 
-/* The same for parameters that are no weights: decay spares them. */
-static struct NAME(rule) NAME(without_decay)(struct NAME(rule) rule) {
-    rule.decay = ZERO;
-    rule.decays = false;
-    return rule;
+/* Makes it the rule of parameters that are no weights: decay spares them. */
+static void NAME(spare)(struct NAME(rule) *rule) {
+    rule->decay = ZERO;
+    rule->decays = false;
 }
 
 /* The rule for a layer's weights: where a largest norm is kept, the average waits for it (max_norm.inc.h). */
@@ -84,7 +85,7 @@ ALWAYS_INLINE VECTOR NAME(step_adamw)(const struct NAME(rule) *rule, VECTOR w, V
 ALWAYS_INLINE VECTOR NAME(step_nadam)(const struct NAME(rule) *rule, VECTOR w, VECTOR g, VECTOR *s, VECTOR *t) {
     *s = FMA(rule->a, *s, rule->b * g);
     *t = FMA(rule->c, *t, rule->d * g * g);
-    return w - FMA(rule->second_size, g, rule->size * *s) / (SQRT(*t) + rule->e);
+    return w - FMA(NAME(splat)(rule->second_size), g, rule->size * *s) / (SQRT(*t) + rule->e);
 }
 
 /* a, b: rho, 1 - rho; c: momentum; e: epsilon; s: velocity; t: second moment */
@@ -113,15 +114,15 @@ ALWAYS_INLINE VECTOR NAME(step_rprop)(const struct NAME(rule) *rule, VECTOR w, V
 }
 
 ALWAYS_INLINE VECTOR NAME(clipped)(const struct NAME(rule) *rule, VECTOR g) {
-    if (rule->clips) g = NAME(larger)(NAME(smaller)(g, rule->clip), -rule->clip);
-    return rule->scales ? g * rule->scale : g;
+    if (rule->clips) g = NAME(at_least)(NAME(at_most)(g, rule->clip), -rule->clip);
+    return rule->scales ? g * NAME(splat)(rule->scale) : g;
 }
 
 /* The averages of `count` parameters, whole vectors, take them in. */
 static void NAME(average)(const struct NAME(rule) *rule, int64_t count, const REAL *w, REAL *averages) {
     for (int64_t i = 0; i < count; i += LANES) {
         const VECTOR average = NAME(load)(averages + i);
-        NAME(store)(averages + i, FMA(rule->averaging, NAME(load)(w + i) - average, average));
+        NAME(store)(averages + i, FMA(NAME(splat)(rule->averaging), NAME(load)(w + i) - average, average));
     }
 }
 
@@ -145,7 +146,7 @@ static void NAME(optimize)(const struct NAME(rule) *rule, int64_t rows, int64_t 
                 if (n_slots > 1) NAME(store)(t + i, second);                                              \
                 if (local.averages) {                                                                     \
                     VECTOR average = NAME(load)(slots[n_slots] + i);                                      \
-                    NAME(store)(slots[n_slots] + i, FMA(local.averaging, new - average, average));        \
+                    NAME(store)(slots[n_slots] + i, FMA(NAME(splat)(local.averaging), new - average, average)); \
                 }                                                                                         \
             }                                                                                             \
         break;
@@ -191,7 +192,7 @@ static void NAME(limit_norm)(const pymlp_plan *plan, double clip_norm, struct NA
     const double norm = ROOT(sum);
     rule->scales = norm > clip_norm;
     rule->woven = rule->woven && !rule->scales;
-    rule->scale = NAME(splat)((REAL)(clip_norm / norm));
+    rule->scale = (REAL)(clip_norm / norm);
 }
 
 /* What phase 2 does with the gradient sums of a block. */

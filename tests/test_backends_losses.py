@@ -58,7 +58,7 @@ WITH_PARAMETERS = (
     Tweedie(1.05),
     Tweedie(1.9),
 )
-# as multiples of the dtype's epsilon, of the largest number: what the activations and products before the loss make of it
+# in the dtype's epsilons of the largest number: what the activations and products before the loss make of it
 TOLERANCE = 64
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
 by_engine = pytest.mark.parametrize("engine", ENGINES, ids=str)
@@ -251,10 +251,8 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ctypes.CDLL
     found = {}
     for dtype, real in (("float32", "float"), ("float64", "double")):
         target = folder / f"{dtype}.so"
-        subprocess.run(
-            [compiler, "-O1", "-ffp-contract=off", "-fPIC", "-shared", f"-Dreal={real}", str(folder / "loss.c"), "-o", str(target)],
-            check=True,
-        )  # fmt: skip
+        options = ["-O1", "-ffp-contract=off", "-fPIC", "-shared", f"-Dreal={real}"]
+        subprocess.run([compiler, *options, str(folder / "loss.c"), "-o", str(target)], check=True)
         found[dtype] = ctypes.CDLL(str(target))
     return found
 

@@ -100,7 +100,9 @@ def test_decay_spares_the_biases(engine: Engine, kind: type) -> None:
     case = make_case(2, (5, 4, 3))
     gradient, params = np.zeros_like(case.params), case.params.copy()
     optimizer = kind(weight_decay=0.5)
-    engine.plan(case.network, 2).update(optimizer, params, gradient, new_slots(optimizer, len(params), "float64"), 0, 0.1)
+    engine.plan(case.network, 2).update(
+        optimizer, params, gradient, new_slots(optimizer, len(params), "float64"), 0, 0.1
+    )
     for after, before in zip(case.network.biases(params), case.network.biases(case.params), strict=True):
         np.testing.assert_array_equal(after, before)
     for after, before in zip(case.network.weights(params), case.network.weights(case.params), strict=True):
