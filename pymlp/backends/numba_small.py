@@ -60,10 +60,11 @@ _TILE_8, _TILE_4, _TILE_2, _TILE_1 = map(tile_of_rows, TILE_ROWS)
 
 
 @njit(**OPTIONS)
-def product(c, c_stride, a, a_row, a_k, b, b_stride, start, start_stride, rows, columns, count):
+def product(c, c_stride, a, a_row, a_k, b, b_stride, start, start_at, start_stride, rows, columns, count):
     """``c[row, :] = start[row, :] + sum over k < count of a[row, k] * b[k, :]``; strides in elements.
 
-    `columns` is a whole number of vectors.  Panel after panel of b, which stays in the first-level cache.
+    `start` begins at its element `start_at`; `columns` is a whole number of vectors.  Panel after panel of b, which
+    stays in the first-level cache.
     """
     lanes = VECTOR_BYTES // c.itemsize
     for at in range(0, columns, lanes):
@@ -71,25 +72,25 @@ def product(c, c_stride, a, a_row, a_k, b, b_stride, start, start_stride, rows, 
         while rows - row >= 8:
             _TILE_8(
                 c, row * c_stride + at, c_stride, a, row * a_row, a_row, a_k, b, at, b_stride,
-                start, row * start_stride + at, start_stride, count,
+                start, start_at + row * start_stride + at, start_stride, count,
             )  # fmt: skip
             row += 8
         if rows - row >= 4:
             _TILE_4(
                 c, row * c_stride + at, c_stride, a, row * a_row, a_row, a_k, b, at, b_stride,
-                start, row * start_stride + at, start_stride, count,
+                start, start_at + row * start_stride + at, start_stride, count,
             )  # fmt: skip
             row += 4
         if rows - row >= 2:
             _TILE_2(
                 c, row * c_stride + at, c_stride, a, row * a_row, a_row, a_k, b, at, b_stride,
-                start, row * start_stride + at, start_stride, count,
+                start, start_at + row * start_stride + at, start_stride, count,
             )  # fmt: skip
             row += 2
         if rows - row >= 1:
             _TILE_1(
                 c, row * c_stride + at, c_stride, a, row * a_row, a_row, a_k, b, at, b_stride,
-                start, row * start_stride + at, start_stride, count,
+                start, start_at + row * start_stride + at, start_stride, count,
             )  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def forward_block(table, kinds, step, first_row, packed, rows, scratch, stop):
         else:
             product(
                 scores, columns, scratch[part[SOURCE] :], part[SOURCE_COLUMNS], 1,
-                packed[part[WEIGHT] :], columns, packed[part[BIAS] :], 0, rows, columns, part[INPUTS],
+                packed[part[WEIGHT] :], columns, packed, part[BIAS], 0, rows, columns, part[INPUTS],
             )  # fmt: skip
         activate(part[ACTIVATION], scores, values, rows, columns, part[OUTPUTS], part[GROUP])
 
@@ -144,61 +145,68 @@ def backward_block(
         if stop[0]:
             return
         part = table[layer]
-        columns, outputs, before = part[COLUMNS], part[OUTPUTS], part[SOURCE_DELTAS_COLUMNS]
+        columns, inputs, outputs = part[COLUMNS], part[INPUTS], part[OUTPUTS]
         deltas = scratch[part[DELTAS] : part[DELTAS] + rows * columns]
-        scores = scratch[part[SCORES] : part[SCORES] + rows * columns]
         if layer < len(table) - 1:
+            scores = scratch[part[SCORES] : part[SCORES] + rows * columns]
             values = scratch[part[VALUES] : part[VALUES] + rows * columns]
             pull_back(part[ACTIVATION], scores, values, deltas, rows, columns, outputs, part[GROUP])
-        source_deltas = scratch[part[SOURCE_DELTAS] : part[SOURCE_DELTAS] + rows * before]
-        own_gradient = gradient[part[WEIGHT] : part[WEIGHT] + part[PARAMETER_ROWS] * columns]
         if kinds is not None and part[KIND] != DENSE:
-            if is_first:
-                clear(own_gradient)
-            if not part[ADDS]:
-                clear(source_deltas)
-            second_columns = part[SECOND_DELTAS_COLUMNS]
-            second_deltas = scratch[part[SECOND_DELTAS] : part[SECOND_DELTAS] + rows * second_columns]
-            if part[KIND] == ADD:
-                # no row behind this one reads the second buffer
-                clear(second_deltas)
-            backward_kind(
-                part[KIND], part[FUNCTION], kinds[0][layer], layer, (kinds[1], step, first_row), packed[part[WEIGHT] :],
-                scratch[part[SOURCE] : part[SOURCE] + rows * columns], scores, deltas, columns, rows, outputs,
-                own_gradient, source_deltas, before, second_deltas, second_columns,
-            )  # fmt: skip
+            moment = kinds[1], step, first_row
+            further_back(part, kinds[0][layer], layer, moment, packed, rows, gradient, is_first, scratch)
             if part[ENDS] and not wants_inputs:
                 return
             continue
         if wants_gradient:
-            dense_gradient(part, rows, own_gradient, is_first, deltas, scratch)
+            weight_gradient = gradient[part[WEIGHT] : part[BIAS]]
+            bias_gradient = gradient[part[BIAS] : part[BIAS] + columns]
+            source = scratch[part[SOURCE] :]
+            start, stride = (scratch[:columns], 0) if is_first else (weight_gradient, columns)
+            product(
+                weight_gradient, columns, source, 1, part[SOURCE_COLUMNS], deltas, columns,
+                start, 0, stride, inputs, columns, rows,
+            )  # fmt: skip
+            if is_first:
+                clear(bias_gradient)
+            for row in range(rows):
+                delta = deltas[row * columns : (row + 1) * columns]
+                for j in range(columns):
+                    bias_gradient[j] += delta[j]
         if part[ENDS] and not wants_inputs:
             return
-        inputs = part[INPUTS]
+        before = part[SOURCE_DELTAS_COLUMNS]
         transposed = scratch[part[TRANSPOSED] : part[TRANSPOSED] + outputs * before]
         transpose(packed[part[WEIGHT] : part[BIAS]], inputs, columns, outputs, transposed, before)
-        start, stride = scratch, 0
+        source_deltas = scratch[part[SOURCE_DELTAS] : part[SOURCE_DELTAS] + rows * before]
+        start, stride = 0, 0
         if kinds is not None and part[ADDS]:
-            start, stride = source_deltas, before
-        product(source_deltas, before, deltas, columns, 1, transposed, before, start, stride, rows, before, outputs)
+            start, stride = part[SOURCE_DELTAS], before
+        product(
+            source_deltas, before, deltas, columns, 1, transposed, before,
+            scratch, start, stride, rows, before, outputs,
+        )  # fmt: skip
 
 
 @njit(**OPTIONS)
-def dense_gradient(part, rows, gradient, is_first, deltas, scratch):
-    """Write (first block) or add the gradient of a dense row, weights and bias."""
-    columns, inputs = part[COLUMNS], part[INPUTS]
-    weight_gradient, bias_gradient = gradient[: inputs * columns], gradient[inputs * columns :]
-    start, stride = (scratch[:columns], 0) if is_first else (weight_gradient, columns)
-    product(
-        weight_gradient, columns, scratch[part[SOURCE] :], 1, part[SOURCE_COLUMNS], deltas, columns,
-        start, stride, inputs, columns, rows,
-    )  # fmt: skip
+def further_back(part, setting, number, moment, packed, rows, gradient, is_first, scratch):
+    """Carry the DELTAS of a row that is not dense back, and write or add the gradient of its parameters."""
+    columns, before, second_columns = part[COLUMNS], part[SOURCE_DELTAS_COLUMNS], part[SECOND_DELTAS_COLUMNS]
+    own_gradient = gradient[part[WEIGHT] : part[WEIGHT] + part[PARAMETER_ROWS] * columns]
+    source_deltas = scratch[part[SOURCE_DELTAS] : part[SOURCE_DELTAS] + rows * before]
+    second_deltas = scratch[part[SECOND_DELTAS] : part[SECOND_DELTAS] + rows * second_columns]
     if is_first:
-        clear(bias_gradient)
-    for row in range(rows):
-        delta = deltas[row * columns : (row + 1) * columns]
-        for j in range(columns):
-            bias_gradient[j] += delta[j]
+        clear(own_gradient)
+    if not part[ADDS]:
+        clear(source_deltas)
+    if part[KIND] == ADD:
+        # no row behind this one reads the second buffer
+        clear(second_deltas)
+    backward_kind(
+        part[KIND], part[FUNCTION], setting, number, moment, packed[part[WEIGHT] :],
+        scratch[part[SOURCE] : part[SOURCE] + rows * columns], scratch[part[SCORES] : part[SCORES] + rows * columns],
+        scratch[part[DELTAS] : part[DELTAS] + rows * columns], columns, rows, part[OUTPUTS],
+        own_gradient, source_deltas, before, second_deltas, second_columns,
+    )  # fmt: skip
 
 
 @njit(**OPTIONS)
@@ -241,12 +249,12 @@ def batch_gradient(
             block_weight[i] = weight[order[at + i] if len(order) else at + i]
         first_row = row_offset + at - first
         forward_block(table, kinds, step, first_row, packed, rows, scratch, stop)
-        scores = scratch[final[SCORES] : final[SCORES] + rows * columns]
         outputs = scratch[final[VALUES] : final[VALUES] + rows * columns]
         deltas = scratch[final[DELTAS] : final[DELTAS] + rows * columns]
         total += loss_and_deltas(
-            loss, numbers, block_y[:rows], outputs, scores, columns, block_weight, weight_sum, epsilon, deltas
-        )
+            loss, numbers, block_y[:rows], outputs, scratch[final[SCORES] :], columns, block_weight, weight_sum,
+            epsilon, deltas,
+        )  # fmt: skip
         backward_block(table, kinds, step, first_row, packed, rows, gradient, at == first, True, False, scratch, stop)
         if stop[0]:
             return 0.0
