@@ -245,6 +245,9 @@ def _descend(
     draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: Network, data: Data, drawn: np.ndarray | None
 ) -> None:
     descent = _descent(draft, network, data)
+    # unless the average was changed in the meantime
+    if descent.params is not None and np.array_equal(descent.slots[-1], params):
+        params = descent.params.copy()
     training, scored = _split(draft, data)
     X, y, params = _scaled(draft, network, data, training, drawn)
     n_rows = data.X.shape[0] if training is None else len(training)
@@ -271,6 +274,8 @@ def _descend(
             _take_epochs(draft, network, descent, rule, loop, loop.completed.outcome)
         raise
     _take_epochs(draft, network, descent, rule, loop, outcome)
+    if draft.verbose and loop.timed_out:
+        print(f"Training took longer than max_time={draft.max_time:g} seconds. Stopping.")
     if not stopped and not data.incremental:
         warnings.warn(
             f"Stochastic Optimizer: Maximum iterations ({draft.max_iter}) reached and the optimization hasn't "
@@ -289,6 +294,9 @@ def _take_epochs(
     params: np.ndarray,
 ) -> None:
     descent.slots, descent.step = loop.completed.slots, loop.completed.step
+    if descent.optimizer.average is not None:
+        # not the slot itself, which goes on changing
+        params, descent.params = params.copy(), loop.completed.params
     draft._descent = descent
     draft.n_iter_, draft.t_ = rule.epochs, rule.rows_seen
     draft.history_ = rule.history

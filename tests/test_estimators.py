@@ -59,6 +59,10 @@ def test_the_signature_begins_with_scikit_learns(name):
         ({"loss": "huber"}, "'loss' parameter"),
         ({"dtype": "float16"}, "'dtype' parameter"),
         ({"max_iter": 0}, "'max_iter' parameter"),
+        ({"max_time": 0}, "'max_time' parameter"),
+        ({"roll_back": 7}, "'roll_back' parameter"),
+        ({"solver": "lbfgs2"}, "'solver' parameter"),
+        ({"learning_rate": 0.1}, "'learning_rate' parameter"),
         ({"early_stopping": True, "validation_fraction": 0.005}, "validation set is too small"),
     ],
 )
