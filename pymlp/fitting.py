@@ -245,11 +245,11 @@ def _descend(
     draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: Network, data: Data, drawn: np.ndarray | None
 ) -> None:
     descent = _descent(draft, network, data)
+    training, scored = _split(draft, data)
+    X, y, params = _scaled(draft, network, data, training, drawn)
     # unless the average was changed in the meantime
     if descent.params is not None and np.array_equal(descent.slots[-1], params):
         params = descent.params.copy()
-    training, scored = _split(draft, data)
-    X, y, params = _scaled(draft, network, data, training, drawn)
     n_rows = data.X.shape[0] if training is None else len(training)
     batch_size = _batch_size(draft.batch_size, n_rows)
     epoch_steps = -(-n_rows // batch_size)
