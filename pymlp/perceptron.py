@@ -358,6 +358,9 @@ class MultilayerPerceptron(BaseEstimator):
         }
         if self._standardisation is not None:
             metadata["standardisation"] = self._standardisation.state
+        if "history_" in metadata["fitted"]:
+            # equal models have equal files
+            del metadata["fitted"]["history_"]["seconds"]
         self._add_target_state(metadata)
         return self.network_, self.params_, metadata
 
@@ -376,6 +379,8 @@ class MultilayerPerceptron(BaseEstimator):
                 raise ValueError(f"the model has unknown records: {', '.join(unknown)}")
             for name, value in metadata["fitted"].items():
                 setattr(model, name, value)
+            if "history_" in metadata["fitted"]:
+                model.history_ = {**model.history_, "seconds": [None] * len(model.history_["loss"])}
             features = metadata["features"]
             if features is not None:
                 if [type(name) for name in features] != [str] * network.inputs:
