@@ -316,7 +316,9 @@ class MultilayerPerceptron(BaseEstimator):
     def _outputs(self, X: Any, *, activated: bool = True, with_complement: bool = False) -> np.ndarray:
         check_is_fitted(self)
         X = check_prediction_data(self, X, self.network_.dtype)
-        network = self.network_ if activated else without_output_activation(self.network_)
+        network = self.network_
+        if not activated and network.output_activation != "identity":
+            network = without_output_activation(network)
         predictor = backends.get().Predictor(network, self.params_, with_complement=with_complement)
         out = np.empty((X.shape[0], predictor.columns), network.dtype)
         predict_rows(predictor, X, out)
