@@ -69,17 +69,18 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
 
     Parameters
     ----------
-    hidden_layer_sizes : int or sequence of int, default=(100,)
-        Widths of the hidden layers; ``()`` is a linear model.
+    hidden_layer_sizes : int, Dense or sequence of these, default=(100,)
+        Hidden layers; ``()`` is a linear model.  A number is a width, ``Dense(64, "gelu", dropout=0.1)`` says more of a
+        layer (see `pymlp.Dense`); both may be mixed.
     activation : str or sequence of str, default="relu"
-        Of the hidden layers, one for all or one for each: "identity", "logistic", "tanh", "relu", and beyond
-        scikit-learn "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus".
+        Of the hidden layers given as widths, one for all or one for each layer: "identity", "logistic", "tanh", "relu",
+        and beyond scikit-learn "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus".
     solver : str or option object of `pymlp.optimizers`, default="adam"
         "adam" (Kingma and Ba, 2015), "sgd" (gradient descent with momentum), another name in
         `pymlp.optimizers.OPTIMIZERS`, or "lbfgs" (L-BFGS over all rows at once).  An object such as
         ``AdamW(weight_decay=0.1)`` has its own parameters, and those below count for nothing.
     alpha : float, default=0.0001
-        L2 penalty on the weights, divided by the rows of the batch.
+        Penalty on the weights, divided by the rows of the batch: L2, or what `l1_ratio` makes of it.
     batch_size : int or "auto", default="auto"
         "auto" is ``min(200, rows)``.
     learning_rate : {"constant", "invscaling", "adaptive"}, schedule or callable, default="constant"
@@ -113,10 +114,29 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         Epochs without improvement before training stops.
     max_fun : int, default=15000
         Most evaluations of the loss, for "lbfgs".
-    loss : {"log_loss"}, default="log_loss"
+    loss : str, object of `pymlp.losses` or callable, default="log_loss"
+        "log_loss", "focal", "hinge", "squared_hinge" or "perceptron"; ``LogLoss(label_smoothing=0.1)`` and
+        ``Focal(gamma=2)`` carry their own numbers.  Two classes and label matrices have one output a column, and the
+        form of the loss for that.  The last three have no probabilities: ``decision_function`` and ``predict`` alone.
+        A callable ``loss(y, output)`` gives the value of each row and the gradient by the outputs, which are
+        probabilities; `CustomLoss` takes other outputs, `CompiledLoss` compiled code.
+    class_weight : "balanced", dict, list of dict or None, default=None
+        What the loss counts rows of each class by, besides their own weight; a list has a dict for each column of a
+        label matrix.  "balanced": in inverse proportion to the rows of the class, counted by their weights.  Scores do
+        not take these weights.
+    dropout : float, default=0.0
+        Probability that an output of a hidden layer given as a width is 0 in a training step (see `pymlp.Dense`).  Not
+        for "lbfgs".
+    l1_ratio : float, default=0.0
+        Part of `alpha` that is an L1 penalty (Zou and Hastie, "Regularization and variable selection via the elastic
+        net", 2005).  "lbfgs" meets its kink at 0 with a subgradient: weights get small there, not 0.
     scoring : str, callable or None, default=None
         What validation rows are scored by, higher is better: a name that scikit-learn knows, or
         ``scoring(estimator, X, y)``; weighted if it takes ``sample_weight``.  None is the accuracy (of a regressor R2).
+    standardize : bool, default=False
+        Bring the columns of X to mean 0 and deviation 1 for the training, by the weighted training rows of the first
+        fit; constant columns count for nothing, sparse ones are scaled and not shifted.  It is folded into the first
+        layer afterwards: `params_` take raw values, and prediction costs nothing more.
     max_time : float or None, default=None
         Seconds after which training ends with the last complete epoch; the first one is always completed.
     dtype : {"float32", "float64"} or None, default=None
@@ -124,6 +144,8 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
     roll_back : bool, default=False
         Where an epoch ends with numbers that are not finite, go back to the end of the one before, halve the rate, warn
         and go on.  Not for "lbfgs".
+    input_dropout : float, default=0.0
+        Probability that an input counts as 0 in a training step.  Not for "lbfgs".
 
     Attributes
     ----------
@@ -335,10 +357,17 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
 
     Parameters
     ----------
-    loss : {"squared_error", "poisson"}, default="squared_error"
-        "poisson" predicts positive means by an exponential output; y must not be negative.
-    hidden_layer_sizes, activation, solver, ..., max_fun, dtype
+    loss : str, object of `pymlp.losses` or callable, default="squared_error"
+        "squared_error", "absolute_error", "huber" or ``Huber(delta=1)``; "poisson", "gamma", "tweedie" or
+        ``Tweedie(power=1.5)``, which predict positive means by an exponential output; "quantile" or
+        ``Quantile([0.1, 0.5, 0.9])``, which predicts all its levels at once; "gaussian_nll", which learns a standard
+        deviation too (``predict(X, return_std=True)``).  A callable ``loss(y, output)`` gives the value of each row and
+        the gradient by the outputs; `CompiledLoss` takes compiled code.
+    hidden_layer_sizes, activation, solver, ..., max_fun, dropout, ..., input_dropout
         See `MLPClassifier`.
+    standardize_target : bool, default=False
+        Bring each target to mean 0 and deviation 1 for the training; predictions are in its own units.  Losses, and the
+        numbers that losses have, are in those of the training.  Not for the losses with an exponential output.
 
     Attributes
     ----------
