@@ -16,42 +16,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from pymlp import scores, threadpools  # noqa: F401 - threadpools makes the engine known to threadpoolctl
+from pymlp.availability import gives_probabilities, is_stochastic, takes_streams
 from pymlp.class_weights import row_weights
 from pymlp.losses import CustomLoss, GaussianNLL, Loss, Quantile, loss_of
 from pymlp.network import Network
 from pymlp.perceptron import FurtherParameters, MultilayerPerceptron, plain
 from pymlp.targets import KINDS, PROBABILITIES, ClassTargets, NumberTargets, distinct_labels
 from pymlp.validation import CLASSIFIER_CONSTRAINTS, REGRESSOR_CONSTRAINTS, check_sample_weight, check_targets
-
-
-def _is_stochastic(estimator: MultilayerPerceptron) -> bool:
-    if estimator.solver == "lbfgs":
-        raise AttributeError("partial_fit is only available for stochastic optimizers. lbfgs is not stochastic.")
-    return True
-
-
-def _takes_streams(estimator: MLPClassifier) -> bool:
-    if estimator.class_weight == "balanced":
-        raise AttributeError(
-            "class_weight 'balanced' is not supported for partial_fit. In order to use 'balanced' weights, use "
-            "compute_class_weight('balanced', classes=classes, y=y). In place of y you can use a large enough sample "
-            "of the full training set target to properly estimate the class frequency distributions. Pass the "
-            "resulting weights as the class_weight parameter."
-        )
-    return _is_stochastic(estimator)
-
-
-def _gives_probabilities(estimator: MLPClassifier) -> bool:
-    if "network_" in estimator.__dict__:
-        has_them = estimator.network_.output_activation in PROBABILITIES
-    elif isinstance(estimator.loss, (str, Loss)):
-        loss = loss_of(estimator.loss)
-        has_them = loss.output_activation in PROBABILITIES
-    else:
-        has_them = True
-    if not has_them:
-        raise AttributeError(f"probability estimates are not available for loss={estimator.loss!r}")
-    return True
 
 
 @dataclass(eq=False, repr=False)
@@ -215,7 +186,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         """
         return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
 
-    @available_if(_takes_streams)
+    @available_if(takes_streams)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """Train for one epoch over the given rows, going on from the present state.
 
@@ -238,7 +209,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         outputs = self._outputs(X)
         return self._targets.decode(outputs)
 
-    @available_if(_gives_probabilities)
+    @available_if(gives_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class, shape (rows, classes), or of each label, (rows, labels).
 
@@ -247,7 +218,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         check_is_fitted(self)
         return self._outputs(X, with_complement=self.n_outputs_ == 1)
 
-    @available_if(_gives_probabilities)
+    @available_if(gives_probabilities)
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithm of `predict_proba`."""
         probabilities = self.predict_proba(X)
@@ -423,7 +394,7 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         """
         return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
 
-    @available_if(_is_stochastic)
+    @available_if(is_stochastic)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Train for one epoch over the given rows, going on from the present state; arguments as for `fit`."""
         return self._fit(X, y, sample_weight, incremental=True)
