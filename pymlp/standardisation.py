@@ -110,8 +110,8 @@ class Scaling:
         if hasattr(values, "tocsr"):
             if self.mean.any():
                 raise ValueError(
-                    "X is sparse, but its columns are standardized as those of the dense X of the first fit: they would "
-                    "have to be shifted, and not be sparse any more"
+                    "X is sparse, but its columns are standardized as those of the dense X of the first fit: they "
+                    "would have to be shifted, and not be sparse any more"
                 )
             values = values.tocsr()
             data = (values.data / self.deviation[values.indices]).astype(dtype)
