@@ -176,6 +176,17 @@ struct engine {
 #define LEAST_TRIED 4e5
 #define MOST_TRIED 3e7
 
+/* a plan of more numbers is refused before any product of sizes is made: 2**47, far above any memory */
+#define MOST_NUMBERS 140737488355328.0
+
+static inline int64_t pymlp_rounded_up(int64_t count, int64_t multiple) {
+    return (count + multiple - 1) / multiple * multiple;
+}
+
+/* Whether there can be a network of these layers. */
+bool pymlp_is_table(const pymlp_layer *rows, int64_t n_rows);
+/* Fills plan->layers, of which there are as many as plan->n_layers says, and the counts that follow from them. */
+int pymlp_describe_layers(pymlp_plan *plan, const pymlp_layer *given);
 /* Threads for a piece of work of so many multiply-adds between two barriers. */
 int pymlp_threads_for(const pymlp_plan *plan, double multiply_adds);
 /* What inference of so many rows is worth in multiply-adds.  A weight that serves a single row costs two to three of

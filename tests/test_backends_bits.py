@@ -103,7 +103,7 @@ def test_every_activation(activation: str, dtype: str) -> None:
 )
 def test_every_loss(loss: Any, dtype: str) -> None:
     case = make_case(75, EDGES[1], "tanh", loss, dtype, "some zero")
-    check_same_bytes(case, SGD())
+    check_same_bytes(case, SGD(), (1, 2, 5))
 
 
 @by_dtype
@@ -112,7 +112,7 @@ def test_every_loss(loss: Any, dtype: str) -> None:
 def test_every_optimizer(widths: tuple[int, ...], optimizer: Optimizer, dtype: str) -> None:
     # the first has more parameters than a chunk of the gradient's norm
     case = make_case(40, widths, "tanh", "log_loss" if widths[-1] > 1 else "huber", dtype, "random", l2=0.1)
-    check_same_bytes(case, optimizer)
+    check_same_bytes(case, optimizer, (1, 2, 5))
 
 
 @by_dtype
