@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pymlp import backends
-from pymlp.callbacks import Announcer, check_callbacks
+from pymlp.callbacks import Announcer, Meter, check_callbacks
 from pymlp.finiteness import check_finite
 from pymlp.functions import LOSSES
 from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
@@ -142,17 +142,17 @@ class EpochLoop:
                 rates = self.rule.rates(self.step, count * self.epoch_steps)
                 meter = None
                 if watched:
-                    meter = _Meter(announcer, began, epoch * self.n_rows, self.starts, float(rates[-1]))
+                    meter = Meter(announcer, began, epoch * self.n_rows, epoch * self.epoch_steps, self.starts, rates)
                     announcer.begin_epoch(epoch, **meter.metrics(0))
-                losses = self._run_epochs(orders, rates, meter)
-                self.step += len(rates)
-                stop = False
+                losses, steps = self._run_epochs(orders, rates, meter)
+                self.step += steps
+                stop = meter is not None and meter.stopped
                 for loss in losses:
                     stop |= self.rule.end_epoch(loss, self.params)
                 epoch += count
                 if meter is not None:
                     score = self.rule.validation_score
-                    metrics = meter.metrics(self.epoch_steps)
+                    metrics = meter.metrics(steps)
                     stop |= announcer.end_epoch(**metrics, loss=losses[-1], validation_score=score)
                 self._keep(epoch, last=stop or epoch == epochs)
             except BaseException:
@@ -191,8 +191,9 @@ class EpochLoop:
             params, slots = spare
         self.completed = Completed(params, slots, epochs, self.step, self.rule.state())
 
-    def _run_epochs(self, orders: np.ndarray, rates: np.ndarray, meter: _Meter | None) -> list[float]:
-        """Train one epoch for each row of `orders`; their mean losses."""
+    def _run_epochs(self, orders: np.ndarray, rates: np.ndarray, meter: Meter | None) -> tuple[list[float], int]:
+        """Train one epoch for each row of `orders`; their mean losses, and the steps taken: fewer if a callback stopped
+        the epoch."""
         count, steps = len(orders), len(rates)
         starts = self.starts
         if count > 1:
@@ -204,17 +205,20 @@ class EpochLoop:
             most = min(self._most_steps, steps - first) if self._measured else 1
             helped = min(most, ENOUGH_STEPS) * self._step_seconds > DIRECT_SECONDS
             seconds = HELPED_SLICE_SECONDS if helped else DIRECT_SECONDS
-            last = first + min(most, max(1, int(seconds / self._step_seconds)))
+            most = min(most, max(1, int(seconds / self._step_seconds)))
+            last = first + (most if meter is None else meter.steps_at_once(first, most))
             began = perf_counter()
             run = self.rows.run(order, starts, first, last)
             self._run_slice(run, rates, losses, first, last, helped, meter)
             self._step_seconds = max((perf_counter() - began) / (last - first), 1e-9)
             self._measured = True
             first = last
-            if meter is not None and first < steps:
-                meter.show(first)
+            if meter is not None:
+                meter.show(first, losses)
+                if meter.stopped and first < steps:
+                    return [meter.mean_loss(first, losses)], first
         # not by BLAS, whose sums depend on its threads and on the machine
-        return (losses.reshape(count, -1) * self._batch_fractions).sum(axis=1).tolist()
+        return (losses.reshape(count, -1) * self._batch_fractions).sum(axis=1).tolist(), steps
 
     def _run_slice(
         self,
@@ -224,18 +228,18 @@ class EpochLoop:
         first: int,
         last: int,
         helped: bool,
-        meter: _Meter | None,
+        meter: Meter | None,
     ) -> None:
-        losses = losses[first:last]
-        arguments = (self.optimizer, self.params, self.slots, self.step + first, *run, rates[first:last], losses)
+        new = losses[first:last]
+        arguments = (self.optimizer, self.params, self.slots, self.step + first, *run, rates[first:last], new)
         if not helped:
             self.plan.train_steps(*arguments)
             return
-        losses.fill(np.nan)
+        new.fill(np.nan)
 
         def show() -> None:
             if meter is not None:
-                meter.show(first + int(np.count_nonzero(~np.isnan(losses))))
+                meter.show(min(last - 1, first + int(np.count_nonzero(~np.isnan(new)))), losses)
 
         run_interruptibly(lambda: self.plan.train_steps(*arguments), self.plan.stop, show)
 
@@ -251,27 +255,6 @@ def _return_to(shuffler: Any, state: Any) -> None:
         shuffler.set_state(state)
     else:
         shuffler.bit_generator.state = state
-
-
-@dataclass
-class _Meter:
-    """Rows and seconds of a run, for its callbacks."""
-
-    announcer: Announcer
-    began: float
-    rows_before: int
-    starts: np.ndarray
-    rate: float
-    shown: int = 0
-
-    def metrics(self, steps: int) -> dict[str, Any]:
-        rows, seconds = self.rows_before + int(self.starts[steps]), perf_counter() - self.began
-        return {"rows": rows, "seconds": seconds, "rows_per_second": rows / max(seconds, 1e-9), "rate": self.rate}
-
-    def show(self, steps: int) -> None:
-        if steps > self.shown:
-            self.shown = steps
-            self.announcer.progress(**self.metrics(steps))
 
 
 @dataclass
