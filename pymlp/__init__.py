@@ -19,9 +19,11 @@ from pymlp.network import Dense, Network
 if TYPE_CHECKING:
     from pymlp.estimators import MLPClassifier, MLPRegressor
     from pymlp.files import ModelFormatError, load, load_network, save, save_network
+    from pymlp.loggers import CSVLog, JSONLinesLog, TensorBoardLog
     from pymlp.optimizers import SGD, Adam, AdamW
     from pymlp.predictor import Predictor
     from pymlp.progress import ProgressBar
+    from pymlp.pruning import OptunaPruning
     from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
     from pymlp.selection import show_config
     from pymlp.training import train
@@ -32,16 +34,20 @@ __version__ = "0.1.0"
 _LAZY = {
     "Adam": "pymlp.optimizers",
     "AdamW": "pymlp.optimizers",
+    "CSVLog": "pymlp.loggers",
     "Constant": "pymlp.schedules",
     "Cosine": "pymlp.schedules",
     "InverseScaling": "pymlp.schedules",
+    "JSONLinesLog": "pymlp.loggers",
     "MLPClassifier": "pymlp.estimators",
     "MLPRegressor": "pymlp.estimators",
     "ModelFormatError": "pymlp.files",
     "OneCycle": "pymlp.schedules",
+    "OptunaPruning": "pymlp.pruning",
     "Predictor": "pymlp.predictor",
     "ProgressBar": "pymlp.progress",
     "SGD": "pymlp.optimizers",
+    "TensorBoardLog": "pymlp.loggers",
     "load": "pymlp.files",
     "load_network": "pymlp.files",
     "save": "pymlp.files",
@@ -54,17 +60,21 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "CSVLog",
     "Constant",
     "Cosine",
     "Dense",
     "InverseScaling",
+    "JSONLinesLog",
     "MLPClassifier",
     "MLPRegressor",
     "ModelFormatError",
     "Network",
     "OneCycle",
+    "OptunaPruning",
     "Predictor",
     "ProgressBar",
+    "TensorBoardLog",
     "config_context",
     "get_config",
     "load",
