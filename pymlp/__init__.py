@@ -17,6 +17,9 @@ from pymlp.config import config_context, get_config, set_config
 from pymlp.network import Dense, Network
 
 if TYPE_CHECKING:
+    from pymlp.displays.first_layer import FirstLayerDisplay
+    from pymlp.displays.network import NetworkDisplay
+    from pymlp.displays.training_curve import TrainingCurveDisplay
     from pymlp.estimators import MLPClassifier, MLPRegressor
     from pymlp.files import ModelFormatError, load, load_network, save, save_network
     from pymlp.loggers import CSVLog, JSONLinesLog, TensorBoardLog
@@ -37,17 +40,20 @@ _LAZY = {
     "CSVLog": "pymlp.loggers",
     "Constant": "pymlp.schedules",
     "Cosine": "pymlp.schedules",
+    "FirstLayerDisplay": "pymlp.displays.first_layer",
     "InverseScaling": "pymlp.schedules",
     "JSONLinesLog": "pymlp.loggers",
     "MLPClassifier": "pymlp.estimators",
     "MLPRegressor": "pymlp.estimators",
     "ModelFormatError": "pymlp.files",
+    "NetworkDisplay": "pymlp.displays.network",
     "OneCycle": "pymlp.schedules",
     "OptunaPruning": "pymlp.pruning",
     "Predictor": "pymlp.predictor",
     "ProgressBar": "pymlp.progress",
     "SGD": "pymlp.optimizers",
     "TensorBoardLog": "pymlp.loggers",
+    "TrainingCurveDisplay": "pymlp.displays.training_curve",
     "load": "pymlp.files",
     "load_network": "pymlp.files",
     "save": "pymlp.files",
@@ -64,17 +70,20 @@ __all__ = [
     "Constant",
     "Cosine",
     "Dense",
+    "FirstLayerDisplay",
     "InverseScaling",
     "JSONLinesLog",
     "MLPClassifier",
     "MLPRegressor",
     "ModelFormatError",
     "Network",
+    "NetworkDisplay",
     "OneCycle",
     "OptunaPruning",
     "Predictor",
     "ProgressBar",
     "TensorBoardLog",
+    "TrainingCurveDisplay",
     "config_context",
     "get_config",
     "load",
