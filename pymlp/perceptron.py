@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 import pymlp
-from pymlp import backends, fitting
+from pymlp import backends, fitting, inspection
 from pymlp.callbacks import check_callbacks
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.network import Network
@@ -111,6 +111,51 @@ class MultilayerPerceptron(BaseEstimator):
         from pymlp import files
 
         files.save(self, path)
+
+    def input_gradient(self, X: Any, *, target: Any = None, response_method: str = "auto") -> np.ndarray:
+        """How the answer for each row follows its inputs: derivatives by the features.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, features)
+        target : label or int, optional
+            The class (of a classifier, one label a row), else the number of the output.  By default the only output
+            there is, the second of two classes, or all.
+        response_method : {"auto", "predict", "decision_function", "predict_proba"}, default="auto"
+            What is differentiated: "predict" for a regressor, for a classifier "decision_function" (the scores before
+            the last activation, which "auto" is) or "predict_proba".
+
+        Returns
+        -------
+        ndarray of shape (rows, features), or (rows, outputs, features) for all of several outputs
+
+        Raises
+        ------
+        ValueError
+            There is no such target or response, or X does not fit.
+        """
+        check_is_fitted(self)
+        methods = ("predict",) if is_regressor(self) else ("decision_function", "predict_proba")
+        if response_method not in ("auto", *methods):
+            raise ValueError(f"response_method={response_method!r} is not one of auto, {', '.join(methods)}")
+        network, params = self._prediction_state()[:2]
+        X = check_prediction_data(self, X, network.dtype)
+        column, sign = self._output_of(target, network.outputs)
+        if not is_regressor(self) and response_method != "predict_proba":
+            network = without_output_activation(network)
+        gradient = inspection.input_gradient(network, params, X, column)
+        return gradient if sign > 0 else -gradient
+
+    def _output_of(self, target: Any, outputs: int) -> tuple[int | None, int]:
+        """The output column of a target, None for all, and the sign it stands there with."""
+        if target is None:
+            return (0 if outputs == 1 else None), 1
+        known = plain(getattr(self, "classes_", range(outputs)))
+        if target not in known:
+            raise ValueError(f"target must be one of {known}, got {target!r}")
+        position = known.index(target)
+        # of two classes, the only output speaks for the second
+        return (position, 1) if len(known) == outputs else (0, 1 if position else -1)
 
     @property
     def coefs_(self) -> ParameterViews:

@@ -93,6 +93,10 @@ def test_a_history_may_have_gaps():
     display = TrainingCurveDisplay(history).plot()
     assert list(display.axes_) == ["loss"]
     assert display.axes_["loss"] is display.ax_
+    history = {"loss": [2.0, 1.0], "validation_loss": [2.5, 2.0]}
+    display = TrainingCurveDisplay(history).plot()
+    assert [line.get_ydata().tolist() for line in display.axes_["loss"].lines] == [[2.0, 1.0], [2.5, 2.0]]
+    assert display.axes_["loss"].get_legend() is not None
 
 
 def test_edges_have_the_sign_and_size_of_the_weights(iris):

@@ -23,7 +23,8 @@ class TrainingCurveDisplay:
     Parameters
     ----------
     history : dict of str to list
-        ``loss`` and, where known, ``validation_score`` and ``rate``, a value for each epoch: a model's ``history_``.
+        ``loss`` and, where known, ``validation_score``, ``validation_loss`` and ``rate``, a value for each epoch: the
+        ``history_`` of an estimator, or the ``history`` of what `pymlp.train` returns.
     name : str, optional
         For the legend.
 
@@ -90,6 +91,7 @@ class TrainingCurveDisplay:
         self
         """
         curves = self._curves()
+        held_out = curves.pop("validation_loss", None)
         if isinstance(ax, dict):
             self.axes_, self.ax_ = ax, ax["loss"]
         else:
@@ -113,13 +115,19 @@ class TrainingCurveDisplay:
             if best is not None:
                 panel.plot(best + 1, values[best], "o", color=line.get_color(), markersize=5)
                 panel.legend(frameon=False, fontsize="small", loc="lower right")
-        if self.name is not None:
+        if held_out is not None:
+            # on validation rows, and the same quantity: it belongs beside the loss
+            label = "validation" if self.name is None else f"{self.name}, validation"
+            self.axes_["loss"].plot(
+                np.arange(1, len(held_out) + 1), held_out, **{**options, "linestyle": ":", "label": label}
+            )
+        if self.name is not None or held_out is not None:
             self.axes_["loss"].legend(frameon=False)
         return self
 
     def _curves(self) -> dict[str, np.ndarray]:
         curves = {}
-        for name in PANELS:
+        for name in (*PANELS, "validation_loss"):
             values = self.history.get(name) or ()
             if any(value is not None for value in values):
                 curves[name] = np.array([np.nan if value is None else value for value in values], float)
