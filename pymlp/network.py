@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pymlp.functions import ACTIVATIONS, LOSSES
+
+if TYPE_CHECKING:
+    from pymlp.summary import Summary
 
 DTYPES = ("float32", "float64")
 
@@ -216,6 +219,12 @@ class Network:
         fields = asdict(self)
         fields["layers"] = [dict(layer) for layer in fields["layers"]]
         return fields
+
+    def summary(self) -> Summary:
+        """The layers with their shapes, parameters and cost: text, or a table in a notebook."""
+        from pymlp.summary import Summary
+
+        return Summary(self)
 
     @property
     def outputs(self) -> int:

@@ -21,6 +21,7 @@ from pymlp.callbacks import check_callbacks
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.network import Network
 from pymlp.parameters import ParameterViews, copy_into
+from pymlp.summary import Summary
 from pymlp.validation import (
     check_parameters,
     check_prediction_data,
@@ -150,12 +151,17 @@ class MultilayerPerceptron(BaseEstimator):
         """The output column of a target, None for all, and the sign it stands there with."""
         if target is None:
             return (0 if outputs == 1 else None), 1
-        known = plain(getattr(self, "classes_", range(outputs)))
+        known = plain(list(getattr(self, "classes_", range(outputs))))
         if target not in known:
             raise ValueError(f"target must be one of {known}, got {target!r}")
         position = known.index(target)
         # of two classes, the only output speaks for the second
         return (position, 1) if len(known) == outputs else (0, 1 if position else -1)
+
+    def summary(self) -> Summary:
+        """The layers of the fitted network, with their shapes, parameters and cost: text, or a table in a notebook."""
+        check_is_fitted(self)
+        return Summary(self.network_, type(self).__name__)
 
     @property
     def coefs_(self) -> ParameterViews:
