@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pymlp.predictor import Predictor
     from pymlp.progress import ProgressBar
     from pymlp.pruning import OptunaPruning
-    from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
+    from pymlp.range_test import find_learning_rate
+    from pymlp.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Plateau, Step
     from pymlp.selection import show_config
     from pymlp.training import train
 
@@ -40,6 +41,7 @@ _LAZY = {
     "CSVLog": "pymlp.loggers",
     "Constant": "pymlp.schedules",
     "Cosine": "pymlp.schedules",
+    "Exponential": "pymlp.schedules",
     "FirstLayerDisplay": "pymlp.displays.first_layer",
     "InverseScaling": "pymlp.schedules",
     "JSONLinesLog": "pymlp.loggers",
@@ -49,11 +51,14 @@ _LAZY = {
     "NetworkDisplay": "pymlp.displays.network",
     "OneCycle": "pymlp.schedules",
     "OptunaPruning": "pymlp.pruning",
+    "Plateau": "pymlp.schedules",
     "Predictor": "pymlp.predictor",
     "ProgressBar": "pymlp.progress",
     "SGD": "pymlp.optimizers",
+    "Step": "pymlp.schedules",
     "TensorBoardLog": "pymlp.loggers",
     "TrainingCurveDisplay": "pymlp.displays.training_curve",
+    "find_learning_rate": "pymlp.range_test",
     "load": "pymlp.files",
     "load_network": "pymlp.files",
     "save": "pymlp.files",
@@ -70,6 +75,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "Dense",
+    "Exponential",
     "FirstLayerDisplay",
     "InverseScaling",
     "JSONLinesLog",
@@ -80,11 +86,14 @@ __all__ = [
     "NetworkDisplay",
     "OneCycle",
     "OptunaPruning",
+    "Plateau",
     "Predictor",
     "ProgressBar",
+    "Step",
     "TensorBoardLog",
     "TrainingCurveDisplay",
     "config_context",
+    "find_learning_rate",
     "get_config",
     "load",
     "load_network",

@@ -7,17 +7,18 @@ through ``coefficients`` as doubles, computed here once for all backends: no bac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 
+from pymlp.options import option
+
 # powers of a beta that are computed and remembered at once
 POWERS = 1024
 
 
-@dataclass(frozen=True)
+@option
 class SGD:
     """Stochastic gradient descent with momentum.
 
@@ -48,7 +49,7 @@ class SGD:
         params += self.momentum * velocity - size * gradient if self.nesterov else velocity
 
 
-@dataclass(frozen=True)
+@option
 class Adam:
     """Adam (Kingma and Ba, "Adam: a method for stochastic optimization", 2015), epsilon outside the square root.
 
@@ -91,7 +92,7 @@ class Adam:
         params -= size * first / (np.sqrt(second) + self.epsilon)
 
 
-@dataclass(frozen=True)
+@option
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): weights, not biases, first shrink by
     ``rate * weight_decay`` of themselves."""

@@ -21,13 +21,9 @@ def flops_of(row: Any) -> int:
 
 def size_text(n_bytes: float) -> str:
     """A number of bytes in the unit that keeps it short."""
-    for unit in ("bytes", "kB", "MB"):
-        if n_bytes < 1000:
-            break
-        n_bytes /= 1000
-    else:
-        unit = "GB"
-    return f"{n_bytes:.3g} {unit}"
+    units = ("bytes", "kB", "MB", "GB")
+    power = min((len(str(int(n_bytes))) - 1) // 3, len(units) - 1)
+    return f"{n_bytes / 1000**power:.3g} {units[power]}"
 
 
 @dataclass(frozen=True)

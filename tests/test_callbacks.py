@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from small_models import Stopper, small
 
 import pymlp
-from pymlp import training
+from pymlp import epochs
 
 # the fits here are short on purpose
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -69,7 +69,7 @@ class Journal(Stopper):
 
 @pytest.mark.parametrize("longest", [0.0, 1.0], ids=["in a helper thread", "directly"])
 def test_a_callback_is_called_every_so_many_steps(iris, longest, monkeypatch):
-    monkeypatch.setattr(training, "DIRECT_SECONDS", longest)
+    monkeypatch.setattr(epochs, "DIRECT_SECONDS", longest)
     threes, fives = Journal(3), Journal(5)
     # 150 rows, 8 steps an epoch
     plain = small(batch_size=20).fit(*iris)

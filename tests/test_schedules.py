@@ -7,11 +7,23 @@ import math
 import numpy as np
 import pytest
 
-from pymlp.schedules import SCHEDULES, Constant, Cosine, InverseScaling, OneCycle
+from pymlp.schedules import SCHEDULES, Constant, Cosine, Exponential, InverseScaling, OneCycle, Plateau, Step
 
 # a run of 10 epochs of 10 steps over 95 rows each
 TOTAL, EPOCH_STEPS, EPOCH_ROWS = 100, 10, 95
-EVERY = [Constant(), InverseScaling(0.7), Cosine(), Cosine(warmup=2.5, final=0.1), OneCycle(), OneCycle(peak=2.0)]
+EVERY = [
+    Constant(),
+    InverseScaling(0.7),
+    Step(3),
+    Step((2, 7), factor=0.5),
+    Exponential(0.8),
+    Cosine(),
+    Cosine(warmup=2.5, final=0.1),
+    Cosine(warmup=1, restarts=2, multiplier=2),
+    OneCycle(),
+    OneCycle(peak=2.0),
+    Plateau(),
+]
 
 
 def rates(schedule: object, first: int = 0, count: int = TOTAL, base: float = 0.5) -> np.ndarray:
