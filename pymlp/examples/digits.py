@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     X, y = load_digits(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(X / 16, y, test_size=0.25, random_state=0, stratify=y)
     # strong regularisation, so that the first layer shows more than noise
-    model = MLPClassifier((64,), alpha=1.0, learning_rate_init=0.005, early_stopping=True, random_state=0)
+    model = MLPClassifier((64,), alpha=0.3, learning_rate_init=0.005, early_stopping=True, random_state=0)
     model.fit(X_train, y_train)
     # print(model.summary())
     print(f"accuracy on {len(y_test)} other digits: {model.score(X_test, y_test):.3f}")
