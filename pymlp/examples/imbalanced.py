@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             class_weight=class_weight,
             scoring="balanced_accuracy",
             random_state=0,
-        )
+        )  # fmt: skip
         predicted = model.fit(X_train, y_train).predict(X_test)
         found, right = recall_score(y_test, predicted), precision_score(y_test, predicted)
         balanced = balanced_accuracy_score(y_test, predicted)

@@ -45,8 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(model.summary())
         print(f"{X.nbytes / 1e6:.0f} MB of bytes on the disk, {4 * CHUNK * FEATURES / 1e6:.1f} MB of floats at a time")
         print(f"accuracy on the last {CHUNK} rows: {model.score(X[-CHUNK:], y[-CHUNK:]):.3f}")
-        # Windows removes no file that is still mapped
-        del X, y
     figure, ax = pyplot.subplots(figsize=(6.4, 4), layout="constrained")
     TrainingCurveDisplay.from_estimator(model, ax=ax)
     show(figure, path)
