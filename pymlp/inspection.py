@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pymlp import backends
+from pymlp.backends.numpy import Plan
 from pymlp.inference import block_rows
 from pymlp.network import Network
 from pymlp.rows import dense_blocks
@@ -41,3 +42,33 @@ def input_gradient(network: Network, params: np.ndarray, X: Any, column: int | N
             plan.backward(params, x, by_output, x_gradient=x_gradient)
             gradients[part, position] = x_gradient
     return gradients if column is None else gradients[:, 0]
+
+
+def layer_outputs(network: Network, params: np.ndarray, X: Any) -> list[np.ndarray]:
+    """What each layer passes on, in inference.
+
+    It is computed by the NumPy backend, the only one that keeps all of it: the last agrees with the network's outputs
+    up to rounding.
+
+    Parameters
+    ----------
+    network : Network
+    params : ndarray of shape (n_parameters,)
+    X : ndarray or SciPy sparse matrix of shape (rows, inputs)
+        A sparse one is made dense block by block.
+
+    Returns
+    -------
+    list of ndarray of shape (rows, layer's outputs)
+    """
+    outputs = [np.empty((X.shape[0], layer.outputs), network.dtype) for layer in network.layers]
+    block = block_rows(network.n_parameters)
+    plan = Plan(network, block)
+    for part, x in dense_blocks(X, block, network.dtype):
+        with np.errstate(all="ignore"):
+            passed = plan.row_outputs(params, x)
+        for row, values in zip(network.table, passed, strict=True):
+            # a layer's last row is the one that stays
+            if row.layer >= 0:
+                outputs[row.layer][part] = values
+    return outputs

@@ -176,6 +176,22 @@ class MultilayerPerceptron(BaseEstimator):
         gradient = inspection.input_gradient(network, params, X, column)
         return gradient if sign > 0 else -gradient
 
+    def layer_outputs(self, X: Any) -> list[np.ndarray]:
+        """What each layer passes on for each row: the hidden layers' outputs, then the network's.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, features)
+
+        Returns
+        -------
+        list of ndarray of shape (rows, layer's outputs)
+            The last are the predictions, or the probabilities (of the second class, if there are two), up to rounding.
+        """
+        check_is_fitted(self)
+        network, params = self._prediction_state()[:2]
+        return inspection.layer_outputs(network, params, check_prediction_data(self, X, network.dtype))
+
     def _output_of(self, target: Any, outputs: int) -> tuple[int | None, int]:
         """The output column of a target, None for all, and the sign it stands there with."""
         if target is None:

@@ -12,7 +12,7 @@ from matplotlib import colors, pyplot
 from matplotlib.collections import LineCollection
 from small_models import small
 
-from pymlp import FirstLayerDisplay, MLPRegressor, NetworkDisplay, TrainingCurveDisplay
+from pymlp import Dense, FirstLayerDisplay, MLPRegressor, Network, NetworkDisplay, TrainingCurveDisplay
 from pymlp.displays.axes import NEGATIVE, POSITIVE
 from pymlp.displays.first_layer import SHOWN_QUANTILE
 
@@ -118,7 +118,7 @@ def test_nodes_are_named_and_wide_layers_thinned(iris):
     model = small(hidden_layer_sizes=(30,)).fit(X, np.array(["one", "two", "three"])[iris[1]])
     display = NetworkDisplay.from_estimator(model)
     written = [text.get_text() for text in display.ax_.texts]
-    assert {"a", "b", "c", "d", "one", "two", "three", "18 more", "relu\n30", "softmax\n3"} <= set(written)
+    assert {"a", "b", "c", "d", "one", "two", "three", "18 more", "30\nrelu", "3\nsoftmax"} <= set(written)
     assert [len(nodes.get_offsets()) for nodes in display.ax_.collections[2:]] == [4, 12, 3]
     display = NetworkDisplay.from_estimator(model, max_nodes=30, input_names="wxyz")
     assert "w" in [text.get_text() for text in display.ax_.texts]
@@ -127,6 +127,14 @@ def test_nodes_are_named_and_wide_layers_thinned(iris):
         NetworkDisplay.from_estimator(model, output_names=["a", "b"])
     with pytest.raises(ValueError, match="max_nodes must be at least 2, got 1"):
         NetworkDisplay.from_estimator(model, max_nodes=1)
+
+
+def test_captions_say_what_a_layer_has():
+    hidden = Dense(3, "gelu", dropout=0.25, normalization="layer", residual=True, parametric=True)
+    network = Network(3, (hidden, Dense(1, "identity")))
+    display = NetworkDisplay(network, network.initial_params(0)).plot()
+    captions = [text.get_text() for text in display.ax_.texts]
+    assert captions == ["3\ninputs", "3\nlayer norm\nparametric gelu\ndropout 0.25\n+ inputs", "1\nidentity"]
 
 
 def test_a_network_with_one_output_and_no_hidden_layer_is_drawn(iris):

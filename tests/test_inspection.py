@@ -9,7 +9,7 @@ from scipy import sparse
 from small_models import small
 
 import pymlp
-from pymlp import MLPClassifier, MLPRegressor
+from pymlp import MLPClassifier, MLPRegressor, inspection
 
 # the fits here are short on purpose
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -98,3 +98,43 @@ def test_what_cannot_be_differentiated(iris):
         regressor.input_gradient(iris[0][:, :3])
     with pytest.raises(ValueError, match="not fitted"):
         MLPClassifier().input_gradient(iris[0])
+
+
+def test_outputs_of_layers(iris):
+    X, y = iris
+    model = small(hidden_layer_sizes=(6, 5)).fit(X, y)
+    first, second, last = model.layer_outputs(X)
+    weights, biases = model.coefs_, model.intercepts_
+    np.testing.assert_allclose(first, np.maximum(X @ weights[0] + biases[0], 0), atol=1e-14)
+    np.testing.assert_allclose(second, np.maximum(first @ weights[1] + biases[1], 0), atol=1e-14)
+    np.testing.assert_allclose(last, model.predict_proba(X), atol=1e-14)
+    again = model.layer_outputs(sparse.csr_matrix(X))
+    assert all(np.array_equal(*pair) for pair in zip(again, (first, second, last), strict=True))
+    with pytest.raises(ValueError, match="X has 3 features"):
+        model.layer_outputs(X[:, :3])
+
+
+def test_outputs_of_layers_in_blocks_and_float32(iris, monkeypatch):
+    model = small(MLPRegressor, dtype="float32").fit(*iris)
+    whole = model.layer_outputs(iris[0])
+    assert {part.dtype for part in whole} == {np.dtype("float32")}
+    np.testing.assert_allclose(whole[-1][:, 0], model.predict(iris[0]), rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr("pymlp.inspection.block_rows", lambda n_parameters: 7)
+    for part, expected in zip(model.layer_outputs(iris[0]), whole, strict=True):
+        np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_outputs_of_layers_of_many_rows():
+    # a layer passes on what its last row makes: here normalised, activated and with its inputs added
+    network = pymlp.Network(
+        3,
+        (pymlp.Dense(3, "tanh", normalization="layer", residual=True, dropout=0.5), pymlp.Dense(1, "identity")),
+        dtype="float64",
+    )
+    params = network.initial_params(0)
+    X = np.random.RandomState(0).normal(size=(5, 3))
+    hidden, last = inspection.layer_outputs(network, params, X)
+    z = X @ network.weights(params)[0] + network.biases(params)[0]
+    normal = (z - z.mean(axis=1, keepdims=True)) / np.sqrt(z.var(axis=1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(hidden, X + np.tanh(normal), atol=1e-14)
+    np.testing.assert_allclose(last, hidden @ network.weights(params)[1] + network.biases(params)[1], atol=1e-14)

@@ -211,7 +211,7 @@ class NetworkDisplay:
         bottom = min(column.heights.min() for column in columns)
         captions = ["inputs", *(_caption(layer) for layer in self.network.layers)]
         for position, (caption, width) in enumerate(zip(captions, self.network.widths, strict=True)):
-            ax.text(position, bottom - 0.9, f"{caption}\n{width}", ha="center", va="top", fontsize="small", color=QUIET)
+            ax.text(position, bottom - 0.9, f"{width}\n{caption}", ha="center", va="top", fontsize="small", color=QUIET)
         ax.set(xlim=(-0.25, last + 0.25), ylim=(bottom - 2.2, -bottom + 0.5))
 
     def _draw_key(self) -> None:
@@ -245,4 +245,11 @@ def _column(width: int, most: int) -> Column:
 
 
 def _caption(layer: Any) -> str:
-    return layer.activation
+    words = [f"parametric {layer.activation}" if layer.parametric else layer.activation]
+    if layer.normalization is not None:
+        words.insert(0, f"{layer.normalization} norm")
+    if layer.dropout:
+        words.append(f"dropout {layer.dropout:g}")
+    if layer.residual:
+        words.append("+ inputs")
+    return "\n".join(words)
