@@ -20,7 +20,7 @@ from pymlp import backends
 from pymlp.callbacks import Announcer, Meter
 from pymlp.course import Course
 from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
-from pymlp.optimizers import SGD, Adam
+from pymlp.optimizers import Optimizer
 from pymlp.rows import DenseRows
 
 # A call packs the parameters and writes them back, which takes about as long as half a step: calls of at least so many
@@ -48,7 +48,7 @@ class Rule(Protocol):
     def end_epoch(self, loss: float, params: np.ndarray, rate: float, seconds: float) -> bool:
         """Take note of an epoch: its mean loss, its last rate, the time its steps took; true ends the training.
 
-        Must not keep `params` itself.
+        `params` is its outcome, and must not be kept itself.
         """
 
     def state(self) -> Any:
@@ -60,13 +60,19 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Completed:
-    """The outcome of the epochs completed so far."""
+    """Where the epochs completed so far have led; ``outcome`` is what they are for, see `outcome_of`."""
 
     params: np.ndarray
     slots: np.ndarray
+    outcome: np.ndarray
     epochs: int
     step: int
     rule_state: Any
+
+
+def outcome_of(optimizer: Optimizer, params: np.ndarray, slots: np.ndarray) -> np.ndarray:
+    """The parameters to score and to keep: their average where the optimizer has one, in its last slot."""
+    return params if optimizer.average is None else slots[-1]
 
 
 class OutOfTimeError(Exception):
@@ -79,7 +85,7 @@ class EpochLoop:
     Parameters
     ----------
     plan : Plan
-    optimizer : SGD or Adam
+    optimizer : Optimizer
     params, slots : ndarray
         The loop's own: undefined after an interruption, see `completed`.
     step : int
@@ -100,7 +106,7 @@ class EpochLoop:
     def __init__(
         self,
         plan: backends.Plan,
-        optimizer: SGD | Adam,
+        optimizer: Optimizer,
         params: np.ndarray,
         slots: np.ndarray,
         step: int,
@@ -111,6 +117,8 @@ class EpochLoop:
     ) -> None:
         self.plan, self.optimizer, self.rows, self.rule = plan, optimizer, rows, rule
         self.params, self.slots, self.step = params, slots, step
+        # a view that goes along with the steps
+        self.outcome = outcome_of(optimizer, params, slots)
         self.max_time = np.inf if max_time is None else max_time
         self.completed: Completed | None = None
         # what to go back to if the first epoch is undone
@@ -167,7 +175,7 @@ class EpochLoop:
                 stop = meter is not None and meter.stopped
                 for number, loss in enumerate(losses, 1):
                     rate = float(rates[min(number * self.epoch_steps, steps) - 1])
-                    stop |= self.rule.end_epoch(loss, self.params, rate, seconds)
+                    stop |= self.rule.end_epoch(loss, self.outcome, rate, seconds)
                 epoch += count
                 stop |= perf_counter() - self._began > self.max_time
                 if meter is not None:
@@ -223,7 +231,8 @@ class EpochLoop:
             np.copyto(spare[1], slots)
             self._spare = None if self.completed is None else (self.completed.params, self.completed.slots)
             params, slots = spare
-        self.completed = Completed(params, slots, epochs, self.step, self.rule.state())
+        outcome = outcome_of(self.optimizer, params, slots)
+        self.completed = Completed(params, slots, outcome, epochs, self.step, self.rule.state())
 
     def _run_epochs(self, orders: np.ndarray, rates: np.ndarray, meter: Meter | None) -> tuple[list[float], int]:
         """Train one epoch for each row of `orders`; their mean losses, and the steps taken: fewer if a callback stopped

@@ -16,7 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from pymlp import scores, threadpools  # noqa: F401 - threadpools makes the engine known to threadpoolctl
-from pymlp.functions import LOSSES
+from pymlp.losses import LOSSES
 from pymlp.network import Network
 from pymlp.perceptron import FurtherParameters, MultilayerPerceptron, plain
 from pymlp.targets import KINDS, ClassTargets, distinct_labels
@@ -48,15 +48,19 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
     activation : str or sequence of str, default="relu"
         Of the hidden layers, one for all or one for each: "identity", "logistic", "tanh", "relu", and beyond
         scikit-learn "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus".
-    solver : {"adam", "sgd", "lbfgs"}, default="adam"
-        Adam (Kingma and Ba, 2015), gradient descent with momentum, or L-BFGS over all rows at once.
+    solver : str or option object of `pymlp.optimizers`, default="adam"
+        "adam" (Kingma and Ba, 2015), "sgd" (gradient descent with momentum), another name in
+        `pymlp.optimizers.OPTIMIZERS`, or "lbfgs" (L-BFGS over all rows at once).  An object such as
+        ``AdamW(weight_decay=0.1)`` has its own parameters, and those below count for nothing.
     alpha : float, default=0.0001
         L2 penalty on the weights, divided by the rows of the batch.
     batch_size : int or "auto", default="auto"
         "auto" is ``min(200, rows)``.
-    learning_rate : {"constant", "invscaling", "adaptive"}, default="constant"
-        For "sgd": the rate stays; falls as ``learning_rate_init / (t_ + 1) ** power_t``; is divided by 5 each time
-        patience runs out.
+    learning_rate : {"constant", "invscaling", "adaptive"}, schedule or callable, default="constant"
+        The rate stays; falls as ``learning_rate_init / (t_ + 1) ** power_t``; is divided by 5 each time patience runs
+        out (as in scikit-learn ``solver="adam"`` takes no notice of these names).  An object of `pymlp.schedules` such
+        as ``Cosine(warmup=5)`` runs over `max_iter` epochs, from `learning_rate_init`.  A callable gets the number of a
+        step and gives its rate.
     learning_rate_init : float, default=0.001
     power_t : float, default=0.5
     max_iter : int, default=200
@@ -73,11 +77,12 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         Go on from the weights of the last fit.
     momentum : float, default=0.9
     nesterovs_momentum : bool, default=True
+        Of "sgd".
     early_stopping : bool, default=False
         Hold out `validation_fraction` of the rows, stop when their score no longer improves, keep the best weights.
     validation_fraction : float, default=0.1
     beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
-        Of Adam.
+        Of "adam", "adamw" and "nadam".
     n_iter_no_change : int, default=10
         Epochs without improvement before training stops.
     max_fun : int, default=15000
@@ -106,7 +111,10 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         Of the last epoch, and the lowest (None with early stopping).
     loss_curve_ : list of float
     validation_scores_, best_validation_score_ : list of float, float
-        None without early stopping.
+        None without validation rows.
+    history_ : dict of str to list
+        For each epoch (for "lbfgs" each iteration) its "loss", "validation_score" (None without validation rows),
+        "rate" (of its last step) and "seconds" (of its steps); ``pandas.DataFrame(model.history_)`` is a table of them.
     n_iter_, t_ : int
         Epochs of the last fit, rows seen in all.
     n_features_in_, feature_names_in_, n_outputs_, n_layers_, out_activation_

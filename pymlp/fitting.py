@@ -24,7 +24,7 @@ from pymlp.full_batch import FullBatch
 from pymlp.inference import outputs_of
 from pymlp.lbfgs import Iterate, Minimisation
 from pymlp.network import Network
-from pymlp.optimizers import OPTIMIZERS, SGD, new_slots
+from pymlp.optimizers import OPTIMIZERS, Optimizer, new_slots
 from pymlp.rows import rows_of
 from pymlp.stopping import Descent, StoppingRule
 from pymlp.validation import check_scoring
@@ -50,9 +50,15 @@ class DivergedError(ValueError):
     """The weights are no longer finite at the end of a fit."""
 
 
-# the solvers whose parameters are the estimator's own, where they are given by name
-NAMED_PARAMETERS = ("beta_1", "beta_2", "epsilon")
-SOLVERS_OF_NAMED_PARAMETERS = ("adam", "adamw", "nadam")
+# the parameters of solvers given by name that the estimator has, under the names it has for them; all others have the
+# solver's own defaults
+_OF_ADAM = {"beta_1": "beta_1", "beta_2": "beta_2", "epsilon": "epsilon"}
+NAMED_PARAMETERS = {
+    "sgd": {"momentum": "momentum", "nesterov": "nesterovs_momentum"},
+    "adam": _OF_ADAM,
+    "adamw": _OF_ADAM,
+    "nadam": _OF_ADAM,
+}
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ class StartingPoint:
     X: Any
     y: np.ndarray
     weight: np.ndarray | None
-    optimizer: Any
+    optimizer: Optimizer
     batch_size: int
     random: np.random.RandomState
 
@@ -216,18 +222,18 @@ def _descend(
         plan, descent.optimizer, params, descent.slots, descent.step, source, batch_size, rule, draft.max_time
     )
     epochs = 1 if data.incremental else draft.max_iter
-    announcer = _announcer(estimator, data, epochs, n_rows, lambda: _copy_with(draft, network, params))
+    outcome = loop.outcome
+    announcer = _announcer(estimator, data, epochs, n_rows, lambda: _copy_with(draft, network, outcome))
     try:
         with announcer:
             stopped = loop.run(epochs, data.random if draft.shuffle else None, announcer)
-            best = rule.best_params if rule.early else None
-            params = loop.completed.params if best is None else best
+            outcome = loop.completed.outcome if rule.best_params is None else rule.best_params
     except KeyboardInterrupt:
         if loop.completed is not None:
             rule.restore(loop.completed.rule_state)
-            _take_epochs(draft, network, descent, rule, loop, loop.completed.params)
+            _take_epochs(draft, network, descent, rule, loop, loop.completed.outcome)
         raise
-    _take_epochs(draft, network, descent, rule, loop, params)
+    _take_epochs(draft, network, descent, rule, loop, outcome)
     if not stopped and not data.incremental:
         warnings.warn(
             f"Stochastic Optimizer: Maximum iterations ({draft.max_iter}) reached and the optimization hasn't "
@@ -271,15 +277,13 @@ def _descent(draft: MultilayerPerceptron, network: Network, data: Data) -> Desce
     return Descent(optimizer, course, new_slots(optimizer, network.n_parameters, network.dtype))
 
 
-def _optimizer(draft: MultilayerPerceptron) -> Any:
+def _optimizer(draft: MultilayerPerceptron) -> Optimizer:
     """The solver: an option object as it is, or the one of that name with the estimator's parameters."""
     solver = draft.solver
     if not isinstance(solver, str):
         return copy.copy(solver)
-    if solver == "sgd":
-        return SGD(draft.momentum, bool(draft.nesterovs_momentum))
-    names = NAMED_PARAMETERS if solver in SOLVERS_OF_NAMED_PARAMETERS else ()
-    return OPTIMIZERS[solver](**{name: getattr(draft, name) for name in names})
+    parameters = NAMED_PARAMETERS.get(solver, {})
+    return OPTIMIZERS[solver](**{own: getattr(draft, name) for own, name in parameters.items()})
 
 
 def _belongs(slots: np.ndarray, network: Network) -> bool:

@@ -65,9 +65,7 @@ def layer_outputs(network: Network, params: np.ndarray, X: Any) -> list[np.ndarr
     block = block_rows(network.n_parameters)
     plan = Plan(network, block)
     for part, x in dense_blocks(X, block, network.dtype):
-        with np.errstate(all="ignore"):
-            passed = plan.row_outputs(params, x)
-        for row, values in zip(network.table, passed, strict=True):
+        for row, values in zip(network.table, plan.row_outputs(params, x), strict=True):
             # a layer's last row is the one that stays
             if row.layer >= 0:
                 outputs[row.layer][part] = values

@@ -1,8 +1,8 @@
 """Option objects: what may stand where a name of a choice may, with the choice's own parameters.
 
 ``solver=AdamW(weight_decay=0.1)``, ``learning_rate=Cosine(warmup=5)``: each is a small record that stores exactly what
-it is given and speaks scikit-learn's ``get_params``/``set_params``, so that ``clone``, pickle, the estimator's view in
-HTML and a search over ``solver__weight_decay`` take it for one of theirs.  scikit-learn itself is not needed.
+it is given and speaks scikit-learn's ``get_params``/``set_params``, so that ``clone``, pickle, an estimator's HTML view
+and a search over ``solver__weight_decay`` take it for one of theirs.  scikit-learn itself is not needed.
 
 A record is checked when it is made, and as a whole when `set_params` changes it; nothing else can change it.
 """
@@ -35,14 +35,24 @@ def _set_params(self: Any, **params: Any) -> Any:
     return self
 
 
+def _repr(self: Any) -> str:
+    """As one would write it: what differs from its default, as scikit-learn shows an estimator."""
+    changed = [
+        f"{field.name}={getattr(self, field.name)!r}"
+        for field in fields(self)
+        if repr(getattr(self, field.name)) != repr(field.default)
+    ]
+    return f"{type(self).__name__}({', '.join(changed)})"
+
+
 @dataclass_transform(frozen_default=True)
 def option(kind: Kind) -> Kind:
     """Make a class with annotated fields an option object: a frozen dataclass with ``get_params`` and ``set_params``.
 
     Its ``__post_init__``, where it has one, checks the fields and leaves them as they are.
     """
-    kind.get_params, kind.set_params = _get_params, _set_params
-    made = dataclass(frozen=True)(kind)
+    kind.get_params, kind.set_params, kind.__repr__ = _get_params, _set_params, _repr
+    made = dataclass(frozen=True, repr=False)(kind)
     OPTIONS[kind.__name__] = made
     return made
 
@@ -59,6 +69,26 @@ def describe(value: Any) -> dict[str, Any]:
 
 def from_description(description: dict[str, Any]) -> Any:
     """The option object that `describe` described; ValueError if there is none of that kind."""
-    if set(description) != {"option", "parameters"} or description["option"] not in OPTIONS:
+    name = description.get("option")
+    if set(description) != {"option", "parameters"} or name not in OPTIONS:
         raise ValueError(f"not the description of an option object: {description!r}")
-    return OPTIONS[description["option"]](**description["parameters"])
+    parameters = description["parameters"]
+    return OPTIONS[name](
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
+    )
+
+
+def check_number(
+    name: str, value: Any, low: float, high: float, *, low_open: bool = False, high_open: bool = False
+) -> None:
+    """ValueError, with the interval, if `value` is not a number in it."""
+    try:
+        fits = not isinstance(value, (str, bool)) and (
+            (low < value if low_open else low <= value) and (value < high if high_open else value <= high)
+        )
+    except (TypeError, ValueError):
+        # not to be compared with a number, or an array
+        fits = False
+    if not fits:
+        interval = f"{'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+        raise ValueError(f"{name} must be in {interval}, got {value!r}")

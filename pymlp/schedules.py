@@ -147,9 +147,12 @@ class Cosine:
         progress = np.clip((steps - warm) / max(total - warm, 1.0), 0.0, 1.0)
         if self.restarts:
             lengths = np.array([float(self.multiplier) ** period for period in range(self.restarts + 1)])
-            edges = np.append(0.0, np.cumsum(lengths / lengths.sum()))
-            period = np.clip(np.searchsorted(edges, progress, side="right") - 1, 0, self.restarts)
-            progress = np.minimum((progress - edges[period]) / (edges[period + 1] - edges[period]), 1.0)
+            ends = np.append(0.0, np.cumsum(lengths) / lengths.sum())
+            # whole steps: each period shall begin at the very base rate
+            edges = np.rint(warm + ends * (total - warm))
+            period = np.clip(np.searchsorted(edges, steps, side="right") - 1, 0, self.restarts)
+            progress = (steps - edges[period]) / np.maximum(edges[period + 1] - edges[period], 1.0)
+            progress = np.clip(progress, 0.0, 1.0)
         falling = self.final + (1.0 - self.final) * 0.5 * (1.0 + np.cos(np.pi * progress))
         return base * np.where(steps < warm, (steps + 1.0) / (warm + 1.0), falling)
 

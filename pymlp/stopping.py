@@ -10,7 +10,7 @@ import numpy as np
 
 from pymlp.course import Course
 from pymlp.epochs import new_history
-from pymlp.optimizers import SGD, Adam
+from pymlp.optimizers import Optimizer
 
 ADAPTIVE_DIVISOR = 5.0
 SMALLEST_ADAPTIVE_RATE = 1e-6
@@ -23,7 +23,7 @@ class Descent:
     The parameters of the optimizer are those of the call that began it, as in scikit-learn.
     """
 
-    optimizer: SGD | Adam
+    optimizer: Optimizer
     course: Course
     slots: np.ndarray
     step: int = 0

@@ -48,10 +48,10 @@ class Summary:
     >>> from pymlp import Network
     >>> print(Network.from_widths((784, 100, 10), loss="log_loss").summary())
     Network: 784 inputs, 10 outputs, log_loss, float32
-    layer    kind   activation  inputs  outputs  parameters  FLOPs a row
-    0        dense  relu           784      100      78,500      156,900
-    1        dense  softmax        100       10       1,010        2,010
-    in all                                           79,510      158,910
+    layer   kind   activation  inputs  outputs  parameters  FLOPs a row
+    0       dense  relu           784      100      78,500      156,900
+    1       dense  softmax        100       10       1,010        2,010
+    in all                                          79,510      158,910
     parameters take 318 kB
     """
 

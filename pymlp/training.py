@@ -20,9 +20,8 @@ from pymlp.course import Course
 from pymlp.epochs import Completed, EpochLoop, new_history
 from pymlp.finiteness import check_finite
 from pymlp.full_batch import FullBatch
-from pymlp.functions import LOSSES
 from pymlp.network import Network, random_source
-from pymlp.optimizers import SGD, Adam, new_slots
+from pymlp.optimizers import Adam, Optimizer, new_slots
 from pymlp.rows import is_converted_late, rows_of
 from pymlp.schedules import Constant, is_schedule
 
@@ -44,6 +43,8 @@ class TrainingResult:
         Rate of the last step.
     seconds : float
         Duration of the call.
+    average : ndarray of shape (n_parameters,) or None
+        The averaged parameters, where the optimizer averages; `params` are those it goes on from.
     """
 
     history: dict[str, list[float | None]]
@@ -51,6 +52,7 @@ class TrainingResult:
     slots: np.ndarray
     rate: float
     seconds: float
+    average: np.ndarray | None = None
 
     @property
     def losses(self) -> list[float]:
@@ -59,16 +61,24 @@ class TrainingResult:
 
 
 @dataclass
-class _FreeRule:
-    """Notes what happens and never stops by itself."""
+class _LossRule:
+    """The rule of `train`: the loss, on validation rows where there are some, ends it if anything does."""
 
     course: Course
     validate: Callable[[np.ndarray], float] | None
+    patience: int | None
+    tol: float
     history: dict[str, list[float | None]] = field(default_factory=lambda: new_history("validation_loss"))
     validation_score: float | None = None
+    best: float = np.inf
+    waited: int = 0
+    best_params: np.ndarray | None = None
 
     def certain_epochs(self) -> float:
-        return 1 if self.validate is not None else self.course.certain_epochs()
+        if self.validate is not None:
+            return 1
+        certain = self.course.certain_epochs()
+        return certain if self.patience is None else min(certain, max(1, self.patience + 1 - self.waited))
 
     def end_epoch(self, loss: float, params: np.ndarray, rate: float, seconds: float) -> bool:
         validation_loss = None if self.validate is None else self.validate(params)
@@ -79,13 +89,19 @@ class _FreeRule:
             values.append(value)
         watched = loss if validation_loss is None else validation_loss
         self.course.end_epoch(watched, len(self.history["loss"]) * self.course.epoch_rows)
-        return False
+        if self.patience is None:
+            return False
+        self.waited = 0 if watched < self.best - self.tol else self.waited + 1
+        if watched < self.best:
+            self.best = watched
+            self.best_params = params.copy() if validation_loss is not None else None
+        return self.waited > self.patience
 
     def state(self) -> tuple[Any, ...]:
-        return len(self.history["loss"]), self.course.state()
+        return len(self.history["loss"]), self.course.state(), self.best, self.waited, self.best_params
 
     def restore(self, state: tuple[Any, ...]) -> None:
-        epochs, course = state
+        epochs, course, self.best, self.waited, self.best_params = state
         for values in self.history.values():
             del values[epochs:]
         self.course.restore(course)
@@ -101,11 +117,13 @@ def train(
     X_val: Any = None,
     y_val: np.ndarray | None = None,
     weight_val: np.ndarray | None = None,
-    optimizer: SGD | Adam = Adam(),  # noqa: B008 - frozen
+    optimizer: Optimizer = Adam(),  # noqa: B008 - frozen
     rate: float = 1e-3,
     schedule: Any = Constant(),  # noqa: B008 - frozen
     batch_size: int | None = None,
     epochs: int = 10,
+    patience: int | None = None,
+    tol: float = 1e-4,
     max_time: float | None = None,
     roll_back: bool = False,
     shuffle: bool = True,
@@ -138,6 +156,10 @@ def train(
     batch_size : int, optional
         By default 200, or all rows if fewer.
     epochs : int, default=10
+    patience : int, optional
+        End once more than so many epochs in a row have not lowered the loss (on the validation rows, if given) by more
+        than `tol`.  With validation rows the best parameters are kept then, not the last.
+    tol : float, default=1e-4
     max_time : float, optional
         Seconds after which training ends with the last complete epoch; the first one is always completed.
     roll_back : bool, default=False
@@ -177,6 +199,10 @@ def train(
     batch_size = min(200, n_rows) if batch_size is None else min(check_count("batch_size", batch_size), n_rows)
     epochs, step = check_count("epochs", epochs), check_count("step", step, least=0)
     slots = _check_slots(network, optimizer, slots)
+    if patience is not None:
+        patience = check_count("patience", patience, least=0)
+        if not isinstance(tol, Real) or not 0 <= tol < np.inf:
+            raise ValueError(f"tol must be a finite number of at least 0, got {tol!r}")
     callbacks = check_callbacks(callbacks)
     module = backends.get(backend)
     validate = _validation(module, network, X_val, y_val, weight_val)
@@ -184,7 +210,7 @@ def train(
     epoch_steps = -(-n_rows // batch_size)
     course = Course(schedule, float(rate), roll_back=bool(roll_back))
     course.begin(step + epochs * epoch_steps, epoch_steps, n_rows)
-    rule = _FreeRule(course, validate)
+    rule = _LossRule(course, validate, patience, float(tol))
     plan = module.Plan(network, batch_size, n_threads)
     rows = rows_of(X, y, weight)
     loop = EpochLoop(plan, optimizer, params.copy(), slots.copy(), step, rows, batch_size, rule, max_time)
@@ -196,7 +222,13 @@ def train(
             _publish(loop.completed, params, slots)
         raise
     _publish(loop.completed, params, slots)
-    return TrainingResult(rule.history, loop.completed.step, slots, rule.history["rate"][-1], perf_counter() - began)
+    average = None
+    if optimizer.average is not None:
+        average = (loop.completed.outcome if rule.best_params is None else rule.best_params).copy()
+    elif rule.best_params is not None:
+        params[...] = rule.best_params
+    seconds = perf_counter() - began
+    return TrainingResult(rule.history, loop.completed.step, slots, rule.history["rate"][-1], seconds, average)
 
 
 def _publish(completed: Completed, params: np.ndarray, slots: np.ndarray) -> None:
@@ -228,7 +260,7 @@ def check_params(network: Network, params: np.ndarray) -> None:
         raise ValueError("params is changed in place, but the array is read-only")
 
 
-def _check_slots(network: Network, optimizer: SGD | Adam, slots: np.ndarray | None) -> np.ndarray:
+def _check_slots(network: Network, optimizer: Optimizer, slots: np.ndarray | None) -> np.ndarray:
     if slots is None:
         return new_slots(optimizer, network.n_parameters, network.dtype)
     expected = (optimizer.n_slots, network.n_parameters)
@@ -240,8 +272,8 @@ def _check_slots(network: Network, optimizer: SGD | Adam, slots: np.ndarray | No
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """ValueError if it is not an option object of `pymlp.optimizers`, or something alike."""
-    if isinstance(optimizer, type) or not callable(getattr(optimizer, "coefficients", None)):
+    """ValueError if it is not an option object of `pymlp.optimizers`."""
+    if not isinstance(optimizer, Optimizer):
         raise ValueError(f"optimizer must be an object such as SGD(), Adam() or AdamW(), got {optimizer!r}")
 
 
@@ -280,7 +312,7 @@ def check_data(
     if y.shape != (X.shape[0], network.outputs):
         raise ValueError(f"y{suffix} must have shape ({X.shape[0]}, {network.outputs}), got {y.shape}")
     check_finite(f"y{suffix}", y)
-    loss = LOSSES[network.loss]
+    loss = network.loss_function
     if y.min() < loss.lowest_target or y.max() > loss.highest_target:
         raise ValueError(
             f"y{suffix} must lie in [{loss.lowest_target:g}, {loss.highest_target:g}] for loss={network.loss!r}, "

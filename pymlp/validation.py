@@ -25,7 +25,7 @@ from sklearn.utils.validation import validate_data
 from pymlp.finiteness import first_non_finite
 from pymlp.functions import ACTIVATIONS
 from pymlp.network import DTYPES
-from pymlp.optimizers import OPTIMIZERS
+from pymlp.optimizers import OPTIMIZERS, Optimizer
 from pymlp.rows import is_converted_late
 from pymlp.training import check_weight
 
@@ -35,7 +35,7 @@ HIDDEN_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.hidd
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), list, tuple],
-    "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), HasMethods(["coefficients", "get_params"])],
+    "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), HasMethods(["rates"]), callable],
@@ -76,6 +76,10 @@ def check_parameters(estimator: Any) -> None:
         if (value := getattr(estimator, name)) is not getattr(kind, name, constraints)
     }
     validate_parameter_constraints(constraints, changed, caller_name=kind.__name__)
+    # a class is a callable
+    schedule = changed.get("learning_rate")
+    if isinstance(schedule, type):
+        raise ValueError(f"learning_rate must be an object such as {schedule.__name__}(), not the class {schedule!r}")
 
 
 def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # strong regularisation, so that the first layer shows more than noise
     model = MLPClassifier((64,), alpha=0.3, learning_rate_init=0.005, early_stopping=True, random_state=0)
     model.fit(X_train, y_train)
-    # print(model.summary())
+    print(model.summary())
     print(f"accuracy on {len(y_test)} other digits: {model.score(X_test, y_test):.3f}")
 
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     random = np.random.RandomState(0)
     X, y = spirals(450, random)
     model = MLPClassifier((10, 10), "tanh", solver="lbfgs", alpha=0.01, max_iter=1000, random_state=0).fit(X, y)
-    # print(model.summary())
+    print(model.summary())
     print(f"accuracy on new points: {model.score(*spirals(3000, random)):.3f}")
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5.6), layout="constrained", width_ratios=(1, 1.3))
