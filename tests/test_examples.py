@@ -94,4 +94,4 @@ def test_starts_from_the_command_line(tmp_path):
     command = [sys.executable, "-m", "pymlp.examples.spiral", "--save", str(path)]
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     assert finished.stdout.startswith("MLPClassifier: 2 inputs")
-    assert path.read_text().count("<path") > 400
+    assert path.read_text().count("<use") > 400
