@@ -128,10 +128,15 @@ class Summary:
     def _heading(self) -> str:
         network = self.network
         loss = network.loss if isinstance(network.loss, str) else repr(network.loss)
-        return f"{self.title}: {network.inputs} inputs, {network.outputs} outputs, {loss}, {network.dtype}"
+        inputs, outputs = _counted(network.inputs, "input"), _counted(network.outputs, "output")
+        return f"{self.title}: {inputs}, {outputs}, {loss}, {network.dtype}"
 
     def _size(self) -> str:
         return f"parameters take {size_text(self.n_parameters * np.dtype(self.network.dtype).itemsize)}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _kind_text(row: Any) -> str:

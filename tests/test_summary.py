@@ -76,5 +76,5 @@ def test_of_an_estimator():
         model.summary()
     with pytest.warns(UserWarning, match="hasn't converged"):
         model.fit([[0.0, 1.0], [1.0, 0.0]], [0.0, 1.0])
-    assert str(model.summary()).startswith("MLPRegressor: 2 inputs, 1 outputs, squared_error, float64\n")
+    assert str(model.summary()).startswith("MLPRegressor: 2 inputs, 1 output, squared_error, float64\n")
     assert model.summary().n_parameters == 21
