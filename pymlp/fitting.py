@@ -209,6 +209,9 @@ def _descend(
     draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: Network, data: Data, params: np.ndarray
 ) -> None:
     descent = _descent(draft, network, data)
+    # unless the average was changed in the meantime
+    if descent.params is not None and np.array_equal(descent.slots[-1], params):
+        params = descent.params.copy()
     training, scored = _split(draft, data)
     n_rows = data.X.shape[0] if training is None else len(training)
     batch_size = _batch_size(draft.batch_size, n_rows)
@@ -252,6 +255,9 @@ def _take_epochs(
     params: np.ndarray,
 ) -> None:
     descent.slots, descent.step = loop.completed.slots, loop.completed.step
+    if descent.optimizer.average is not None:
+        # not the slot itself, which goes on changing
+        params, descent.params = params.copy(), loop.completed.params
     draft._descent = descent
     draft.n_iter_, draft.t_ = rule.epochs, rule.rows_seen
     draft.history_ = rule.history

@@ -208,7 +208,7 @@ def _losses(rows: DenseRows, batch_size: int, steps: int, draw: Any, take_steps:
 def _outcome(rates: np.ndarray, losses: np.ndarray) -> RangeTest:
     width = max(1, round(SMOOTHED_PART * len(losses)))
     window = np.hanning(2 * width + 3)[1:-1]
-    padded = np.pad(losses, width, mode="edge")
+    padded = np.pad(losses, width, mode="reflect")
     smoothed = np.convolve(padded, window / window.sum(), mode="valid")
     bottom = int(np.argmin(smoothed))
     suggestion = None

@@ -20,13 +20,15 @@ SMALLEST_ADAPTIVE_RATE = 1e-6
 class Descent:
     """An optimizer on its way: kept between calls of ``partial_fit``.
 
-    The parameters of the optimizer are those of the call that began it, as in scikit-learn.
+    The parameters of the optimizer are those of the call that began it, as in scikit-learn.  Where it averages the
+    network's parameters, the estimator has the average, and ``params`` are those the next step starts from.
     """
 
     optimizer: Optimizer
     course: Course
     slots: np.ndarray
     step: int = 0
+    params: np.ndarray | None = None
 
 
 @dataclass

@@ -142,8 +142,9 @@ def train(
     params : ndarray of shape (n_parameters,)
         Changed in place; see `Network.initial_params`.
     X : array-like or SciPy sparse matrix of shape (rows, inputs)
-    y : array-like of shape (rows, outputs), or (rows,) for one output
-        Targets as the loss takes them: one column a class, holding 0 or 1, for "log_loss".
+    y : array-like of shape (rows, targets), or (rows,) for one target
+        Targets as the loss takes them: one column a class, holding 0 or 1, for "log_loss".  There is one for each
+        output, but for a loss of several outputs a target.
     weight : array-like of shape (rows,), optional
         Weight of each row, at least 0.  A batch whose weights sum to 0 is skipped.
     X_val, y_val, weight_val : like X, y and weight, optional
@@ -307,8 +308,11 @@ def check_data(
         raise ValueError(f"X{suffix} must have shape (rows, {network.inputs}) with at least one row, got {X.shape}")
     check_finite(f"X{suffix}", X, network.dtype)
     y = np.ascontiguousarray(y, network.dtype)
-    if y.ndim == 1 and network.outputs == 1:
+    group = network.loss_function.group
+    if y.ndim == 1 and network.outputs == group:
         y = y[:, None]
+    if group > 1 and y.shape == (X.shape[0], network.outputs // group):
+        y = np.repeat(y, group, axis=1)
     if y.shape != (X.shape[0], network.outputs):
         raise ValueError(f"y{suffix} must have shape ({X.shape[0]}, {network.outputs}), got {y.shape}")
     check_finite(f"y{suffix}", y)
