@@ -34,17 +34,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as directory:
         X, y = write(Path(directory))
 
+        def chunk(start: int) -> tuple[np.ndarray, np.ndarray]:
+            part = slice(start, start + CHUNK)
+            return X[part] / np.float32(127.5) - 1, y[part]
+
         def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             # the last one is kept for the test
-            for start in range(0, ROWS - CHUNK, CHUNK):
-                yield X[start : start + CHUNK], y[start : start + CHUNK]
+            return map(chunk, range(0, ROWS - CHUNK, CHUNK))
 
-        model = MLPClassifier((64,), standardize=True, max_iter=10, dtype="float32", random_state=0)
+        model = MLPClassifier((64,), max_iter=10, random_state=0)
         # a function that gives the chunks anew for each epoch
         model.fit_stream(chunks)
         print(model.summary())
         print(f"{X.nbytes / 1e6:.0f} MB of bytes on the disk, {4 * CHUNK * FEATURES / 1e6:.1f} MB of floats at a time")
-        print(f"accuracy on the last {CHUNK} rows: {model.score(X[-CHUNK:], y[-CHUNK:]):.3f}")
+        print(f"accuracy on the last {CHUNK} rows: {model.score(*chunk(ROWS - CHUNK)):.3f}")
     figure, ax = pyplot.subplots(figsize=(6.4, 4), layout="constrained")
     TrainingCurveDisplay.from_estimator(model, ax=ax)
     show(figure, path)
