@@ -101,6 +101,8 @@ class EpochLoop:
     ----------
     completed : Completed or None
         The last complete epoch, None before the first.
+    timed_out : bool
+        Whether the time limit ended the last run.
     """
 
     def __init__(
@@ -123,7 +125,7 @@ class EpochLoop:
         self.completed: Completed | None = None
         # what to go back to if the first epoch is undone
         self._start = (params.copy(), slots.copy(), step) if rule.course.roll_back else None
-        self._began = 0.0
+        self._began, self.timed_out = 0.0, False
         self.n_rows = len(rows.numbers)
         self.starts = np.append(np.arange(0, self.n_rows, batch_size, dtype=np.int64), self.n_rows)
         self.epoch_steps = len(self.starts) - 1
@@ -151,11 +153,12 @@ class EpochLoop:
         """
         order = self.rows.numbers
         watched = bool(announcer.callbacks)
-        self._began = perf_counter()
+        self._began, self.timed_out = perf_counter(), False
         epoch = 0
         while epoch < epochs:
             count = 1 if watched else self._epochs_together(epochs - epoch)
-            before, state = self.completed, _state_of(shuffler) if count > 1 else None
+            returning = count > 1 or self.max_time < np.inf
+            before, state = self.completed, _state_of(shuffler) if returning else None
             try:
                 orders = self._orders(order, count, shuffler)
                 order = orders[-1]
@@ -173,17 +176,20 @@ class EpochLoop:
                     continue
                 self.step += steps
                 stop = meter is not None and meter.stopped
-                for number, loss in enumerate(losses, 1):
-                    rate = float(rates[min(number * self.epoch_steps, steps) - 1])
+                last_rates = rates[min(steps, self.epoch_steps) - 1 :: self.epoch_steps].tolist()
+                for loss, rate in zip(losses, last_rates, strict=True):
                     stop |= self.rule.end_epoch(loss, self.outcome, rate, seconds)
                 epoch += count
-                stop |= perf_counter() - self._began > self.max_time
+                self.timed_out = perf_counter() - self._began > self.max_time
+                stop |= self.timed_out
                 if meter is not None:
                     score = self.rule.validation_score
                     metrics = meter.metrics(steps)
                     stop |= announcer.end_epoch(**metrics, loss=losses[-1], validation_score=score)
                 self._keep(epoch, last=stop or epoch == epochs)
             except OutOfTimeError:
+                self.timed_out = True
+                _return_to(shuffler, state)
                 self.rule.restore(self.completed.rule_state)
                 return True
             except BaseException:
@@ -299,5 +305,5 @@ def _state_of(shuffler: Any) -> Any:
 def _return_to(shuffler: Any, state: Any) -> None:
     if isinstance(shuffler, np.random.RandomState):
         shuffler.set_state(state)
-    else:
+    elif shuffler is not None:
         shuffler.bit_generator.state = state

@@ -20,9 +20,8 @@ from pymlp import backends
 from pymlp.callbacks import Announcer
 from pymlp.course import Course
 from pymlp.epochs import EpochLoop, new_history
-from pymlp.full_batch import FullBatch
 from pymlp.inference import outputs_of
-from pymlp.lbfgs import Iterate, Minimisation
+from pymlp.lbfgs import FullBatch, Iterate, Minimisation
 from pymlp.network import Network
 from pymlp.optimizers import OPTIMIZERS, Optimizer, new_slots
 from pymlp.rows import rows_of
@@ -198,9 +197,10 @@ def _minimise(
 
 def _take_iterate(draft: MultilayerPerceptron, network: Network, minimisation: Minimisation, iterate: Iterate) -> None:
     draft.n_iter_, draft.loss_ = iterate.iterations, iterate.loss
-    draft.history_ = minimisation.history
+    # an interruption may have come between an entry and its point
+    draft.history_ = {name: values[: iterate.iterations] for name, values in minimisation.history.items()}
     if minimisation.score is not None:
-        draft.validation_scores_ = list(minimisation.history["validation_score"])
+        draft.validation_scores_ = list(draft.history_["validation_score"])
         draft.best_validation_score_ = max(draft.validation_scores_, default=None)
     draft._take_network(network, iterate.params)
 
@@ -237,6 +237,8 @@ def _descend(
             _take_epochs(draft, network, descent, rule, loop, loop.completed.outcome)
         raise
     _take_epochs(draft, network, descent, rule, loop, outcome)
+    if draft.verbose and loop.timed_out:
+        print(f"Training took longer than max_time={draft.max_time:g} seconds. Stopping.")
     if not stopped and not data.incremental:
         warnings.warn(
             f"Stochastic Optimizer: Maximum iterations ({draft.max_iter}) reached and the optimization hasn't "

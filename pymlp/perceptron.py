@@ -349,6 +349,9 @@ class MultilayerPerceptron(BaseEstimator):
             "features": [str(name) for name in getattr(self, "feature_names_in_", ())] or None,
             "fitted": {name: plain(getattr(self, name)) for name in FITTED_RECORDS if hasattr(self, name)},
         }
+        if "history_" in metadata["fitted"]:
+            # equal models have equal files
+            del metadata["fitted"]["history_"]["seconds"]
         self._add_target_state(metadata)
         return self.network_, self.params_, metadata
 
@@ -365,6 +368,8 @@ class MultilayerPerceptron(BaseEstimator):
                 raise ValueError(f"the model has unknown records: {', '.join(unknown)}")
             for name, value in metadata["fitted"].items():
                 setattr(model, name, value)
+            if "history_" in metadata["fitted"]:
+                model.history_ = {**model.history_, "seconds": [None] * len(model.history_["loss"])}
             features = metadata["features"]
             if features is not None:
                 if [type(name) for name in features] != [str] * network.inputs:

@@ -7,7 +7,7 @@ is the same, `pymlp.epochs`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any
@@ -19,7 +19,7 @@ from pymlp.callbacks import Announcer, check_callbacks
 from pymlp.course import Course
 from pymlp.epochs import Completed, EpochLoop, new_history
 from pymlp.finiteness import check_finite
-from pymlp.full_batch import FullBatch
+from pymlp.inference import outputs_of
 from pymlp.network import Network, random_source
 from pymlp.optimizers import Adam, Optimizer, new_slots
 from pymlp.rows import is_converted_late, rows_of
@@ -148,7 +148,7 @@ def train(
     weight : array-like of shape (rows,), optional
         Weight of each row, at least 0.  A batch whose weights sum to 0 is skipped.
     X_val, y_val, weight_val : like X, y and weight, optional
-        Rows whose loss, without penalties, is noted after each epoch.
+        Rows whose loss, without penalties, is noted after each epoch; callbacks see it negated, as a score.
     optimizer : option object of `pymlp.optimizers`
     rate : float, default=1e-3
     schedule : option object of `pymlp.schedules`, or callable
@@ -205,14 +205,14 @@ def train(
         if not isinstance(tol, Real) or not 0 <= tol < np.inf:
             raise ValueError(f"tol must be a finite number of at least 0, got {tol!r}")
     callbacks = check_callbacks(callbacks)
-    module = backends.get(backend)
-    validate = _validation(module, network, X_val, y_val, weight_val)
+    validation = _check_validation(network, X_val, y_val, weight_val)
     shuffler = random_source(random_state) if shuffle else None
     epoch_steps = -(-n_rows // batch_size)
     course = Course(schedule, float(rate), roll_back=bool(roll_back))
     course.begin(step + epochs * epoch_steps, epoch_steps, n_rows)
+    plan = backends.get(backend).Plan(network, batch_size, n_threads)
+    validate = None if validation is None else lambda params: _mean_loss(plan, params, *validation)
     rule = _LossRule(course, validate, patience, float(tol))
-    plan = module.Plan(network, batch_size, n_threads)
     rows = rows_of(X, y, weight)
     loop = EpochLoop(plan, optimizer, params.copy(), slots.copy(), step, rows, batch_size, rule, max_time)
     try:
@@ -237,13 +237,16 @@ def _publish(completed: Completed, params: np.ndarray, slots: np.ndarray) -> Non
     slots[...] = completed.slots
 
 
-def _validation(module: Any, network: Network, X: Any, y: Any, weight: Any) -> Callable[[np.ndarray], float] | None:
+def _check_validation(network: Network, X: Any, y: Any, weight: Any) -> tuple | None:
     if X is None and y is None and weight is None:
         return None
     check_validation_is_whole(X, y, "weight_val")
-    X, y, weight = check_data(network, X, y, weight, suffix="_val")
-    batch = FullBatch(module, replace(network, l1=0.0, l2=0.0), X, y, weight)
-    return lambda params: batch(params)[0]
+    return check_data(network, X, y, weight, suffix="_val")
+
+
+def _mean_loss(plan: backends.Plan, params: np.ndarray, X: Any, y: np.ndarray, weight: np.ndarray | None) -> float:
+    values = plan.network.loss_function.value(y, outputs_of(plan, params, X))
+    return float(np.average(values.astype(np.float64), weights=weight))
 
 
 def check_validation_is_whole(X: Any, y: Any, weight_name: str) -> None:

@@ -346,6 +346,11 @@ def test_a_time_limit_is_no_reason_to_warn(iris, recwarn):
     assert not list(recwarn)
 
 
+def test_verbose_says_that_time_is_up(iris, capsys):
+    small(verbose=True, max_time=1e-6).fit(*iris)
+    assert capsys.readouterr().out.endswith("\nTraining took longer than max_time=1e-06 seconds. Stopping.\n")
+
+
 def test_a_time_limit_within_an_epoch_forgets_it(iris, monkeypatch):
     slow_down(monkeypatch)
     monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e-9)

@@ -155,12 +155,15 @@ def test_a_time_limit_comes_through_inside_a_long_slice(data, monkeypatch):
     monkeypatch.setattr(plan, "stop", lambda self: ended.append(True))
     # every slice runs in a helper thread
     monkeypatch.setattr(epochs, "DIRECT_SECONDS", 0.0)
-    options = {"batch_size": 10, "backend": "numpy", "random_state": 3}
-    result = train(NETWORK, params, X, y, epochs=100, max_time=0.3, **options)
+    options = {"batch_size": 10, "backend": "numpy"}
+    draw, expected_draw = np.random.default_rng(3), np.random.default_rng(3)
+    result = train(NETWORK, params, X, y, epochs=100, max_time=0.3, random_state=draw, **options)
     monkeypatch.undo()
     assert len(result.losses) == 1
-    train(NETWORK, expected, X, y, epochs=1, **options)
+    train(NETWORK, expected, X, y, epochs=1, random_state=expected_draw, **options)
     assert params.tobytes() == expected.tobytes()
+    # the order of the epoch that was given up is not drawn
+    assert draw.normal() == expected_draw.normal()
 
 
 @pytest.mark.parametrize("failing", [1, 3])
