@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,31 @@ from pymlp.backends.numpy import Plan
 from pymlp.inference import block_rows
 from pymlp.network import Network
 from pymlp.rows import dense_blocks
+
+
+def output_of(target: Any, known: Sequence[Any], outputs: int) -> tuple[int | None, int]:
+    """The output that speaks for a target, None for all of several, and its sign: of two classes, the only output
+    speaks for the second.
+
+    Parameters
+    ----------
+    target : label, int or None
+    known : sequence
+        What `target` may be: the classes, or the numbers of the outputs.
+    outputs : int
+
+    Raises
+    ------
+    ValueError
+        `target` is none of the known.
+    """
+    if target is None:
+        return (0 if outputs == 1 else None), 1
+    known = np.asarray(known).tolist()
+    if target not in known:
+        raise ValueError(f"target must be one of {known}, got {target!r}")
+    position = known.index(target)
+    return (position, 1) if len(known) == outputs else (0, 1 if position else -1)
 
 
 def input_gradient(network: Network, params: np.ndarray, X: Any, column: int | None = None) -> np.ndarray:

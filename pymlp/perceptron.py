@@ -170,7 +170,7 @@ class MultilayerPerceptron(BaseEstimator):
             raise ValueError(f"response_method={response_method!r} is not one of auto, {', '.join(methods)}")
         network, params = self._prediction_state()[:2]
         X = check_prediction_data(self, X, network.dtype)
-        column, sign = self._output_of(target, network.outputs)
+        column, sign = inspection.output_of(target, getattr(self, "classes_", range(network.outputs)), network.outputs)
         if not is_regressor(self) and response_method != "predict_proba":
             network = without_output_activation(network)
         gradient = inspection.input_gradient(network, params, X, column)
@@ -191,17 +191,6 @@ class MultilayerPerceptron(BaseEstimator):
         check_is_fitted(self)
         network, params = self._prediction_state()[:2]
         return inspection.layer_outputs(network, params, check_prediction_data(self, X, network.dtype))
-
-    def _output_of(self, target: Any, outputs: int) -> tuple[int | None, int]:
-        """The output column of a target, None for all, and the sign it stands there with."""
-        if target is None:
-            return (0 if outputs == 1 else None), 1
-        known = plain(list(getattr(self, "classes_", range(outputs))))
-        if target not in known:
-            raise ValueError(f"target must be one of {known}, got {target!r}")
-        position = known.index(target)
-        # of two classes, the only output speaks for the second
-        return (position, 1) if len(known) == outputs else (0, 1 if position else -1)
 
     def summary(self) -> Summary:
         """The layers of the fitted network, with their shapes, parameters and cost: text, or a table in a notebook."""
