@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from sklearn import metrics
-from sklearn.utils import column_or_1d
+from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -24,16 +24,25 @@ from sklearn.utils.validation import validate_data
 
 from pymlp.finiteness import first_non_finite
 from pymlp.functions import ACTIVATIONS
+from pymlp.layers import Dense
+from pymlp.losses import LOSSES, CustomLoss
 from pymlp.network import DTYPES
 from pymlp.optimizers import OPTIMIZERS, Optimizer
 from pymlp.rows import is_converted_late
+from pymlp.targets import CLASS_LOSSES, NUMBER_LOSSES
 from pymlp.training import check_weight
 
 HIDDEN_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.hidden)
 
+
+def _losses(names: tuple[str, ...]) -> list[Any]:
+    # by name, as an object of one of their kinds, or one of one's own
+    return [StrOptions(set(names)), *(type(LOSSES[name]) for name in names), CustomLoss, callable]
+
+
 # scikit-learn's constraints, so that its messages come out; activation and dtype take more than its own classes do
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
-    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left"), Dense],
     "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), list, tuple],
     "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
     "alpha": [Interval(Real, 0, None, closed="left")],
@@ -56,10 +65,24 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "epsilon": [Interval(Real, 0, None, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "l1_ratio": [Interval(Real, 0, 1, closed="both")],
     "scoring": [None, str, callable],
+    "standardize": ["boolean"],
     "max_time": [None, Interval(Real, 0, None, closed="neither")],
     "roll_back": ["boolean"],
     "dtype": [None, StrOptions(set(DTYPES)), Options(type, {np.float32, np.float64})],
+    "input_dropout": [Interval(Real, 0, 1, closed="left")],
+}
+CLASSIFIER_CONSTRAINTS = {
+    **PARAMETER_CONSTRAINTS,
+    "loss": _losses(CLASS_LOSSES),
+    "class_weight": [None, StrOptions({"balanced"}), dict, list],
+}
+REGRESSOR_CONSTRAINTS = {
+    **PARAMETER_CONSTRAINTS,
+    "loss": _losses(NUMBER_LOSSES),
+    "standardize_target": ["boolean"],
 }
 
 
@@ -76,18 +99,19 @@ def check_parameters(estimator: Any) -> None:
         if (value := getattr(estimator, name)) is not getattr(kind, name, constraints)
     }
     validate_parameter_constraints(constraints, changed, caller_name=kind.__name__)
-    # a class is a callable
-    schedule = changed.get("learning_rate")
-    if isinstance(schedule, type):
-        raise ValueError(f"learning_rate must be an object such as {schedule.__name__}(), not the class {schedule!r}")
+    for name in ("learning_rate", "loss"):
+        # a class is a callable
+        value = changed.get(name)
+        if isinstance(value, type):
+            raise ValueError(f"{name} must be an object such as {value.__name__}(), not the class {value!r}")
 
 
-def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
-    """Widths of the hidden layers; ValueError if one is not above 0."""
+def hidden_layers(hidden_layer_sizes: Any) -> tuple[int | Dense, ...]:
+    """Hidden layers as widths or `Dense`; ValueError if a width is not above 0."""
     sizes = list(hidden_layer_sizes) if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
-    if any(not isinstance(size, Integral) or size <= 0 for size in sizes):
+    if any(not isinstance(size, Dense) and (not isinstance(size, Integral) or size <= 0) for size in sizes):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-    return tuple(int(size) for size in sizes)
+    return tuple(size if isinstance(size, Dense) else int(size) for size in sizes)
 
 
 def _non_finite_message(error: ValueError, name: str, array: Any, dtype: Any = None) -> str | None:
@@ -199,6 +223,14 @@ def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
             raise
         raise ValueError(message) from error
     return checked.tocsr() if hasattr(checked, "tocsr") else checked
+
+
+def check_targets(y: Any, rows: int, columns: int) -> np.ndarray:
+    """Numbers to score predictions by, as a float64 array (rows, columns); ValueError if they are anything else."""
+    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    if y.shape not in ((rows, columns), (rows,) if columns == 1 else ()):
+        raise ValueError(f"y must be of shape ({rows}, {columns}), got {y.shape}")
+    return y.reshape(rows, columns)
 
 
 def check_validation_data(estimator: Any, X: Any, y: Any, dtype: str, *, numeric: bool) -> tuple[Any, np.ndarray]:

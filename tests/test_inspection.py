@@ -84,6 +84,31 @@ def test_rows_may_be_sparse_or_many_or_none(iris, monkeypatch):
     assert np.array_equal(model.input_gradient(X, target=0), found)
 
 
+@pytest.mark.parametrize("loss", ["squared_error", pymlp.Quantile([0.1, 0.9]), pymlp.GaussianNLL()], ids=repr)
+def test_scaled_inputs_and_targets_are_in_the_users_units(iris, loss):
+    X, y = 5.0 + 3.0 * iris[0], 100.0 * iris[1]
+    options = {"loss": loss, "activation": "tanh", "standardize": True, "standardize_target": True}
+    model = small(MLPRegressor, **options).fit(X, y)
+    if isinstance(loss, pymlp.GaussianNLL):
+
+        def predict(X):
+            return np.column_stack(model.predict(X, return_std=True))
+
+    else:
+        predict = model.predict
+    np.testing.assert_allclose(model.input_gradient(X), differences(predict, X, 1e-4), rtol=1e-6, atol=1e-7)
+    answers = predict(X)
+    np.testing.assert_allclose(model.layer_outputs(X)[-1].reshape(answers.shape), answers, rtol=1e-12)
+
+
+def test_a_loss_without_probabilities_has_scores_only(iris):
+    model = small(loss="hinge", activation="tanh").fit(*iris)
+    found = model.input_gradient(iris[0])
+    np.testing.assert_allclose(found, differences(model.decision_function, iris[0]), atol=1e-8)
+    with pytest.raises(ValueError, match=r"response_method=.* is not one of auto, decision_function$"):
+        model.input_gradient(iris[0], response_method="predict_proba")
+
+
 def test_what_cannot_be_differentiated(iris):
     classifier, regressor = small().fit(*iris), small(MLPRegressor).fit(*iris)
     with pytest.raises(ValueError, match=r"target must be one of \[0, 1, 2\], got 3"):

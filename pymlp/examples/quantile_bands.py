@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     x, y = noisy_wave(2000, random)
     model = MLPRegressor(
         loss=Quantile(LEVELS), hidden_layer_sizes=(50, 50), activation="tanh", learning_rate_init=0.003,
-        early_stopping=True, n_iter_no_change=40, max_iter=600, random_state=0, standardize=True,
+        max_iter=2000, n_iter_no_change=20, random_state=0, standardize=True,
     )  # fmt: skip
     model.fit(x, y)
 
