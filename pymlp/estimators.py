@@ -30,6 +30,17 @@ def _is_stochastic(estimator: MultilayerPerceptron) -> bool:
     return True
 
 
+def _takes_streams(estimator: MLPClassifier) -> bool:
+    if estimator.class_weight == "balanced":
+        raise AttributeError(
+            "class_weight 'balanced' is not supported for partial_fit. In order to use 'balanced' weights, use "
+            "compute_class_weight('balanced', classes=classes, y=y). In place of y you can use a large enough sample "
+            "of the full training set target to properly estimate the class frequency distributions. Pass the "
+            "resulting weights as the class_weight parameter."
+        )
+    return _is_stochastic(estimator)
+
+
 def _gives_probabilities(estimator: MLPClassifier) -> bool:
     if "network_" in estimator.__dict__:
         has_them = estimator.network_.output_activation in PROBABILITIES
@@ -182,7 +193,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         """
         return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
 
-    @available_if(_is_stochastic)
+    @available_if(_takes_streams)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """Train for one epoch over the given rows, going on from the present state.
 
@@ -255,16 +266,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         self.classes_, self._targets = known, replace(targets, threshold=threshold)
         return encoded, loss
 
-    def _loss_weight(
-        self, encoded: np.ndarray, sample_weight: np.ndarray | None, *, incremental: bool
-    ) -> np.ndarray | None:
-        if incremental and self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight 'balanced' is not supported for partial_fit. In order to use 'balanced' weights, use "
-                "compute_class_weight('balanced', classes=classes, y=y). In place of y you can use a large enough "
-                "sample of the full training set target to properly estimate the class frequency distributions. Pass "
-                "the resulting weights as the class_weight parameter."
-            )
+    def _loss_weight(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
         return row_weights(self.class_weight, self._targets, encoded, sample_weight)
 
     def _encode_validation(self, y: Any, network: Network) -> np.ndarray:
@@ -456,9 +458,7 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
             )
         return NumberTargets(1, loss_of(loss)).encode(self._columns(y, dtype, "y")), loss
 
-    def _loss_weight(
-        self, encoded: np.ndarray, sample_weight: np.ndarray | None, *, incremental: bool
-    ) -> np.ndarray | None:
+    def _loss_weight(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
         return sample_weight
 
     def _encode_validation(self, y: Any, network: Network) -> np.ndarray:

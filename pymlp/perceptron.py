@@ -311,7 +311,7 @@ class MultilayerPerceptron(BaseEstimator):
         X, labels, dtype = check_training_data(self, X, y, dtypes=dtypes, reset=first, numeric=is_regressor(self))
         y, loss = self._encode(labels, dtype, first=first, incremental=incremental, classes=classes)
         sample_weight = check_sample_weight(sample_weight, X.shape[0], dtype)
-        weight = self._loss_weight(y, sample_weight, incremental=incremental)
+        weight = self._loss_weight(y, sample_weight)
         network = Network.from_widths(
             (X.shape[1], *hidden, y.shape[1]),
             self.activation,

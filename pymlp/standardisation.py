@@ -114,10 +114,10 @@ class Scaling:
 class ScaledRows:
     """Rows that are scaled when they are read, a batch at a time: of arrays too large for a scaled copy.
 
-    It has no dtype, so that `pymlp.rows` takes it for an array to be converted.
+    Its dtype is none that a network has, so that `pymlp.rows` takes it for an array to be converted.
     """
 
-    dtype = None
+    dtype = np.dtype(object)
 
     def __init__(self, values: np.ndarray, scaling: Scaling, dtype: str) -> None:
         self.values, self.scaling, self.shape = values, scaling, values.shape
