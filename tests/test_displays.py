@@ -77,6 +77,13 @@ def test_training_curves_show_the_history(model):
     assert best.get_color() == scores.get_color() == loss.get_color()
 
 
+def test_training_curves_of_lbfgs_are_those_of_its_iterations(iris):
+    model = small(solver="lbfgs").fit(*iris)
+    display = TrainingCurveDisplay.from_estimator(model)
+    assert list(display.axes_) == ["loss"]
+    assert len(display.ax_.lines[0].get_ydata()) == model.n_iter_
+
+
 def test_training_curves_of_several_models_share_panels(model, iris):
     options = {"solver": "sgd", "learning_rate": "invscaling", "early_stopping": True}
     display = TrainingCurveDisplay.from_estimator(small(**options).fit(*iris), name="sgd", linestyle="--")
