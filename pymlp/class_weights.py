@@ -29,7 +29,7 @@ def _of_classes(
         raise ValueError(f"class_weight={class_weight!r} does not fit: {error}") from error
     for label, weight in zip(classes, weights, strict=True):
         if not 0 <= weight < np.inf:
-            raise ValueError(f"class_weight must be finite and at least 0, but class {label!r} has {weight!r}")
+            raise ValueError(f"class_weight must be finite and at least 0, but class {label} has {weight:g}")
     return weights
 
 

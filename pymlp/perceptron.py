@@ -380,7 +380,9 @@ class MultilayerPerceptron(BaseEstimator):
     def _outputs(self, X: Any, *, activated: bool = True, with_complement: bool = False) -> np.ndarray:
         check_is_fitted(self)
         X = check_prediction_data(self, X, self.network_.dtype)
-        network = self.network_ if activated else without_output_activation(self.network_)
+        network = self.network_
+        if not activated and network.output_activation != "identity":
+            network = without_output_activation(network)
         predictor = backends.get().Predictor(network, self.params_, with_complement=with_complement)
         out = np.empty((X.shape[0], predictor.columns), network.dtype)
         predict_rows(predictor, X, out)
@@ -420,11 +422,11 @@ class MultilayerPerceptron(BaseEstimator):
             "features": [str(name) for name in getattr(self, "feature_names_in_", ())] or None,
             "fitted": {name: plain(getattr(self, name)) for name in FITTED_RECORDS if hasattr(self, name)},
         }
+        if self._standardisation is not None:
+            metadata["standardisation"] = self._standardisation.state
         if "history_" in metadata["fitted"]:
             # equal models have equal files
             del metadata["fitted"]["history_"]["seconds"]
-        if self._standardisation is not None:
-            metadata["standardisation"] = self._standardisation.state
         self._add_target_state(metadata)
         return self.network_, self.params_, metadata
 

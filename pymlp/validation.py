@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from sklearn import metrics
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import check_array, check_X_y, column_or_1d
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -23,6 +23,7 @@ from sklearn.utils._param_validation import (
 from sklearn.utils.validation import validate_data
 
 from pymlp.finiteness import first_non_finite
+from pymlp.frames import columns_of, matrix_of
 from pymlp.functions import ACTIVATIONS
 from pymlp.layers import Dense
 from pymlp.losses import LOSSES, CustomLoss
@@ -114,7 +115,7 @@ def hidden_layers(hidden_layer_sizes: Any) -> tuple[int | Dense, ...]:
     return tuple(size if isinstance(size, Dense) else int(size) for size in sizes)
 
 
-def _non_finite_message(error: ValueError, name: str, array: Any, dtype: Any = None) -> str | None:
+def _non_finite_message(error: ValueError, name: str, array: Any, dtype: Any = None, names: Any = None) -> str | None:
     """What to say instead of `error`, with row and column, if a NaN or an infinity in `array` is the reason for it."""
     sparse = hasattr(array, "tocsr")
     try:
@@ -132,11 +133,18 @@ def _non_finite_message(error: ValueError, name: str, array: Any, dtype: Any = N
         kind = "infinity or a value too large for float32"
     place = f"row {row}"
     if sparse or np.ndim(array) == 2:
-        names = getattr(array, "columns", None)
         place += f", column {column}" + ("" if names is None else f" ({names[column]!r})")
     # scikit-learn's first line says this without the place; its further lines give advice
     advice = str(error).split("\n")[1:]
     return "\n".join([f"Input {name} contains {kind}: first in {place} (counted from 0).", *advice])
+
+
+def _as_matrix(X: Any, dtypes: tuple[str, ...]) -> tuple[Any, list[Any] | None]:
+    """X, or the matrix that a table becomes, with the names of its columns."""
+    columns = columns_of(X)
+    if columns is None:
+        return X, None
+    return matrix_of(columns, dtypes), [name for name, _ in columns]
 
 
 def _asked_dtype(X: Any, dtypes: tuple[str, ...]) -> Any:
@@ -196,13 +204,19 @@ def check_training_data(
     if _is_ready(X, y, dtypes):
         validate_data(estimator, X, y, reset=reset, skip_check_array=True)
         return X, y, X.dtype.name
+    matrix, names = _as_matrix(X, dtypes)
     try:
-        X_checked, y = validate_data(estimator, X, y, dtype=_asked_dtype(X, dtypes), reset=reset, **options)
+        if names is None:
+            X_checked, y = validate_data(estimator, X, y, dtype=_asked_dtype(X, dtypes), reset=reset, **options)
+        else:
+            # the names are the table's, the numbers the matrix's
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
+            X_checked, y = check_X_y(matrix, y, dtype=dtypes, estimator=estimator, **options)
         dtype = X_checked.dtype.name if X_checked.dtype.name in dtypes else dtypes[0]
         _check_range(X_checked, dtype)
     except ValueError as error:
         wanted = dtypes[0] if len(dtypes) == 1 else None
-        message = _non_finite_message(error, "X", X, wanted) or _non_finite_message(error, "y", y)
+        message = _non_finite_message(error, "X", matrix, wanted, names) or _non_finite_message(error, "y", y)
         if message is None:
             raise
         raise ValueError(message) from error
@@ -213,12 +227,17 @@ def check_training_data(
 
 def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
     """X as `check_training_data` gives it, checked against the data the estimator was fitted to."""
-    options = {"accept_sparse": ["csr", "csc"], "order": "C", "reset": False}
+    options = {"accept_sparse": ["csr", "csc"], "order": "C"}
+    matrix, names = _as_matrix(X, (dtype,))
     try:
-        checked = validate_data(estimator, X, dtype=_asked_dtype(X, (dtype,)), **options)
+        if names is None:
+            checked = validate_data(estimator, X, dtype=_asked_dtype(X, (dtype,)), reset=False, **options)
+        else:
+            validate_data(estimator, X, reset=False, skip_check_array=True)
+            checked = check_array(matrix, dtype=dtype, estimator=estimator, input_name="X", **options)
         _check_range(checked, dtype)
     except ValueError as error:
-        message = _non_finite_message(error, "X", X, dtype)
+        message = _non_finite_message(error, "X", matrix, dtype, names)
         if message is None:
             raise
         raise ValueError(message) from error

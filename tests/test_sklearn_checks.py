@@ -83,9 +83,9 @@ def skip_reason(estimator, name):
             return "a row and its repetition may be on both sides of the split"
         if estimator.dtype == "float32":
             return "equal to rounding of float32, the check asks for that of float64"
-    if estimator.early_stopping:
-        if name in ("check_fit_score_takes_y", "check_n_features_in_after_fitting") or "partial_fit" in name:
-            return "it calls partial_fit, which refuses early_stopping=True with a ValueError as scikit-learn's does"
+    calls_partial_fit = name in ("check_fit_score_takes_y", "check_n_features_in_after_fitting")
+    if estimator.early_stopping and (calls_partial_fit or "partial_fit" in name):
+        return "it calls partial_fit, which refuses early_stopping=True with a ValueError as scikit-learn's does"
     return None
 
 
