@@ -16,16 +16,16 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 import pymlp
-from pymlp import backends, fitting, inspection
+from pymlp import backends, fitting
 from pymlp.callbacks import check_callbacks
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.layers import Dense
+from pymlp.looking_inside import LookingInside
 from pymlp.losses import CustomLoss, described_loss, loss_description
 from pymlp.network import Network
 from pymlp.options import describe, from_description, is_option
 from pymlp.parameters import ParameterViews, copy_into
 from pymlp.standardisation import Standardisation
-from pymlp.summary import Summary
 from pymlp.targets import PROBABILITIES
 from pymlp.training import check_validation_is_whole
 from pymlp.validation import (
@@ -105,7 +105,7 @@ class FurtherParameters:
 
 
 @dataclass(eq=False, repr=False)
-class MultilayerPerceptron(BaseEstimator):
+class MultilayerPerceptron(LookingInside, BaseEstimator):
     """What the classifier and the regressor share: the parameters of both, and all but the handling of targets."""
 
     hidden_layer_sizes: Any = (100,)
@@ -167,69 +167,6 @@ class MultilayerPerceptron(BaseEstimator):
         from pymlp import files
 
         files.save(self, path)
-
-    def input_gradient(self, X: Any, *, target: Any = None, response_method: str = "auto") -> np.ndarray:
-        """How the answer for each row follows its inputs: derivatives by the features.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (rows, features)
-        target : label or int, optional
-            The class (of a classifier, one label a row), else the number of the output.  By default the only output
-            there is, the second of two classes, or all.
-        response_method : {"auto", "predict", "decision_function", "predict_proba"}, default="auto"
-            What is differentiated: "predict" for a regressor, for a classifier "decision_function" (the scores before
-            the last activation, which "auto" is) or "predict_proba".
-
-        Returns
-        -------
-        ndarray of shape (rows, features), or (rows, outputs, features) for all of several outputs
-
-        Raises
-        ------
-        ValueError
-            There is no such target or response, or X does not fit.
-        """
-        check_is_fitted(self)
-        known = ("predict",) if is_regressor(self) else ("decision_function", "predict_proba")
-        methods = [name for name in known if hasattr(self, name)]
-        if response_method not in ("auto", *methods):
-            raise ValueError(f"response_method={response_method!r} is not one of auto, {', '.join(methods)}")
-        network, params = self._prediction_state()[:2]
-        X = check_prediction_data(self, X, network.dtype)
-        column, sign = inspection.output_of(target, getattr(self, "classes_", range(network.outputs)), network.outputs)
-        if not is_regressor(self) and response_method != "predict_proba":
-            network = without_output_activation(network)
-        gradient = inspection.input_gradient(network, params, X, column)
-        scale = self._output_scale()
-        if scale is not None:
-            gradient *= scale[0][:, np.newaxis] if column is None else scale[0][column]
-        return gradient if sign > 0 else -gradient
-
-    def layer_outputs(self, X: Any) -> list[np.ndarray]:
-        """What each layer passes on for each row: the hidden layers' outputs, then the network's.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (rows, features)
-
-        Returns
-        -------
-        list of ndarray of shape (rows, layer's outputs)
-            The last are the predictions, or the probabilities (of the second class, if there are two), up to rounding.
-        """
-        check_is_fitted(self)
-        network, params = self._prediction_state()[:2]
-        outputs = inspection.layer_outputs(network, params, check_prediction_data(self, X, network.dtype))
-        scale = self._output_scale()
-        if scale is not None:
-            outputs[-1] = outputs[-1] * scale[0] + scale[1]
-        return outputs
-
-    def summary(self) -> Summary:
-        """The layers of the fitted network, with their shapes, parameters and cost: text, or a table in a notebook."""
-        check_is_fitted(self)
-        return Summary(self.network_, type(self).__name__)
 
     @property
     def coefs_(self) -> ParameterViews:
