@@ -42,11 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             # the last one is kept for the test
             return map(chunk, range(0, ROWS - CHUNK, CHUNK))
 
-        model = MLPClassifier((64,), max_iter=10, random_state=0)
+        model = MLPClassifier((64,), tol=0.005, n_iter_no_change=1, random_state=0)
         # a function that gives the chunks anew for each epoch
         model.fit_stream(chunks)
         print(model.summary())
-        print(f"{X.nbytes / 1e6:.0f} MB of bytes on the disk, {4 * CHUNK * FEATURES / 1e6:.1f} MB of floats at a time")
+        at_once = 4e-6 * CHUNK * FEATURES
+        print(f"{4e-6 * X.size:.0f} MB as float32, of which {at_once:.1f} MB at a time were in memory")
         print(f"accuracy on the last {CHUNK} rows: {model.score(*chunk(ROWS - CHUNK)):.3f}")
     figure, ax = pyplot.subplots(figsize=(6.4, 4), layout="constrained")
     TrainingCurveDisplay.from_estimator(model, ax=ax)
