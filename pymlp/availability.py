@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pymlp.losses import Loss, loss_of
+from pymlp.losses import LOSSES, Loss
 from pymlp.targets import PROBABILITIES
 
 
@@ -34,10 +34,10 @@ def gives_probabilities(estimator: Any) -> bool:
     """Whether a classifier's outputs are probabilities: as it was fitted, else as it would be."""
     if "network_" in estimator.__dict__:
         has_them = estimator.network_.output_activation in PROBABILITIES
-    elif isinstance(estimator.loss, (str, Loss)):
-        has_them = loss_of(estimator.loss).output_activation in PROBABILITIES
     else:
-        has_them = True
+        # a function has the outputs of the log loss; what is no loss at all is for `fit` to say
+        loss = LOSSES.get(estimator.loss) if isinstance(estimator.loss, str) else estimator.loss
+        has_them = not isinstance(loss, Loss) or loss.output_activation in PROBABILITIES
     if not has_them:
         raise AttributeError(f"probability estimates are not available for loss={estimator.loss!r}")
     return True
