@@ -19,6 +19,7 @@ from pymlp.network import Dense, Network
 if TYPE_CHECKING:
     from pymlp.estimators import MLPClassifier, MLPRegressor
     from pymlp.files import ModelFormatError, load, load_network, save, save_network
+    from pymlp.naive_bayes import BernoulliNB, GaussianNB, MultinomialNB
     from pymlp.optimizers import SGD, Adam, AdamW
     from pymlp.predictor import Predictor
     from pymlp.progress import ProgressBar
@@ -32,12 +33,15 @@ __version__ = "0.1.0"
 _LAZY = {
     "Adam": "pymlp.optimizers",
     "AdamW": "pymlp.optimizers",
+    "BernoulliNB": "pymlp.naive_bayes",
     "Constant": "pymlp.schedules",
     "Cosine": "pymlp.schedules",
+    "GaussianNB": "pymlp.naive_bayes",
     "InverseScaling": "pymlp.schedules",
     "MLPClassifier": "pymlp.estimators",
     "MLPRegressor": "pymlp.estimators",
     "ModelFormatError": "pymlp.files",
+    "MultinomialNB": "pymlp.naive_bayes",
     "OneCycle": "pymlp.schedules",
     "Predictor": "pymlp.predictor",
     "ProgressBar": "pymlp.progress",
@@ -54,13 +58,16 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "BernoulliNB",
     "Constant",
     "Cosine",
     "Dense",
+    "GaussianNB",
     "InverseScaling",
     "MLPClassifier",
     "MLPRegressor",
     "ModelFormatError",
+    "MultinomialNB",
     "Network",
     "OneCycle",
     "Predictor",

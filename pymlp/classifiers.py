@@ -1,0 +1,131 @@
+"""What the linear classifiers and naive Bayes share around their networks: labels, weights of rows, scores, failures.
+
+Their targets are single labels.  The multilayer perceptrons, which also take label matrices, lay theirs out in
+`pymlp.targets`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+
+import pymlp
+from pymlp import backends
+from pymlp.inference import predict_rows, without_output_activation
+from pymlp.network import Network
+from pymlp.targets import distinct_labels
+from pymlp.validation import check_sample_weight, check_training_data
+
+
+@contextmanager
+def unchanged_on_failure(estimator: Any) -> Iterator[None]:
+    """Give the estimator its attributes back if the body raises; arrays must be replaced, not changed in place."""
+    before = dict(estimator.__dict__)
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        raise
+
+
+def check_labelled_data(
+    estimator: Any, X: Any, y: Any, *, dtypes: tuple[str, ...], reset: bool
+) -> tuple[Any, np.ndarray, str]:
+    """X, the labels as an array of shape (rows,), and the type to compute in; see `check_training_data`."""
+    X, y, dtype = check_training_data(estimator, X, y, dtypes=dtypes, reset=reset, numeric=False)
+    if hasattr(y, "tocsr"):
+        raise ValueError("y must hold one class label a row, but it is a sparse label matrix")
+    y = column_or_1d(y, warn=True)
+    check_classification_targets(y)
+    return X, y, dtype
+
+
+def refuse_sparse(estimator: Any, X: Any) -> None:
+    """Raise TypeError if X is sparse, in scikit-learn's words."""
+    if hasattr(X, "tocsr"):
+        name = type(estimator).__name__
+        raise TypeError(f"Sparse data was passed for X, but {name} needs dense data. Use X.toarray() to convert it.")
+
+
+def known_classes(estimator: Any, y: np.ndarray, classes: Any, *, incremental: bool) -> np.ndarray:
+    """The classes of a fit (those in y), or of a `partial_fit` (those given at the first call).
+
+    Raises
+    ------
+    ValueError
+        `partial_fit` got no classes at its first call, or others than then.
+    """
+    if not incremental:
+        return distinct_labels(y)
+    known = estimator.__dict__.get("classes_")
+    if known is None and classes is None:
+        raise ValueError("classes must be passed on the first call to partial_fit.")
+    if known is not None and classes is not None and not np.array_equal(known, distinct_labels(classes)):
+        raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {known!r}")
+    return distinct_labels(classes) if known is None else known
+
+
+def class_positions(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Number of each row's class; ValueError if a label is none of the classes."""
+    positions = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    strange = classes[positions] != y
+    if strange.any():
+        unknown = distinct_labels(y[strange])
+        raise ValueError(f"The target label(s) {unknown} in y do not exist in the initial classes {classes}")
+    return positions
+
+
+def row_weights(
+    class_weight: Any, classes: np.ndarray, y: np.ndarray, sample_weight: Any, dtype: str
+) -> np.ndarray | None:
+    """The sample weights times the weights of the rows' classes, shape (rows,); None if all are 1.
+
+    "balanced" counts each row by its sample weight, so that a weight of 2 is the row twice.
+    """
+    weight = check_sample_weight(sample_weight, len(y), dtype)
+    if class_weight is None:
+        return weight
+    of_class = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=weight)
+    of_row = of_class[class_positions(y, classes)]
+    return np.ascontiguousarray(of_row if weight is None else of_row * weight, dtype)
+
+
+def network_scores(network: Network, params: np.ndarray, X: Any) -> np.ndarray:
+    """What the network says of X (dense, or CSR) before its output activation: array of shape (rows, outputs)."""
+    bare = without_output_activation(network)
+    out = np.empty((X.shape[0], bare.outputs), bare.dtype)
+    predict_rows(backends.get().Predictor(bare, params), X, out)
+    return out
+
+
+def log_normalised(scores: np.ndarray) -> np.ndarray:
+    """Logarithms of the softmax of each row."""
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+class VersionedState:
+    """Pickles that say which version wrote them, and warn where another one loads them."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_pymlp_version": pymlp.__version__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        version = state.pop("_pymlp_version", "unknown")
+        if version != pymlp.__version__:
+            warnings.warn(
+                f"this {type(self).__name__} was pickled by pymlp {version} and is loaded by {pymlp.__version__}, "
+                "which may read it differently",
+                UserWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)
