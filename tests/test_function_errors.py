@@ -37,6 +37,8 @@ ENDS = {
     "mish": (0.0, -0.0, 0.0, INF),
     "softplus": (0.0, math.log(2), math.log(2), INF),
     "exp": (0.0, 1.0, 1.0, INF),
+    "cosine": (math.nan, 1.0, 1.0, math.nan),
+    "square": (INF, 0.0, 0.0, INF),
     "log": (math.nan, -INF, -INF, INF),
 }
 
