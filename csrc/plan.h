@@ -40,7 +40,8 @@ struct buffer {
 struct layer {
     int kind, activation, flags;
     int64_t inputs, outputs;
-    int input_buffer, output_buffer; /* numbers in plan->buffers */
+    int input_buffer, second_buffer, output_buffer; /* numbers in plan->buffers; second: -1 where there is none */
+    double setting, max_norm;
     int64_t weight, bias;            /* offsets in the flat vector */
     /* Packed: panels of `panel` columns (the instruction set's), each (padded_inputs, panel), so that a tile reads its
      * weights in one run; the transpose likewise, each panel (padded_outputs, panel).  Bias: padded_outputs numbers.
@@ -60,6 +61,10 @@ struct pymlp_plan {
     const struct operations *operations;
     int loss, n_threads, automatic;
     double l1, l2;
+    uint64_t seed;
+    int loss_group, n_loss_numbers;
+    double *loss_numbers;
+    void *loss_function;
     int64_t batch_size, block_rows; /* block_rows: rows of the buffers */
     int64_t strip_rows;             /* rows that a thread carries through all layers before the next */
     int64_t widest;                 /* numbers of a row of the widest layer, in whole bands */
@@ -84,19 +89,25 @@ struct pymlp_plan {
     atomic_int busy; /* generation of the process that uses the plan, 0: free */
 };
 
+/* Numbers of a step's row of coefficients (pymlp/optimizers.py) */
+enum { SIZE, DECAY, SECOND_SIZE, AVERAGING, N_COEFFICIENTS };
+/* most parameters of a loss */
+enum { MOST_LOSS_NUMBERS = 1024 };
+
 /* One training step's arrays, as the verbs get them; NULL where a verb has none. */
 struct batch {
     const void *X, *y, *weight;
     const void *output_gradient; /* backward: instead of a loss */
     const int64_t *order;        /* row numbers; NULL: rows in their order */
     int64_t rows;
+    int64_t step, row_offset; /* what the masks of dropout depend on; step < 0: inference */
 };
 
 struct operations {
     /* numbers in a panel; plan_layout needs it before there is a plan */
     int panel, lanes;
     size_t real_bytes;
-    int (*forward)(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out);
+    int (*forward)(pymlp_plan *plan, const void *params, const struct batch *batch, void *out);
     int (*backward)(pymlp_plan *plan, const void *params, const struct batch *batch, void *gradient, void *x_gradient);
     int (*loss_gradient)(pymlp_plan *plan, const void *params, const struct batch *batch, void *gradient, double *loss);
     int (*update)(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, const void *gradient, void *slots,

@@ -272,10 +272,10 @@ static int NAME(run_prediction)(struct NAME(prediction) *call, int n_threads) {
     return PYMLP_STOPPED;
 }
 
-static int NAME(forward)(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out) {
+static int NAME(forward)(pymlp_plan *plan, const void *params, const struct batch *batch, void *out) {
     struct NAME(prediction) call = {
-        .plan = plan, .params = params, .scratch = plan->scratch, .X = X, .out = out, .rows = rows};
-    return NAME(run_prediction)(&call, pymlp_threads_for(plan, pymlp_row_work(plan, rows)));
+        .plan = plan, .params = params, .scratch = plan->scratch, .X = batch->X, .out = out, .rows = batch->rows};
+    return NAME(run_prediction)(&call, pymlp_threads_for(plan, pymlp_row_work(plan, batch->rows)));
 }
 
 static void NAME(pack)(pymlp_plan *plan, const void *params) {

@@ -39,14 +39,14 @@ double pymlp_row_work(const pymlp_plan *plan, int64_t rows) {
 }
 
 int pymlp_predictor_create(pymlp_predictor **predictor, const char *instruction_set, int dtype,
-                           const pymlp_layer *layers, int64_t n_layers, int loss, const void *params,
+                           const pymlp_layer *layers, int64_t n_layers, const pymlp_loss_rule *loss, const void *params,
                            int with_complement, int n_threads, int automatic) {
     *predictor = NULL;
     if (n_layers >= 1 && with_complement && layers[n_layers - 1].outputs != 1) return PYMLP_BAD_ARGUMENT;
     pymlp_predictor *new = calloc(1, sizeof *new);
     if (new == NULL) return PYMLP_OUT_OF_MEMORY;
     int code =
-        pymlp_plan_create(&new->plan, instruction_set, dtype, layers, n_layers, loss, 0, 0, 1, n_threads, automatic);
+        pymlp_plan_create(&new->plan, instruction_set, dtype, layers, n_layers, loss, 0, 0, 0, 1, n_threads, automatic);
     if (code != PYMLP_OK) {
         free(new);
         return code;

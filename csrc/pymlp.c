@@ -137,8 +137,11 @@ static int describe_layers(pymlp_plan *plan, const pymlp_layer *given) {
                                 .flags = l > 0 ? NEEDS_INPUT_GRADIENT : 0,
                                 .inputs = given->inputs,
                                 .outputs = given->outputs,
-                                .input_buffer = (int)l,
+                                .input_buffer = given->source,
+                                .second_buffer = given->second,
                                 .output_buffer = (int)l + 1,
+                                .setting = given->setting,
+                                .max_norm = given->max_norm,
                                 .panels = rounded_up(given->outputs, panel) / panel,
                                 .padded_inputs = rounded_up(given->inputs, UNIT_INPUTS),
                                 .padded_outputs = rounded_up(given->outputs, panel),
@@ -184,6 +187,7 @@ static void deal_out(pymlp_plan *plan) {
     const size_t real = plan->operations->real_bytes;
     plan->bytes = (size_t)((char *)(plan->buffers + plan->n_layers + 1) - (char *)plan + 63) & ~(size_t)63;
     plan->counted = (double)plan->bytes;
+    plan->loss_numbers = piece(plan, plan->n_loss_numbers, sizeof(double));
     plan->penalties = piece(plan, 2.0 * (double)plan->n_penalties, sizeof(double));
     plan->packed = piece(plan, (double)plan->packed_size, real);
     plan->transposes = piece(plan, (double)plan->transpose_size, real);
@@ -241,18 +245,19 @@ static void ask_for_huge_pages(char *from, size_t bytes) {
 }
 
 int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype, const pymlp_layer *layers,
-                      int64_t n_layers, int loss, double l1, double l2, int64_t batch_size, int n_threads,
-                      int automatic) {
+                      int64_t n_layers, const pymlp_loss_rule *loss, double l1, double l2, uint64_t seed,
+                      int64_t batch_size, int n_threads, int automatic) {
     *plan = NULL;
     const struct operations *operations = operations_of(instruction_set, dtype);
     if (operations == NULL) return PYMLP_NO_INSTRUCTION_SET;
-    if (n_layers < 1 || n_layers > 100000 || loss < 0 || loss >= N_LOSSES || batch_size < 1 || n_threads < 1)
+    if (n_layers < 1 || n_layers > 100000 || loss->kind < 0 || loss->kind >= N_LOSSES || loss->group < 1 ||
+        loss->n_numbers < 0 || loss->n_numbers > MOST_LOSS_NUMBERS || batch_size < 1 || n_threads < 1)
         return PYMLP_BAD_ARGUMENT;
     for (int64_t l = 0; l < n_layers; l++)
         if (layers[l].kind < 0 || layers[l].kind >= N_LAYER_KINDS || layers[l].activation < 0 ||
             layers[l].activation >= N_ACTIVATIONS || (l > 0 && layers[l].inputs != layers[l - 1].outputs))
             return PYMLP_BAD_ARGUMENT;
-    if (layers[n_layers - 1].activation != pymlp_loss_rows[loss].output_activation) return PYMLP_BAD_ARGUMENT;
+    if (layers[n_layers - 1].activation != pymlp_loss_rows[loss->kind].output_activation) return PYMLP_BAD_ARGUMENT;
 
     /* first the head alone, to count; then all of it in one piece */
     const size_t layers_at = (sizeof(pymlp_plan) + 63) & ~(size_t)63;
@@ -261,7 +266,11 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
     pymlp_plan *head = new_zeros(head_bytes);
     if (head == NULL) return PYMLP_OUT_OF_MEMORY;
     head->operations = operations;
-    head->loss = loss;
+    head->loss = loss->kind;
+    head->loss_group = loss->group;
+    head->n_loss_numbers = loss->n_numbers;
+    head->loss_function = loss->function;
+    head->seed = seed;
     head->n_threads = n_threads < MOST_THREADS ? n_threads : MOST_THREADS;
     head->automatic = automatic;
     head->l1 = l1;
@@ -282,6 +291,7 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
         whole->layers = (struct layer *)((char *)whole + layers_at);
         whole->buffers = (struct buffer *)((char *)whole + buffers_at);
         deal_out(whole);
+        memcpy(whole->loss_numbers, loss->numbers, (size_t)loss->n_numbers * sizeof(double));
         ask_for_huge_pages((char *)whole, whole->bytes);
     } else if (code == PYMLP_OK) {
         code = PYMLP_OUT_OF_MEMORY;
@@ -312,48 +322,51 @@ static bool is_optimizer(const pymlp_optimizer *optimizer) {
     return optimizer->kind >= 0 && optimizer->kind < N_OPTIMIZERS;
 }
 
-int pymlp_forward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out) {
+int pymlp_forward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out, int64_t step,
+                  int64_t row_offset) {
     if (rows < 0) return PYMLP_BAD_ARGUMENT;
     if (!take(plan)) return PYMLP_BUSY;
-    return release(plan, plan->operations->forward(plan, params, X, rows, out));
+    const struct batch batch = {.X = X, .rows = rows, .step = step, .row_offset = row_offset};
+    return release(plan, plan->operations->forward(plan, params, &batch, out));
 }
 
 int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, const void *output_gradient,
-                   void *gradient, void *x_gradient) {
+                   void *gradient, void *x_gradient, int64_t step, int64_t row_offset) {
     if (rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
     if (!take(plan)) return PYMLP_BUSY;
-    const struct batch batch = {.X = X, .output_gradient = output_gradient, .rows = rows};
+    const struct batch batch = {
+        .X = X, .output_gradient = output_gradient, .rows = rows, .step = step, .row_offset = row_offset};
     return release(plan, plan->operations->backward(plan, params, &batch, gradient, x_gradient));
 }
 
 int pymlp_loss_gradient(pymlp_plan *plan, const void *params, const void *X, const void *y, const void *weight,
-                        int64_t rows, void *gradient, double *loss) {
+                        int64_t rows, void *gradient, double *loss, int64_t step, int64_t row_offset) {
     if (rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
     if (!take(plan)) return PYMLP_BUSY;
-    const struct batch batch = {.X = X, .y = y, .weight = weight, .rows = rows};
+    const struct batch batch = {
+        .X = X, .y = y, .weight = weight, .rows = rows, .step = step, .row_offset = row_offset};
     return release(plan, plan->operations->loss_gradient(plan, params, &batch, gradient, loss));
 }
 
 int pymlp_update(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, const void *gradient, void *slots,
-                 double size, double decay) {
+                 const double *coefficients) {
     if (!is_optimizer(optimizer)) return PYMLP_BAD_ARGUMENT;
     if (!take(plan)) return PYMLP_BUSY;
-    const double coefficients[2] = {size, decay};
     return release(plan, plan->operations->update(plan, optimizer, params, gradient, slots, coefficients));
 }
 
-int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots, const void *X,
-                      const void *y, const void *weight, int64_t n_rows, const int64_t *order, const int64_t *starts,
-                      int64_t n_steps, const double *coefficients, double *losses) {
+int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots, int64_t step,
+                      const void *X, const void *y, const void *weight, int64_t n_rows, const int64_t *order,
+                      const int64_t *starts, int64_t n_steps, const double *coefficients, double *losses) {
     if (!is_optimizer(optimizer) || n_steps < 0) return PYMLP_BAD_ARGUMENT;
-    for (int64_t step = 0; step < n_steps; step++) {
-        const int64_t rows = starts[step + 1] - starts[step];
-        if (starts[step] < 0 || rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
+    for (int64_t i = 0; i < n_steps; i++) {
+        const int64_t rows = starts[i + 1] - starts[i];
+        if (starts[i] < 0 || rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
     }
     for (int64_t i = starts[0]; i < starts[n_steps]; i++)
         if (order[i] < 0 || order[i] >= n_rows) return PYMLP_ROW_OUT_OF_RANGE;
     if (!take(plan)) return PYMLP_BUSY;
-    const struct batch data = {.X = X, .y = y, .weight = weight, .order = order};
+    const struct batch data = {.X = X, .y = y, .weight = weight, .order = order, .step = step};
     return release(plan, plan->operations->train_steps(plan, optimizer, params, slots, &data, starts, n_steps,
                                                        coefficients, losses));
 }

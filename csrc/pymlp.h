@@ -21,15 +21,30 @@ extern "C" {
 typedef struct pymlp_plan pymlp_plan;
 typedef struct pymlp_predictor pymlp_predictor;
 
+/* One row of a network's table.  Buffer 0 holds the inputs, buffer i + 1 what row i writes. */
 typedef struct {
-    int32_t kind;        /* number of a layer kind, from pymlp_layer_kind */
-    int32_t activation;  /* number of an activation, from pymlp_activation */
+    int32_t kind;            /* number of a layer kind, from pymlp_layer_kind */
+    int32_t activation;      /* number of an activation, from pymlp_activation */
     int64_t inputs, outputs;
+    int32_t source, second;  /* buffers it reads; second: -1 where there is none */
+    double setting;          /* rate of dropout, epsilon of a norm; 0 where there is none */
+    double max_norm;         /* largest norm of the weights into a unit; 0: none */
 } pymlp_layer;
 
 typedef struct {
-    int32_t kind;          /* number of an optimizer, from pymlp_optimizer_kind */
-    double parameters[4];  /* sgd: momentum, Nesterov (0 or 1); adam and adamw: beta_1, beta_2, epsilon */
+    int32_t kind;           /* number of a loss, from pymlp_loss */
+    int32_t group;          /* outputs of a target */
+    int32_t n_numbers;
+    const double *numbers;  /* the loss's parameters (pymlp/losses.py), copied */
+    void *function;         /* loss "compiled": void f(int64_t rows, int64_t outputs, const real *y, const real *output,
+                               real *value, real *gradient) */
+} pymlp_loss_rule;
+
+typedef struct {
+    int32_t kind;            /* number of an optimizer, from pymlp_optimizer_kind */
+    int32_t averages;        /* the last slot holds an average of the parameters */
+    double parameters[6];    /* the rule's constants (pymlp/optimizers.py) */
+    double clip_norm, clip_value; /* 0: none */
 } pymlp_optimizer;
 
 /* Numbers of the registries' rows by name; -1 where there is none. */
@@ -45,36 +60,39 @@ const char *pymlp_error_text(int code);
 /* dtype: 32 or 64.  n_threads bounds the threads of a verb; with automatic != 0 it takes fewer where the work is small.
  * batch_size bounds the rows of backward, loss_gradient and a batch of train_steps. */
 int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype, const pymlp_layer *layers,
-                      int64_t n_layers, int loss, double l1, double l2, int64_t batch_size, int n_threads,
-                      int automatic);
+                      int64_t n_layers, const pymlp_loss_rule *loss, double l1, double l2, uint64_t seed,
+                      int64_t batch_size, int n_threads, int automatic);
 void pymlp_plan_free(pymlp_plan *plan);
 /* Threads that a training step on a full batch takes. */
 int pymlp_plan_threads(const pymlp_plan *plan);
 
+/* step: number of the training step, which the masks of dropout depend on, or -1: inference; row_offset: place of the first
+ * row in the batch. */
 /* out (rows, outputs) = network(X), X (rows, inputs) */
-int pymlp_forward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out);
+int pymlp_forward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out, int64_t step,
+                  int64_t row_offset);
 /* gradient and x_gradient of sum(network(X) * output_gradient); either may be NULL */
 int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, const void *output_gradient,
-                   void *gradient, void *x_gradient);
+                   void *gradient, void *x_gradient, int64_t step, int64_t row_offset);
 /* mean loss with penalties, and its gradient; weight may be NULL */
 int pymlp_loss_gradient(pymlp_plan *plan, const void *params, const void *X, const void *y, const void *weight,
-                        int64_t rows, void *gradient, double *loss);
-/* one optimizer step in place; size and decay are the step's coefficients (pymlp/optimizers.py) */
+                        int64_t rows, void *gradient, double *loss, int64_t step, int64_t row_offset);
+/* one optimizer step in place; coefficients: the step's 4 numbers (pymlp/optimizers.py) */
 int pymlp_update(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, const void *gradient, void *slots,
-                 double size, double decay);
-/* n_steps batches, rows order[starts[i]] .. order[starts[i + 1] - 1] of X, y and weight (n_rows rows);
- * coefficients (n_steps, 2): size and decay of each step; losses (n_steps) */
-int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots, const void *X,
-                      const void *y, const void *weight, int64_t n_rows, const int64_t *order, const int64_t *starts,
-                      int64_t n_steps, const double *coefficients, double *losses);
+                 const double *coefficients);
+/* n_steps batches, rows order[starts[i]] .. order[starts[i + 1] - 1] of X, y and weight (n_rows rows), from step number
+ * `step` on; coefficients (n_steps, 4); losses (n_steps) */
+int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots, int64_t step,
+                      const void *X, const void *y, const void *weight, int64_t n_rows, const int64_t *order,
+                      const int64_t *starts, int64_t n_steps, const double *coefficients, double *losses);
 /* Ends the running verb, or else the next one, soon; may be called from any thread. */
 void pymlp_stop(pymlp_plan *plan);
 
 /* A network with its parameters, copied, for inference alone; any number of threads may use one at the same time.  With
  * with_complement != 0 the network has one output p, and there are two columns, 1 - p and p. */
 int pymlp_predictor_create(pymlp_predictor **predictor, const char *instruction_set, int dtype,
-                           const pymlp_layer *layers, int64_t n_layers, int loss, const void *params,
-                           int with_complement, int n_threads, int automatic);
+                           const pymlp_layer *layers, int64_t n_layers, const pymlp_loss_rule *loss,
+                           const void *params, int with_complement, int n_threads, int automatic);
 void pymlp_predictor_free(pymlp_predictor *predictor);
 /* out (rows, columns) = network(X), X (rows, inputs) */
 int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t rows, void *out);

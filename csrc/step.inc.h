@@ -202,6 +202,7 @@ static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, in
     for (int64_t step = from; step < to; step++) {
         struct batch batch = *run->data;
         batch.order += run->starts[step];
+        batch.step += step;
         batch.rows = run->starts[step + 1] - run->starts[step];
         double weight_sum = NAME(weight_sum)(&batch), loss;
         if (weight_sum == 0) {
@@ -209,7 +210,7 @@ static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, in
             continue;
         }
         struct NAME(gradient_job) job = NAME(job_of)(plan, weight_sum, NULL);
-        job.rule = NAME(rule_of)(run->optimizer, run->coefficients + 2 * step);
+        job.rule = NAME(rule_of)(run->optimizer, run->coefficients + N_COEFFICIENTS * step);
         /* weight decay spares the biases */
         job.bias_rule = job.rule;
         job.bias_rule.decay = ZERO;

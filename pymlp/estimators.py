@@ -16,7 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from pymlp import scores, threadpools  # noqa: F401 - threadpools makes the engine known to threadpoolctl
-from pymlp.functions import LOSSES
+from pymlp.losses import LOSSES
 from pymlp.network import Network
 from pymlp.perceptron import MultilayerPerceptron, plain
 from pymlp.targets import KINDS, ClassTargets, distinct_labels

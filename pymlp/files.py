@@ -329,9 +329,9 @@ def _read_metadata(metadata: dict[str, str]) -> tuple[Network, str | None, dict[
 def _check_tensors(network: Network, header: dict[str, Any], data_size: int) -> list[int]:
     """Offset of each tensor in the data, in the order of the flat vector; `header` holds the tensors' entries."""
     starts, places = [], []
-    for position, part in enumerate(network.layout):
-        for kind, shape in (("weight", [part.inputs, part.outputs]), ("bias", [part.outputs])):
-            name = f"layers.{position}.{kind}"
+    for row in network.table:
+        for part in row.parts:
+            name, shape = f"layers.{row.layer}.{part.name}", list(part.shape)
             entry = _take(header, name, dict, "the header")
             stored = _take(entry, "dtype", str, name)
             if stored != TENSOR_TYPES[network.dtype]:

@@ -1,4 +1,4 @@
-"""The registry of activations and losses, and their definition in NumPy.
+"""The registry of activations, and their definition in NumPy.
 
 A row here and a row in ``csrc/functions.h`` (and in ``backends/numba.py``'s table) is all there is to a function: the
 tests walk these tables, so a new row brings its own gradient check and its comparison between backends.
@@ -19,6 +19,8 @@ LEAKY_SLOPE = 0.01
 SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
 GAUSS_FACTOR = 0.3989422804014327  # 1 / sqrt(2 pi)
+# added to a standard deviation, so that its logarithm and reciprocal stay finite
+LEAST_DEVIATION = 1e-6
 
 # erf(x) / x on 0 <= x <= 1, in powers of x**2; relative error 2e-19 before rounding
 ERF_NEAR = (
@@ -101,68 +103,60 @@ def _times_left_tail(z: Array, factor: Array) -> Array:
 
 @dataclass(frozen=True)
 class Activation:
-    """One row: an element-wise function, or (``slope=None``) one over the columns of a row.
+    """One row: an element-wise function, or one over the columns of a row.
 
     ``value(z)`` gives the outputs of pre-activations z, ``slope(z, a)`` the derivative at z with a = value(z); it reads
     only the one that ``uses`` names ("input": z, "output": a).  ``hidden`` says whether hidden layers may have it.
+    A function over columns has no slope but ``pull(z, a, gradient, group)``, and if ``grouped``, its value is
+    ``value(z, group)``: columns belong together in groups of so many.
     """
 
     name: str
-    value: Callable[[Array], Array]
+    value: Callable[..., Array]
     slope: Callable[[Array, Array], Array] | None
     uses: str = "output"
     hidden: bool = True
+    pull: Callable[[Array, Array, Array, int], Array] | None = None
+    grouped: bool = False
 
-    def pullback(self, z: Array, a: Array, gradient: Array) -> Array:
+    def apply(self, z: Array, group: int = 1) -> Array:
+        """Outputs, whatever the kind of function."""
+        return self.value(z, group) if self.grouped else self.value(z)
+
+    def pullback(self, z: Array, a: Array, gradient: Array, group: int = 1) -> Array:
         """Gradient with respect to z, from the gradient with respect to a."""
         if self.slope is None:
-            return a * (gradient - (a * gradient).sum(axis=1, keepdims=True))
+            return self.pull(z, a, gradient, group)
         return gradient * self.slope(z, a)
 
 
-@dataclass(frozen=True)
-class Loss:
-    """One row: a loss over the outputs of its own output activation.
-
-    ``value(y, output)`` is the reported value of each row, shape (rows,).  ``delta(y, output)`` is the gradient of
-    ``value * potential_factor(outputs)`` with respect to the scores before the output activation.  The factor is 1
-    except for the squared error, whose reported value is half the mean over the outputs while its gradient is that of
-    half the sum: scikit-learn's convention.  ``lowest_target`` and ``highest_target`` bound y.
-    """
-
-    name: str
-    output_activation: str
-    value: Callable[[Array, Array], Array]
-    delta: Callable[[Array, Array], Array]
-    potential_factor: Callable[[int], float] = lambda outputs: 1.0
-    lowest_target: float = -np.inf
-    highest_target: float = np.inf
+def _softmax_pull(z: Array, a: Array, gradient: Array, group: int) -> Array:
+    return a * (gradient - (a * gradient).sum(axis=1, keepdims=True))
 
 
-def _clip_probability(p: Array) -> Array:
-    epsilon = np.finfo(p.dtype).eps
-    return np.clip(p, epsilon, 1 - epsilon)
+def _ascending(z: Array, group: int) -> Array:
+    # the first of a group is itself, each of the others lies above the one before
+    steps = z.reshape(len(z), -1, group).copy()
+    steps[:, :, 1:] = softplus(steps[:, :, 1:])
+    return np.cumsum(steps, axis=2, dtype=z.dtype).reshape(z.shape)
 
 
-def _squared_error(y: Array, output: Array) -> Array:
-    return 0.5 * ((y - output) ** 2).mean(axis=1)
+def _ascending_pull(z: Array, a: Array, gradient: Array, group: int) -> Array:
+    by_step = np.cumsum(gradient.reshape(len(z), -1, group)[:, :, ::-1], axis=2)[:, :, ::-1].copy()
+    by_step[:, :, 1:] *= logistic(z.reshape(by_step.shape)[:, :, 1:])
+    return by_step.reshape(z.shape)
 
 
-def _log_loss(y: Array, output: Array) -> Array:
-    return -xlogy(y, _clip_probability(output)).sum(axis=1)
+def _mean_deviation(z: Array, group: int) -> Array:
+    a = z.copy()
+    a[:, 1::2] = softplus(z[:, 1::2]) + z.dtype.type(LEAST_DEVIATION)
+    return a
 
 
-def _binary_log_loss(y: Array, output: Array) -> Array:
-    p = _clip_probability(output)
-    return -(xlogy(y, p) + xlogy(1 - y, 1 - p)).sum(axis=1)
-
-
-def _poisson(y: Array, output: Array) -> Array:
-    return (xlogy(y, y / output) - y + output).sum(axis=1)
-
-
-def _residual(y: Array, output: Array) -> Array:
-    return output - y
+def _mean_deviation_pull(z: Array, a: Array, gradient: Array, group: int) -> Array:
+    pulled = gradient.copy()
+    pulled[:, 1::2] *= logistic(z[:, 1::2])
+    return pulled
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -194,16 +188,10 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("cosine", np.cos, lambda z, a: -np.sin(z), uses="input"),
         Activation("square", np.square, lambda z, a: z + z, uses="input"),
         Activation("exp", np.exp, lambda z, a: a, hidden=False),
-        Activation("softmax", softmax, None, hidden=False),
-    )
-}
-
-LOSSES: dict[str, Loss] = {
-    row.name: row
-    for row in (
-        Loss("squared_error", "identity", _squared_error, _residual, potential_factor=float),
-        Loss("log_loss", "softmax", _log_loss, _residual, lowest_target=0.0, highest_target=1.0),
-        Loss("binary_log_loss", "logistic", _binary_log_loss, _residual, lowest_target=0.0, highest_target=1.0),
-        Loss("poisson", "exp", _poisson, _residual, lowest_target=0.0),
+        Activation("softmax", softmax, None, hidden=False, pull=_softmax_pull),
+        Activation("ascending", _ascending, None, hidden=False, uses="input", pull=_ascending_pull, grouped=True),
+        Activation(
+            "mean_deviation", _mean_deviation, None, hidden=False, uses="input", pull=_mean_deviation_pull, grouped=True
+        ),
     )
 }

@@ -1,24 +1,28 @@
 """The frozen description of a multilayer perceptron, and the layout of its parameters.
 
 A `Network` is an ordered chain of layers, a loss and a dtype; it holds no numbers that training changes.  All
-parameters live in ONE flat vector ``[W0 b0 W1 b1 ...]`` (each W is (inputs, outputs) in C order, unpadded) that the
-caller owns; the network knows where each array lies in it.  Files, L-BFGS, distributed training and tests all work
-on that vector, so there is one layout and it is written down once, here.
+parameters live in ONE flat vector ``[W0 b0 W1 b1 ...]`` (each W is (inputs, outputs) in C order, unpadded; what else a
+layer has follows its bias) that the caller owns; the network knows where each array lies in it.  Files, L-BFGS,
+distributed training and tests all work on that vector, so there is one layout and it is written down once, here.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from pymlp.functions import ACTIVATIONS, LOSSES
+from pymlp.functions import ACTIVATIONS
+from pymlp.layers import KINDS, Dense, Row, table_of
+from pymlp.losses import Loss, described_loss, loss_description, loss_of
+from pymlp.options import check_number
 
 DTYPES = ("float32", "float64")
+# fields of a description, of the network and of a layer, that are always there
+FIRST_FIELDS = ("inputs", "layers", "loss", "dtype", "l1", "l2", "outputs", "activation")
 
 
 def random_source(random_state: Any = None) -> Any:
@@ -73,29 +77,6 @@ INITIALISERS = {
 
 
 @dataclass(frozen=True)
-class Dense:
-    """One fully connected layer: ``activation(inputs @ weight + bias)``.
-
-    Parameters
-    ----------
-    outputs : int
-        Width of the layer, at least 1.
-    activation : str, default="relu"
-        A name in `pymlp.functions.ACTIVATIONS`.
-    """
-
-    outputs: int
-    activation: str = "relu"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.outputs, Integral) or isinstance(self.outputs, bool) or self.outputs < 1:
-            raise ValueError(f"a layer's outputs must be an integer of at least 1, got {self.outputs!r}")
-        object.__setattr__(self, "outputs", int(self.outputs))
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation={self.activation!r} is unknown; known: {', '.join(ACTIVATIONS)}")
-
-
-@dataclass(frozen=True)
 class LayerLayout:
     """Where one dense layer's parameters lie in the flat vector (offsets in elements)."""
 
@@ -116,13 +97,17 @@ class Network:
     layers : sequence of Dense
         The chain from the first hidden layer to the output layer, at least one.  The output layer's activation is the
         one its loss is defined over (see `pymlp.functions.LOSSES`); hidden layers take any element-wise activation.
-    loss : str, default="squared_error"
-        A name in `pymlp.functions.LOSSES`.
+    loss : str, object of `pymlp.losses` or callable, default="squared_error"
+        A name in `pymlp.losses.LOSSES`, a loss with its parameters, or a function (see `pymlp.losses.CustomLoss`).
     dtype : {"float32", "float64"}, default="float32"
         Type of parameters, inputs, outputs and gradients.
     l1, l2 : float, default=0.0
         Penalty on the weights (not the biases): ``(l1 * sum(abs(W)) + l2 / 2 * sum(W**2)) / S``, S being the number of
         rows of the batch, or the sum of their weights; this is scikit-learn's scaling of ``alpha``.
+    input_dropout : float, default=0.0
+        Probability in [0, 1) that an input counts as 0 in a training step; the others are divided by its complement.
+    seed : int, default=0
+        What the masks of dropout are drawn from: 64 bits.
 
     Raises
     ------
@@ -132,10 +117,12 @@ class Network:
 
     inputs: int
     layers: tuple[Dense, ...]
-    loss: str = "squared_error"
+    loss: Any = "squared_error"
     dtype: str = "float32"
     l1: float = 0.0
     l2: float = 0.0
+    input_dropout: float = 0.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.inputs, Integral) or isinstance(self.inputs, bool) or self.inputs < 1:
@@ -143,45 +130,58 @@ class Network:
         layers = tuple(self.layers)
         if not layers or not all(isinstance(layer, Dense) for layer in layers):
             raise ValueError(f"layers must be at least one Dense, got {self.layers!r}")
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss={self.loss!r} is unknown; known: {', '.join(LOSSES)}")
+        loss = loss_of(self.loss)
         dtype = np.dtype(self.dtype).name
         if dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r} is not one of {', '.join(DTYPES)}")
         for position, layer in enumerate(layers[:-1]):
             if not ACTIVATIONS[layer.activation].hidden:
                 raise ValueError(f"layers[{position}]: {layer.activation!r} serves as output activation only")
-        needed = LOSSES[self.loss].output_activation
-        if layers[-1].activation != needed:
+        if layers[-1].activation != loss.output_activation:
             raise ValueError(
-                f"loss={self.loss!r} is defined over the output activation {needed!r}, "
+                f"loss={self.loss!r} is defined over the output activation {loss.output_activation!r}, "
                 f"but layers[-1] has {layers[-1].activation!r}"
+            )
+        if not layers[-1].is_plain:
+            raise ValueError(f"layers[-1], the output layer, can have a max_norm and nothing else, got {layers[-1]!r}")
+        if layers[-1].outputs % loss.group:
+            raise ValueError(
+                f"loss={self.loss!r} has {loss.group} outputs for each target, but there are {layers[-1].outputs}"
             )
         for name in ("l1", "l2"):
             value = float(getattr(self, name))
             if not (0.0 <= value < np.inf):
                 raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)!r}")
             object.__setattr__(self, name, value)
+        check_number("input_dropout", self.input_dropout, 0, 1, high_open=True)
+        if not isinstance(self.seed, Integral) or not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed must be an integer of 64 bits, at least 0, got {self.seed!r}")
         object.__setattr__(self, "inputs", int(self.inputs))
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "dtype", dtype)
+        object.__setattr__(self, "seed", int(self.seed))
+        # a mistake in the chain shows here, not at the first use
+        table_of(self.inputs, self.input_dropout, layers)
 
     @classmethod
     def from_widths(
-        cls, widths: Any, activation: Any = "relu", *, loss: str = "squared_error", **options: Any
+        cls, widths: Any, activation: Any = "relu", *, loss: Any = "squared_error", dropout: float = 0.0, **options: Any
     ) -> Network:
         """Build the usual perceptron from its widths.
 
         Parameters
         ----------
-        widths : sequence of int
-            ``(inputs, hidden..., outputs)``, at least two numbers.
+        widths : sequence of int or Dense
+            ``(inputs, hidden..., outputs)``, at least two; inputs and outputs are numbers, a hidden layer may be a
+            `Dense`, which stays as it is.
         activation : str or sequence of str, default="relu"
             One name for all hidden layers, or one for each.
-        loss : str, default="squared_error"
+        loss : str, object of `pymlp.losses` or callable, default="squared_error"
             Decides the output activation too.
+        dropout : float, default=0.0
+            Of the hidden layers that are given as numbers.
         **options
-            Further fields of `Network`: ``dtype``, ``l1``, ``l2``.
+            Further fields of `Network`: ``dtype``, ``l1``, ``l2``, ``input_dropout``, ``seed``.
 
         Returns
         -------
@@ -194,10 +194,11 @@ class Network:
         names = (activation,) * len(hidden) if isinstance(activation, str) else tuple(activation)
         if len(names) != len(hidden):
             raise ValueError(f"activation has {len(names)} names for {len(hidden)} hidden layers: {activation!r}")
-        if loss not in LOSSES:
-            raise ValueError(f"loss={loss!r} is unknown; known: {', '.join(LOSSES)}")
-        layers = [Dense(width, name) for width, name in zip(hidden, names, strict=True)]
-        layers.append(Dense(widths[-1], LOSSES[loss].output_activation))
+        layers = [
+            width if isinstance(width, Dense) else Dense(width, name, dropout)
+            for width, name in zip(hidden, names, strict=True)
+        ]
+        layers.append(Dense(widths[-1], loss_of(loss).output_activation))
         return cls(widths[0], tuple(layers), loss, **options)
 
     @classmethod
@@ -206,16 +207,43 @@ class Network:
         try:
             fields = dict(description)
             fields["layers"] = tuple(Dense(**layer) for layer in fields["layers"])
+            if "loss" in fields:
+                fields["loss"] = described_loss(fields["loss"])
             return cls(**fields)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the description of a network: {error}") from error
 
     @property
     def description(self) -> dict[str, Any]:
-        """Plain numbers, strings and lists that say everything about the network (JSON-ready)."""
-        fields = asdict(self)
-        fields["layers"] = [dict(layer) for layer in fields["layers"]]
-        return fields
+        """Plain numbers, strings and lists that say everything about the network (JSON-ready).
+
+        What came after the first version of the description is left out where it has its default.
+        """
+        found = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.name in FIRST_FIELDS or getattr(self, each.name) != each.default
+        }
+        found["loss"] = loss_description(self.loss)
+        found["layers"] = [
+            {
+                each.name: getattr(layer, each.name)
+                for each in fields(layer)
+                if each.name in FIRST_FIELDS or getattr(layer, each.name) != each.default
+            }
+            for layer in self.layers
+        ]
+        return found
+
+    @cached_property
+    def loss_function(self) -> Loss:
+        """The loss as an object, whatever `loss` is."""
+        return loss_of(self.loss)
+
+    @cached_property
+    def table(self) -> tuple[Row, ...]:
+        """The rows that the layers become; see `pymlp.layers`."""
+        return table_of(self.inputs, self.input_dropout, self.layers)
 
     @property
     def outputs(self) -> int:
@@ -235,14 +263,13 @@ class Network:
     @cached_property
     def layout(self) -> tuple[LayerLayout, ...]:
         """Where each layer's weight and bias lie in the flat vector."""
-        layouts, start = [], 0
-        for inputs, outputs in pairwise(self.widths):
-            middle = start + inputs * outputs
-            layouts.append(LayerLayout(inputs, outputs, slice(start, middle), slice(middle, middle + outputs)))
-            start = middle + outputs
-        return tuple(layouts)
+        return tuple(
+            LayerLayout(row.inputs, row.outputs, *(part.place for part in row.parts))
+            for row in self.table
+            if row.kind == "dense"
+        )
 
-    @property
+    @cached_property
     def n_parameters(self) -> int:
         """Length of the flat vector."""
         return self.layout[-1].bias.stop
@@ -264,13 +291,18 @@ class Network:
         self.check_params(params)
         return [params[part.bias] for part in self.layout]
 
+    def parts(self, params: np.ndarray) -> list[list[np.ndarray]]:
+        """Views of each row's parameters, in the order of the table."""
+        self.check_params(params)
+        return [[params[part.place].reshape(part.shape) for part in row.parts] for row in self.table]
+
     def views(self, params: np.ndarray) -> dict[str, np.ndarray]:
         """Views by name: ``layers.0.weight``, ``layers.0.bias``, ``layers.1.weight``, ..."""
-        named = {}
-        for position, (weight, bias) in enumerate(zip(self.weights(params), self.biases(params), strict=True)):
-            named[f"layers.{position}.weight"] = weight
-            named[f"layers.{position}.bias"] = bias
-        return named
+        return {
+            f"layers.{row.layer}.{part.name}": view
+            for row, views in zip(self.table, self.parts(params), strict=True)
+            for part, view in zip(row.parts, views, strict=True)
+        }
 
     def initial_params(
         self, random_state: Any = None, initialiser: str = "glorot_uniform", activation: str | None = None
@@ -301,8 +333,11 @@ class Network:
         names = [layer.activation for layer in self.layers[:-1]]
         names.append(activation if activation is not None else (names[-1] if names else "identity"))
         params = np.empty(self.n_parameters, self.dtype)
-        for part, name in zip(self.layout, names, strict=True):
-            weight, bias = INITIALISERS[initialiser](draw, part.inputs, part.outputs, name)
-            params[part.weight] = weight.ravel()
-            params[part.bias] = bias
+        for row, views in zip(self.table, self.parts(params), strict=True):
+            if row.kind == "dense":
+                drawn = INITIALISERS[initialiser](draw, row.inputs, row.outputs, names[row.layer])
+            else:
+                drawn = KINDS[row.kind].initial
+            for view, values in zip(views, drawn, strict=True):
+                view[...] = values
         return params

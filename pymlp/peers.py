@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pymlp.functions import LOSSES, logistic, softmax
+from pymlp.functions import logistic, softmax
+from pymlp.losses import LOSSES
 from pymlp.network import Network
 from pymlp.optimizers import Adam
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pymlp.optimizers import SGD, Adam
+from pymlp.optimizers import Optimizer
 from pymlp.schedules import InverseScaling
 
 ADAPTIVE_DIVISOR = 5.0
@@ -22,7 +22,7 @@ class Descent:
     The parameters of the optimizer are those of the call that began it, as in scikit-learn.
     """
 
-    optimizer: SGD | Adam
+    optimizer: Optimizer
     schedule: str
     power: float
     base_rate: float

@@ -21,10 +21,9 @@ import numpy as np
 from pymlp import backends
 from pymlp.callbacks import Announcer, check_callbacks
 from pymlp.finiteness import check_finite
-from pymlp.functions import LOSSES
 from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
 from pymlp.network import Network, random_source
-from pymlp.optimizers import SGD, Adam, new_slots
+from pymlp.optimizers import Adam, Optimizer, new_slots
 from pymlp.rows import DenseRows, is_converted_late, rows_of
 from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
 
@@ -74,7 +73,7 @@ class EpochLoop:
     Parameters
     ----------
     plan : Plan
-    optimizer : SGD or Adam
+    optimizer : Optimizer
     params, slots : ndarray
         The loop's own: undefined after an interruption, see `completed`.
     step : int
@@ -93,7 +92,7 @@ class EpochLoop:
     def __init__(
         self,
         plan: backends.Plan,
-        optimizer: SGD | Adam,
+        optimizer: Optimizer,
         params: np.ndarray,
         slots: np.ndarray,
         step: int,
@@ -338,7 +337,7 @@ def train(
     y: np.ndarray,
     *,
     weight: np.ndarray | None = None,
-    optimizer: SGD | Adam = Adam(),  # noqa: B008 - frozen
+    optimizer: Optimizer = Adam(),  # noqa: B008 - frozen
     rate: float = 1e-3,
     schedule: Constant | InverseScaling | Cosine | OneCycle = Constant(),  # noqa: B008 - frozen
     batch_size: int | None = None,
@@ -363,7 +362,7 @@ def train(
         Targets as the loss takes them: one column a class, holding 0 or 1, for "log_loss".
     weight : array-like of shape (rows,), optional
         Weight of each row, at least 0.  A batch whose weights sum to 0 is skipped.
-    optimizer : SGD, Adam or AdamW
+    optimizer : object of `pymlp.optimizers`
     rate : float, default=1e-3
     schedule : object of `pymlp.schedules`
         Runs over the steps from 0 to ``step`` plus those of this call.
@@ -437,7 +436,7 @@ def _check_params(network: Network, params: np.ndarray) -> None:
 
 
 def _check_choices(optimizer: Any, rate: Any, schedule: Any) -> None:
-    if not isinstance(optimizer, (SGD, Adam)):
+    if not isinstance(optimizer, Optimizer):
         raise ValueError(f"optimizer must be an object such as SGD(), Adam() or AdamW(), got {optimizer!r}")
     if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 < rate < np.inf:
         raise ValueError(f"rate must be a finite number above 0, got {rate!r}")
@@ -465,7 +464,7 @@ def _check_data(network: Network, X: Any, y: Any, weight: Any) -> tuple[Any, np.
     if y.shape != (X.shape[0], network.outputs):
         raise ValueError(f"y must have shape ({X.shape[0]}, {network.outputs}), got {y.shape}")
     check_finite("y", y)
-    loss = LOSSES[network.loss]
+    loss = network.loss_function
     if y.min() < loss.lowest_target or y.max() > loss.highest_target:
         raise ValueError(
             f"y must lie in [{loss.lowest_target:g}, {loss.highest_target:g}] for loss={network.loss!r}, "

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from matrix import Case
 
-from pymlp.functions import ACTIVATIONS, LOSSES
+from pymlp.functions import ACTIVATIONS
+from pymlp.losses import LOSSES
 
 # bounds on the first and second derivative of every hidden activation, which selu sets (alpha * scale = 1.758)
 STEEPEST, MOST_CURVED = 1.8, 1.8

@@ -9,6 +9,7 @@ import error_bounds
 import numpy as np
 import pytest
 from matrix import (
+    ANALYSED_LOSSES,
     DTYPES,
     EDGES,
     ENGINES,
@@ -27,14 +28,18 @@ from matrix import (
 )
 
 from pymlp.backends import BLOCK_ROWS, get
-from pymlp.functions import LOSSES
-from pymlp.optimizers import SGD, Adam, AdamW, new_slots
+from pymlp.optimizers import SGD, Adam, AdamW, Optimizer, new_slots
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 OPTIMIZERS = (SGD(), SGD(momentum=0.8, nesterov=False), SGD(momentum=0.0), Adam(), AdamW(weight_decay=0.1))
 by_engine = pytest.mark.parametrize("engine", ENGINES, ids=str)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def short(optimizer: Optimizer) -> str:
+    """A name for the test of an optimizer."""
+    return "-".join([optimizer.name, *map(str, optimizer.constants), *(["decay"] if optimizer.weight_decay else [])])
 
 
 def check_all_verbs(engine: Engine, case: Case) -> None:
@@ -77,7 +82,7 @@ def test_the_bounds_hold_what_numpy_computes() -> None:
 def test_every_shape(engine: Engine, shape: str, dtype: str) -> None:
     rows, widths = SHAPES[shape]
     position = list(SHAPES).index(shape)
-    loss = list(LOSSES)[position % len(LOSSES)]
+    loss = ANALYSED_LOSSES[position % len(ANALYSED_LOSSES)]
     weight = WEIGHT_KINDS[position % len(WEIGHT_KINDS)]
     activations = mixed_activations(widths, position)
     check_all_verbs(engine, make_case(rows, widths, activations, loss, dtype, weight, l2=0.1 * (position % 2)))
@@ -92,7 +97,7 @@ def test_every_activation(engine: Engine, activation: str, dtype: str) -> None:
 
 @by_dtype
 @pytest.mark.parametrize("weight", WEIGHT_KINDS)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", ANALYSED_LOSSES)
 @by_engine
 def test_every_loss_with_every_kind_of_weight(engine: Engine, loss: str, weight: str, dtype: str) -> None:
     check_all_verbs(engine, make_case(*EDGES, activation="tanh", loss=loss, dtype=dtype, weight=weight))
@@ -166,9 +171,9 @@ def test_ends_of_the_activations(engine: Engine, activation: str, dtype: str) ->
 
 
 @by_dtype
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=short)
 @pytest.mark.parametrize("engine", OTHERS, ids=str)
-def test_update(engine: Engine, optimizer: SGD | Adam, dtype: str) -> None:
+def test_update(engine: Engine, optimizer: Optimizer, dtype: str) -> None:
     case = make_case(2, (31, 33, 3), dtype=dtype)
     draw = np.random.default_rng(2)
     gradient = draw.normal(size=case.params.shape).astype(dtype)
@@ -186,12 +191,12 @@ def test_update(engine: Engine, optimizer: SGD | Adam, dtype: str) -> None:
 
 
 @by_dtype
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=short)
 @by_engine
-def test_train_steps_is_the_loop_of_its_two_verbs(engine: Engine, optimizer: SGD | Adam, dtype: str) -> None:
+def test_train_steps_is_the_loop_of_its_two_verbs(engine: Engine, optimizer: Optimizer, dtype: str) -> None:
     position = OPTIMIZERS.index(optimizer)
     widths = ((6, 3), (6, 17, 3), (6, 33, 16, 5, 3), (6, 100, 3), (6, 14, 3))[position]
-    loss = list(LOSSES)[position % len(LOSSES)]
+    loss = ANALYSED_LOSSES[position % len(ANALYSED_LOSSES)]
     case = make_case(60, widths, mixed_activations(widths, 2 * position), loss, dtype, "random", l1=0.01, l2=0.1)
     draw = np.random.default_rng(3)
     # repeated row numbers, a batch of one row, one without rows, one whose weights sum to zero, a short one at the end

@@ -9,10 +9,20 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from matrix import DTYPES, EDGES, FUSED, HIDDEN_ACTIVATIONS, SHAPES, Case, Engine, make_case, mixed_activations
+from matrix import (
+    ANALYSED_LOSSES,
+    DTYPES,
+    EDGES,
+    FUSED,
+    HIDDEN_ACTIVATIONS,
+    SHAPES,
+    Case,
+    Engine,
+    make_case,
+    mixed_activations,
+)
 
-from pymlp.functions import LOSSES
-from pymlp.optimizers import SGD, Adam, AdamW, new_slots
+from pymlp.optimizers import SGD, Adam, AdamW, Optimizer, new_slots
 
 pytestmark = pytest.mark.skipif(
     not FUSED, reason="the C engine was not built, or this machine has no fused instructions"
@@ -22,7 +32,7 @@ OPTIMIZERS = (Adam(), SGD(), SGD(nesterov=False), AdamW(weight_decay=0.2))
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
-def results(engine: Engine, n_threads: int, case: Case, optimizer: SGD | Adam) -> dict[str, bytes]:
+def results(engine: Engine, n_threads: int, case: Case, optimizer: Optimizer) -> dict[str, bytes]:
     """Everything that the verbs write, by name."""
     network, rows = case.network, len(case.X)
     plan = engine.plan(network, rows, n_threads)
@@ -41,7 +51,7 @@ def results(engine: Engine, n_threads: int, case: Case, optimizer: SGD | Adam) -
     return {name: array.tobytes() for name, array in found.items()}
 
 
-def check_same_bytes(case: Case, optimizer: SGD | Adam, threads: tuple[int, ...] = (1, 2, 3, 4, 5)) -> None:
+def check_same_bytes(case: Case, optimizer: Optimizer, threads: tuple[int, ...] = (1, 2, 3, 4, 5)) -> None:
     expected = results(FUSED[0], 1, case, optimizer)
     for engine in FUSED:
         for n_threads in threads:
@@ -55,7 +65,7 @@ def check_same_bytes(case: Case, optimizer: SGD | Adam, threads: tuple[int, ...]
 def test_every_shape(shape: str, dtype: str) -> None:
     rows, widths = SHAPES[shape]
     position = list(SHAPES).index(shape)
-    loss = list(LOSSES)[position % len(LOSSES)]
+    loss = ANALYSED_LOSSES[position % len(ANALYSED_LOSSES)]
     case = make_case(rows, widths, mixed_activations(widths, position), loss, dtype, "random", l1=0.01, l2=0.1)
     check_same_bytes(case, OPTIMIZERS[position % len(OPTIMIZERS)])
 
@@ -70,7 +80,7 @@ def test_every_activation(activation: str, dtype: str) -> None:
 
 
 @by_dtype
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", ANALYSED_LOSSES)
 def test_every_loss(loss: str, dtype: str) -> None:
     case = make_case(75, EDGES[1], "tanh", loss, dtype, "random")
     check_same_bytes(case, SGD())

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from matrix import HIDDEN_ACTIVATIONS, NUMPY, Case, make_case, run_backward, run_forward
 
-from pymlp.functions import ACTIVATIONS, LOSSES
+from pymlp.functions import ACTIVATIONS
+from pymlp.layers import Moment
+from pymlp.losses import LOSSES
 
 STEP = 1e-3
 # relative to the largest slope: differences of a sum of about 10 with steps of 1e-3 round to 1e-12
@@ -42,7 +44,7 @@ def smooth_case(activation: object, loss: str, **options: object) -> Case:
         case = make_case(4, (3, 4, 5, 2), activation, loss, seed=seed, **options)
         weights = np.concatenate([weight.ravel() for weight in case.network.weights(case.params)])
         case.X[:] = np.clip(case.X, -2, 2)
-        pre_activations, _ = NUMPY.plan(case.network, 4)._forward_pass(case.params, case.X)
+        pre_activations, _ = NUMPY.plan(case.network, 4)._forward_pass(case.params, case.X, Moment())
         if min(np.abs(z).min() for z in pre_activations[:-1]) > 20 * STEP and np.abs(weights).min() > 5 * STEP:
             return case
     raise AssertionError("no seed keeps away from the kinks")

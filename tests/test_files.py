@@ -211,7 +211,7 @@ METADATA = "__metadata__"
         (_set(METADATA, "estimator", "Pipeline"), r"must be one of MLPClassifier, MLPRegressor, found 'Pipeline'"),
         (_set(METADATA, "network", "{"), r"\['network'\] is not JSON"),
         (_set(METADATA, "network", "{}"), r"\['network'\]: not the description of a network"),
-        (_description(loss="hinge"), "loss='hinge' is unknown"),
+        (_description(loss="cross_entropy"), "loss='cross_entropy' is unknown"),
         (_description(dtype="float16"), "dtype='float16'"),
         (_description(dtype="01f4"), r"\['network'\]: leading zeros"),
         (_description(inputs=0), "inputs must be an integer of at least 1"),

@@ -19,7 +19,7 @@ from pymlp.config import BACKENDS, Choice, requested
 
 if TYPE_CHECKING:
     from pymlp.network import Network
-    from pymlp.optimizers import SGD, Adam
+    from pymlp.optimizers import Optimizer
 
 # rows of a block: the gradients of a longer batch are added block by block, in order (bounded scratch, and in float32
 # one chain over a million rows would lose three digits)
@@ -89,13 +89,13 @@ class Plan(Protocol):
         """
 
     def update(
-        self, optimizer: SGD | Adam, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
+        self, optimizer: Optimizer, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
     ) -> None:
         """One step of the optimizer, in place on `params` and `slots`; `step` counts from 0."""
 
     def train_steps(
         self,
-        optimizer: SGD | Adam,
+        optimizer: Optimizer,
         params: np.ndarray,
         slots: np.ndarray,
         step: int,

@@ -6,15 +6,17 @@ what it is not.  The interpreter's lock is released while C works.
 
 from __future__ import annotations
 
-from typing import NoReturn
+import weakref
+from typing import Any, NoReturn
 
 import numpy as np
 
 from pymlp._engine import ffi, lib
 from pymlp.backends import StoppedError
+from pymlp.backends import numpy as numpy_backend
 from pymlp.config import Choice, requested, resolve_threads
 from pymlp.network import Network
-from pymlp.optimizers import SGD, Adam
+from pymlp.optimizers import Optimizer
 
 # pymlp_error_text says the rest; these deserve an exception of their own
 _EXCEPTIONS = {
@@ -90,6 +92,10 @@ def evaluate(name: str, z: np.ndarray, slope: bool = False) -> np.ndarray:
 class Plan:
     """See `pymlp.backends.Plan`; `isa` is the instruction set it runs on."""
 
+    def __new__(cls, network: Network, *arguments: Any, **options: Any) -> Any:
+        """A plan of the NumPy backend where the engine does not have a row of the table, or the loss, yet."""
+        return object.__new__(cls) if _is_known(network) else numpy_backend.Plan(network, *arguments, **options)
+
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
@@ -98,11 +104,11 @@ class Plan:
         self.isa = str(choose_instruction_set().value)
         self._dtype = np.dtype(network.dtype)
         self._parameters = (network.n_parameters,)
-        self._optimizers: dict[SGD | Adam, object] = {}
+        self._optimizers: dict[Any, object] = {}
         plan = ffi.new("pymlp_plan **")
         code = lib.pymlp_plan_create(
-            plan, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.layers),
-            lib.pymlp_loss(network.loss.encode()), network.l1, network.l2, self.batch_size,
+            plan, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
+            _loss(network), network.l1, network.l2, network.seed, self.batch_size,
             resolve_threads(n_threads).value, n_threads is None,
         )  # fmt: skip
         if code:
@@ -123,18 +129,19 @@ class Plan:
             raise ValueError(f"{rows} rows exceed the plan's batch_size={self.batch_size}")
         return rows, address
 
-    def _optimizer(self, optimizer: SGD | Adam) -> object:
-        if optimizer not in self._optimizers:
-            if optimizer.name == "sgd":
-                numbers = [optimizer.momentum, float(optimizer.nesterov)]
-            else:
-                numbers = [optimizer.beta_1, optimizer.beta_2, optimizer.epsilon]
+    def _optimizer(self, optimizer: Optimizer) -> object:
+        # option objects may change, so their values are the key
+        numbers = optimizer.constants
+        key = optimizer.name, optimizer.average, optimizer.clip_norm, optimizer.clip_value, numbers
+        if key not in self._optimizers:
             record = ffi.new("pymlp_optimizer *")
             record.kind = lib.pymlp_optimizer_kind(optimizer.name.encode())
+            record.averages = optimizer.average is not None
+            record.clip_norm, record.clip_value = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
             for position, number in enumerate(numbers):
                 record.parameters[position] = number
-            self._optimizers[optimizer] = record
-        return self._optimizers[optimizer]
+            self._optimizers[key] = record
+        return self._optimizers[key]
 
     def forward(
         self, params: np.ndarray, X: np.ndarray, out: np.ndarray, step: int | None = None, row_offset: int = 0
@@ -147,6 +154,8 @@ class Plan:
             X_address,
             rows,
             self._address("out", out, (rows, self.network.outputs), writes=True),
+            -1 if step is None else step,
+            row_offset,
         )
         if code:
             _fail(code)
@@ -172,6 +181,8 @@ class Plan:
             self._address("output_gradient", output_gradient, (rows, self.network.outputs)),
             ffi.NULL if gradient is None else self._address("gradient", gradient, self._parameters, writes=True),
             ffi.NULL if x_gradient is None else self._address("x_gradient", x_gradient, shape, writes=True),
+            -1 if step is None else step,
+            row_offset,
         )
         if code:
             _fail(code)
@@ -198,31 +209,34 @@ class Plan:
             rows,
             self._address("gradient", gradient, self._parameters, writes=True),
             loss,
+            -1 if step is None else step,
+            row_offset,
         )
         if code:
             _fail(code)
         return loss[0]
 
     def update(
-        self, optimizer: SGD | Adam, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
+        self, optimizer: Optimizer, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
     ) -> None:
         """One step of the optimizer, in place."""
-        size, decay = optimizer.coefficients(np.array([step]), np.array([rate]))[0]
+        if not _is_known_optimizer(optimizer):
+            numpy_backend.Plan.update(self, optimizer, params, gradient, slots, step, rate)
+            return
         code = lib.pymlp_update(
             self._plan,
             self._optimizer(optimizer),
             self._address("params", params, self._parameters, writes=True),
             self._address("gradient", gradient, self._parameters),
             self._address("slots", slots, (optimizer.n_slots, *self._parameters), writes=True),
-            size,
-            decay,
+            ffi.from_buffer("double *", optimizer.coefficients(np.array([step]), np.array([rate]))),
         )
         if code:
             _fail(code)
 
     def train_steps(
         self,
-        optimizer: SGD | Adam,
+        optimizer: Optimizer,
         params: np.ndarray,
         slots: np.ndarray,
         step: int,
@@ -235,6 +249,11 @@ class Plan:
         losses: np.ndarray,
     ) -> None:
         """A run of batches in one call; see `pymlp.backends.Plan.train_steps`."""
+        if not _is_known_optimizer(optimizer):
+            numpy_backend.Plan.train_steps(
+                self, optimizer, params, slots, step, X, y, weight, order, starts, rates, losses
+            )
+            return
         rows, X_address = self._rows_of(X)
         n_steps = len(rates)
         _check_vector("order", order, np.int64, None)
@@ -248,6 +267,7 @@ class Plan:
             self._optimizer(optimizer),
             self._address("params", params, self._parameters, writes=True),
             self._address("slots", slots, (optimizer.n_slots, *self._parameters), writes=True),
+            step,
             X_address,
             self._address("y", y, (rows, self.network.outputs)),
             ffi.NULL if weight is None else self._address("weight", weight, (rows,)),
@@ -288,6 +308,10 @@ class Predictor:
 
     exact_cuts = True
 
+    def __new__(cls, network: Network, *arguments: Any, **options: Any) -> Any:
+        """A predictor of the NumPy backend where the engine does not have a row of the table, or the loss, yet."""
+        return object.__new__(cls) if _is_known(network) else numpy_backend.Predictor(network, *arguments, **options)
+
     def __init__(
         self, network: Network, params: np.ndarray, n_threads: int | None = None, *, with_complement: bool = False
     ) -> None:
@@ -298,8 +322,8 @@ class Predictor:
         self._dtype = np.dtype(network.dtype)
         predictor = ffi.new("pymlp_predictor **")
         code = lib.pymlp_predictor_create(
-            predictor, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.layers),
-            lib.pymlp_loss(network.loss.encode()), _address("params", params, self._dtype, (network.n_parameters,)),
+            predictor, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
+            _loss(network), _address("params", params, self._dtype, (network.n_parameters,)),
             with_complement, self.n_threads, n_threads is None,
         )  # fmt: skip
         if code:
@@ -321,14 +345,46 @@ class Predictor:
             _fail(code)
 
 
+def _is_known(network: Network) -> bool:
+    loss = network.loss_function
+    return (
+        all(lib.pymlp_layer_kind(row.kind.encode()) >= 0 and not row.max_norm for row in network.table)
+        and lib.pymlp_loss(loss.name.encode()) >= 0
+        and not any(loss.numbers)
+    )
+
+
+def _is_known_optimizer(optimizer: Optimizer) -> bool:
+    changed = optimizer.average, optimizer.clip_norm, optimizer.clip_value
+    plain = changed == (None, None, None) and (optimizer.name == "adamw" or not optimizer.weight_decay)
+    return plain and lib.pymlp_optimizer_kind(optimizer.name.encode()) >= 0
+
+
 def _layers(network: Network) -> object:
     """The table of layers as C takes it."""
-    layers = ffi.new("pymlp_layer[]", len(network.layers))
-    for row, layer, part in zip(layers, network.layers, network.layout, strict=True):
-        row.kind = lib.pymlp_layer_kind(b"dense")
-        row.activation = lib.pymlp_activation(layer.activation.encode())
-        row.inputs, row.outputs = part.inputs, part.outputs
+    layers = ffi.new("pymlp_layer[]", len(network.table))
+    for given, row in zip(layers, network.table, strict=True):
+        given.kind = lib.pymlp_layer_kind(row.kind.encode())
+        given.activation = lib.pymlp_activation(row.activation.encode())
+        given.inputs, given.outputs = row.inputs, row.outputs
+        given.source, given.second = row.source, row.second
+        given.setting, given.max_norm = row.setting, row.max_norm
     return layers
+
+
+def _loss(network: Network) -> object:
+    """The loss as C takes it; C copies it."""
+    loss = network.loss_function
+    rule = ffi.new("pymlp_loss_rule *")
+    rule.kind, rule.group, rule.n_numbers = lib.pymlp_loss(loss.name.encode()), loss.group, len(loss.numbers)
+    numbers = ffi.new("double[]", loss.numbers)
+    rule.numbers = numbers
+    _KEPT[rule] = numbers
+    return rule
+
+
+# memory that a struct of cffi points to lives as long as the struct
+_KEPT: weakref.WeakKeyDictionary[object, object] = weakref.WeakKeyDictionary()
 
 
 def _address(name: str, array: np.ndarray, dtype: np.dtype, shape: tuple[int, ...], *, writes: bool = False) -> object:

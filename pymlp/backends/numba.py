@@ -17,13 +17,15 @@ from contextlib import contextmanager
 import numpy as np
 
 from pymlp.backends import StoppedError
+from pymlp.backends import numpy as numpy_backend
+from pymlp.backends.numba_losses import LOSS_CODES
 from pymlp.backends.numba_optimizers import optimizer_constants
 from pymlp.backends.numba_small import SmallNetwork
 from pymlp.backends.numba_wide import WideNetwork, flat_pieces, optimize
 from pymlp.backends.plan_predictor import PlanPredictor
 from pymlp.config import resolve_threads
 from pymlp.network import Network
-from pymlp.optimizers import SGD, Adam
+from pymlp.optimizers import Optimizer
 
 # A step of fewer multiply-adds takes one thread of the tile no longer than NumPy's BLAS takes on two cores, which busy
 # neighbours slow down several times; below so many parameters the layers are too narrow for BLAS whatever the batch;
@@ -51,6 +53,18 @@ def _taken_for_writable(array: np.ndarray) -> np.ndarray:
     return np.frombuffer(memory, array.dtype).reshape(array.shape)
 
 
+def _is_known(network: Network) -> bool:
+    loss = network.loss_function
+    plain = all(row.kind == "dense" and not row.max_norm for row in network.table)
+    return plain and loss.name in LOSS_CODES and not any(loss.numbers)
+
+
+def _is_known_optimizer(optimizer: Optimizer) -> bool:
+    changed = optimizer.average, optimizer.clip_norm, optimizer.clip_value
+    plain = changed == (None, None, None) and (optimizer.name == "adamw" or not optimizer.weight_decay)
+    return plain and optimizer.name in ("sgd", "adam", "adamw")
+
+
 class Plan:
     """See `pymlp.backends.Plan`.
 
@@ -61,6 +75,10 @@ class Plan:
     RuntimeError
         Two threads used the plan at the same time.
     """
+
+    def __new__(cls, network: Network, *arguments: object, **options: object) -> object:
+        """A plan of the NumPy backend where this one does not have a row of the table, or the loss, yet."""
+        return object.__new__(cls) if _is_known(network) else numpy_backend.Plan(network, *arguments, **options)
 
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
         if batch_size < 1:
@@ -137,20 +155,23 @@ class Plan:
             return float(self._engine.loss_gradient(params, X, y, weight, gradient))
 
     def update(
-        self, optimizer: SGD | Adam, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
+        self, optimizer: Optimizer, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
     ) -> None:
         """One step of the optimizer, in place; weight decay spares the biases."""
+        if not _is_known_optimizer(optimizer):
+            numpy_backend.Plan.update(self, optimizer, params, gradient, slots, step, rate)
+            return
         self._checked_params(params, writes=True)
         gradient = self._checked("gradient", gradient, params.shape)
         self._checked("slots", slots, (optimizer.n_slots, len(params)), writes=True)
-        size, decay = optimizer.coefficients(np.array([step]), np.array([rate]))[0].astype(self.network.dtype)
+        size, decay = optimizer.coefficients(np.array([step]), np.array([rate]))[0, :2].astype(self.network.dtype)
         kind, constants = optimizer_constants(optimizer, self.network.dtype)
         with self._running():
             optimize(flat_pieces(self.network), kind, constants, size, decay, params, gradient, slots)
 
     def train_steps(
         self,
-        optimizer: SGD | Adam,
+        optimizer: Optimizer,
         params: np.ndarray,
         slots: np.ndarray,
         step: int,
@@ -163,6 +184,11 @@ class Plan:
         losses: np.ndarray,
     ) -> None:
         """The loop of `loss_gradient` and `update` over the batches."""
+        if not _is_known_optimizer(optimizer):
+            numpy_backend.Plan.train_steps(
+                self, optimizer, params, slots, step, X, y, weight, order, starts, rates, losses
+            )
+            return
         self._checked_params(params, writes=True)
         self._checked("slots", slots, (optimizer.n_slots, len(params)), writes=True)
         X = self._checked("X", X, (None, self.network.inputs))

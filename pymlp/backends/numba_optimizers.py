@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from pymlp.backends.numba_functions import OPTIONS
-from pymlp.optimizers import SGD, Adam
+from pymlp.optimizers import SGD, Optimizer
 
 # SGD's two kinds of momentum, then Adam with or without decay
 PLAIN_MOMENTUM, NESTEROV, ADAM = range(3)
@@ -53,7 +53,7 @@ def optimizer_step(pieces, kind, constants, size, decay, params, gradient, slots
                 momentum_step(p, g, s, constants[0], size, kind == NESTEROV)
 
 
-def optimizer_constants(optimizer: SGD | Adam, dtype: str) -> tuple[int, np.ndarray]:
+def optimizer_constants(optimizer: Optimizer, dtype: str) -> tuple[int, np.ndarray]:
     """Code of an optimizer and its own numbers in the network's dtype, as `optimizer_step` takes them."""
     if isinstance(optimizer, SGD):
         return NESTEROV if optimizer.nesterov else PLAIN_MOMENTUM, np.array([optimizer.momentum], dtype)

@@ -27,7 +27,7 @@ from pymlp.backends.numba_optimizers import optimizer_constants, optimizer_step
 from pymlp.backends.numba_vector import TILE_ROWS, VECTOR_BYTES, tile_of_rows
 from pymlp.functions import ACTIVATIONS
 from pymlp.network import Network
-from pymlp.optimizers import SGD, Adam
+from pymlp.optimizers import Optimizer
 
 # rows that go through the layers together: their activations stay in the second-level cache of any processor
 BLOCK = 256
@@ -391,7 +391,7 @@ class SmallNetwork:
 
     def train(
         self,
-        optimizer: SGD | Adam,
+        optimizer: Optimizer,
         coefficients: np.ndarray,
         params: np.ndarray,
         slots: np.ndarray,

@@ -20,7 +20,7 @@ from pymlp.backends.numba_losses import LOSS_CODES, loss_and_deltas, penalise
 from pymlp.backends.numba_optimizers import optimizer_constants, optimizer_step
 from pymlp.functions import ACTIVATIONS
 from pymlp.network import Network
-from pymlp.optimizers import SGD, Adam
+from pymlp.optimizers import Optimizer
 
 # rows of a block of `forward`, at least: fewer would starve the products
 FORWARD_ROWS = 256
@@ -156,7 +156,7 @@ class WideNetwork:
 
     def train(
         self,
-        optimizer: SGD | Adam,
+        optimizer: Optimizer,
         coefficients: np.ndarray,
         params: np.ndarray,
         slots: np.ndarray,
@@ -179,7 +179,7 @@ class WideNetwork:
             if self._stop[0]:
                 return
             if len(rows) and (len(weight) == 0 or batch_weight.sum(dtype=np.float64) != 0):
-                size, decay = coefficients[i]
+                size, decay = coefficients[i, :2]
                 optimize(self._pieces, kind, constants, size, decay, params, self._gradient, slots)
 
     def _gather(self, X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

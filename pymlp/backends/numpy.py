@@ -12,9 +12,10 @@ import numpy as np
 from pymlp.backends import BLOCK_ROWS, StoppedError
 from pymlp.backends.plan_predictor import PlanPredictor
 from pymlp.config import resolve_threads
-from pymlp.functions import ACTIVATIONS, LOSSES
+from pymlp.functions import ACTIVATIONS
+from pymlp.layers import KINDS, Moment
 from pymlp.network import Network
-from pymlp.optimizers import SGD, Adam
+from pymlp.optimizers import AVERAGING, DECAY, Optimizer, clipped
 
 
 class Plan:
@@ -41,14 +42,24 @@ class Plan:
             self._stopped = False
             raise StoppedError("stopped on request")
 
-    def _forward_pass(self, params: np.ndarray, X: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Pre-activations of every layer, and outputs of every layer with X before them."""
+    def _activate(self, number: int, z: np.ndarray) -> np.ndarray:
+        row = self.network.table[number]
+        if not KINDS[row.kind].activates:
+            return z
+        last = number == len(self.network.table) - 1
+        return ACTIVATIONS[row.activation].apply(z, self.network.loss_function.group if last else 1)
+
+    def _forward_pass(
+        self, params: np.ndarray, X: np.ndarray, moment: Moment
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Pre-activations of every row of the table, and outputs of every row with X before them."""
         pre_activations, outputs = [], [X]
-        weights, biases = self.network.weights(params), self.network.biases(params)
-        for layer, weight, bias in zip(self.network.layers, weights, biases, strict=True):
+        for row, parts in zip(self.network.table, self.network.parts(params), strict=True):
             self._check_stop()
-            pre_activations.append(outputs[-1] @ weight + bias)
-            outputs.append(ACTIVATIONS[layer.activation].value(pre_activations[-1]))
+            second = outputs[row.second] if row.second >= 0 else None
+            z = KINDS[row.kind].forward(row, parts, outputs[row.source], second, moment)
+            pre_activations.append(z)
+            outputs.append(self._activate(row.number, z))
         return pre_activations, outputs
 
     def _backward_pass(
@@ -57,31 +68,46 @@ class Plan:
         pre_activations: list[np.ndarray],
         outputs: list[np.ndarray],
         deltas: np.ndarray,
+        moment: Moment,
         gradient: np.ndarray | None,
         x_gradient: np.ndarray | None = None,
     ) -> None:
         """Carry `deltas`, the gradient by the last pre-activations, back; adds into `gradient`, fills `x_gradient`."""
-        weights = self.network.weights(params)
-        for position in reversed(range(len(weights))):
+        table, parts = self.network.table, self.network.parts(params)
+        # by the outputs of each buffer, as far as they are known; a buffer that two rows read gets the sum
+        by_output: list[np.ndarray | None] = [None] * len(outputs)
+        for row in reversed(table):
             self._check_stop()
+            kind, x, z = KINDS[row.kind], outputs[row.source], pre_activations[row.number]
+            if row.number < len(table) - 1:
+                deltas = by_output[row.number + 1]
+                if kind.activates:
+                    deltas = ACTIVATIONS[row.activation].pullback(z, outputs[row.number + 1], deltas)
             if gradient is not None:
-                part = self.network.layout[position]
-                gradient[part.weight] += (outputs[position].T @ deltas).ravel()
-                gradient[part.bias] += deltas.sum(axis=0)
-            if position > 0:
-                row = ACTIVATIONS[self.network.layers[position - 1].activation]
-                deltas = row.pullback(pre_activations[position - 1], outputs[position], deltas @ weights[position].T)
-            elif x_gradient is not None:
-                x_gradient[...] = deltas @ weights[0].T
+                found = kind.gradient(row, parts[row.number], x, z, deltas)
+                for part, values in zip(row.parts, found, strict=True):
+                    gradient[part.place] += values.ravel()
+            if row.number == 0 and x_gradient is None:
+                return
+            for buffer, values in zip(
+                (row.source, row.second), kind.backward(row, parts[row.number], x, z, deltas, moment), strict=True
+            ):
+                if values is not None:
+                    before = by_output[buffer]
+                    by_output[buffer] = values if before is None else before + values
+        x_gradient[...] = by_output[0]
 
     @np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")
     def forward(
         self, params: np.ndarray, X: np.ndarray, out: np.ndarray, step: int | None = None, row_offset: int = 0
     ) -> None:
         """Write network(X) into `out`."""
-        for start in range(0, len(X), BLOCK_ROWS):
+        for start in range(0, X.shape[0], BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
-            out[rows] = self._forward_pass(params, X[rows])[1][-1]
+            out[rows] = self._forward_pass(params, X[rows], self._moment(step, row_offset + start))[1][-1]
+
+    def _moment(self, step: int | None, first_row: int) -> Moment:
+        return Moment(self.network.seed, step, first_row)
 
     @np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")
     def backward(
@@ -95,16 +121,17 @@ class Plan:
         row_offset: int = 0,
     ) -> None:
         """Gradients of ``sum(network(X) * output_gradient)`` to the parameters and to X."""
-        self._check_rows(len(X))
+        self._check_rows(X.shape[0])
         if gradient is not None:
             gradient[:] = 0
-        last = ACTIVATIONS[self.network.output_activation]
-        for start in range(0, len(X), BLOCK_ROWS):
+        last, group = ACTIVATIONS[self.network.output_activation], self.network.loss_function.group
+        for start in range(0, X.shape[0], BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
-            pre_activations, outputs = self._forward_pass(params, X[rows])
-            deltas = last.pullback(pre_activations[-1], outputs[-1], output_gradient[rows])
+            moment = self._moment(step, row_offset + start)
+            pre_activations, outputs = self._forward_pass(params, X[rows], moment)
+            deltas = last.pullback(pre_activations[-1], outputs[-1], output_gradient[rows], group)
             part = None if x_gradient is None else x_gradient[rows]
-            self._backward_pass(params, pre_activations, outputs, deltas, gradient, part)
+            self._backward_pass(params, pre_activations, outputs, deltas, moment, gradient, part)
 
     @np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")
     def loss_gradient(
@@ -118,24 +145,25 @@ class Plan:
         row_offset: int = 0,
     ) -> float:
         """Mean loss with the penalties; its gradient overwrites `gradient`."""
-        self._check_rows(len(X))
-        network, loss = self.network, LOSSES[self.network.loss]
+        self._check_rows(X.shape[0])
+        network, loss = self.network, self.network.loss_function
         gradient[:] = 0
-        weight_sum = float(len(X)) if weight is None else float(weight.sum(dtype=np.float64))
+        weight_sum = float(X.shape[0]) if weight is None else float(weight.sum(dtype=np.float64))
         if weight_sum == 0.0:
             return 0.0
         total = 0.0
-        for start in range(0, len(X), BLOCK_ROWS):
+        for start in range(0, X.shape[0], BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
-            pre_activations, outputs = self._forward_pass(params, X[rows])
+            moment = self._moment(step, row_offset + start)
+            pre_activations, outputs = self._forward_pass(params, X[rows], moment)
             values = loss.value(y[rows], outputs[-1])
-            deltas = loss.delta(y[rows], outputs[-1])
+            deltas = loss.score_gradient(y[rows], outputs[-1], pre_activations[-1])
             if weight is not None:
                 # a row of weight zero counts as removed, even where its loss is infinite
                 values = np.where(weight[rows] == 0, 0, values * weight[rows])
                 deltas = np.where(weight[rows, None] == 0, 0, deltas * weight[rows, None])
             total += float(values.sum(dtype=np.float64))
-            self._backward_pass(params, pre_activations, outputs, deltas, gradient)
+            self._backward_pass(params, pre_activations, outputs, deltas, moment, gradient)
         for part in network.layout:
             W = params[part.weight]
             if network.l2:
@@ -149,17 +177,29 @@ class Plan:
 
     @np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")
     def update(
-        self, optimizer: SGD | Adam, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
+        self,
+        optimizer: Optimizer,
+        params: np.ndarray,
+        gradient: np.ndarray,
+        slots: np.ndarray,
+        step: int,
+        rate: float,
     ) -> None:
-        """One step of the optimizer, in place; weight decay spares the biases."""
-        size, decay = optimizer.coefficients(np.array([step]), np.array([rate]))[0].tolist()
+        """One step of the optimizer, in place: clip, decay, the rule, largest norms, average."""
+        numbers = optimizer.coefficients(np.array([step]), np.array([rate]))[0].tolist()
         for part in self.network.layout:
-            for piece, piece_decay in ((part.weight, decay), (part.bias, 0.0)):
-                optimizer.apply(params[piece], gradient[piece], slots[:, piece], size, piece_decay)
+            params[part.weight] -= numbers[DECAY] * params[part.weight]
+        optimizer.apply(params, clipped(optimizer, gradient), slots, numbers)
+        for row, parts in zip(self.network.table, self.network.parts(params), strict=True):
+            if row.max_norm:
+                norms = np.sqrt(np.square(parts[0]).sum(axis=0))
+                parts[0] *= np.where(norms > row.max_norm, row.max_norm / norms, 1).astype(params.dtype)
+        if optimizer.average is not None:
+            slots[-1] += numbers[AVERAGING] * (params - slots[-1])
 
     def train_steps(
         self,
-        optimizer: SGD | Adam,
+        optimizer: Optimizer,
         params: np.ndarray,
         slots: np.ndarray,
         step: int,
@@ -173,8 +213,8 @@ class Plan:
     ) -> None:
         """The loop of `loss_gradient` and `update` over the batches."""
         used = order[starts[0] : starts[-1]]
-        if len(used) and (used.min() < 0 or used.max() >= len(X)):
-            raise IndexError(f"order holds a row number outside the {len(X)} rows of X")
+        if len(used) and (used.min() < 0 or used.max() >= X.shape[0]):
+            raise IndexError(f"order holds a row number outside the {X.shape[0]} rows of X")
         gradient = np.empty_like(params)
         for i in range(len(rates)):
             rows = order[starts[i] : starts[i + 1]]

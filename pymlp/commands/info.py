@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,15 @@ def _lines(content: files.ModelFile, size: int) -> list[tuple[str, str]]:
         ("model", content.estimator or "network"),
         ("network", f"{'-'.join(map(str, network.widths))}, {network.n_parameters:,} parameters in {network.dtype}"),
     ]
-    for position, (layer, part) in enumerate(zip(network.layers, network.layout, strict=True)):
-        count = part.bias.stop - part.weight.start
+    for position, (layer, inputs) in enumerate(zip(network.layers, network.widths[:-1], strict=True)):
+        rows = [row for row in network.table if row.layer == position]
+        count = sum(math.prod(part.shape) for row in rows for part in row.parts)
+        further = "".join(f", {row.kind.replace('_', ' ')}" for row in rows[1:])
         lines.append(
-            (f"layer {position}", f"{part.inputs} -> {part.outputs}, {layer.activation}, {count:,} parameters")
+            (f"layer {position}", f"{inputs} -> {layer.outputs}, {layer.activation}{further}, {count:,} parameters")
         )
     penalty = f", l1={network.l1:g}, l2={network.l2:g}" if network.l1 or network.l2 else ""
-    lines.append(("loss", network.loss + penalty))
+    lines.append(("loss", network.loss_function.name + penalty))
     classes = state.get("classes")
     if isinstance(classes, dict) and classes.get("values"):
         lines.append(("classes", _listed(classes["values"])))

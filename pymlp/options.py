@@ -1,0 +1,84 @@
+"""Option objects: what may stand where a name of a choice may, with the choice's own parameters.
+
+``solver=AdamW(weight_decay=0.1)``, ``learning_rate=Cosine(warmup=5)``: each is a small record that stores exactly what
+it is given and speaks scikit-learn's ``get_params``/``set_params``, so that ``clone``, pickle, an estimator's HTML view
+and a search over ``solver__weight_decay`` take it for one of theirs.  scikit-learn itself is not needed.
+
+A record is checked when it is made, and as a whole when `set_params` changes it; nothing else can change it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar, dataclass_transform
+
+Kind = TypeVar("Kind", bound=type)
+
+# the kinds of option objects by name, for model files
+OPTIONS: dict[str, type] = {}
+
+
+def _get_params(self: Any, deep: bool = True) -> dict[str, Any]:
+    """Parameters by name; `deep` is scikit-learn's, and no parameter here has parameters of its own."""
+    return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def _set_params(self: Any, **params: Any) -> Any:
+    """Change parameters in place; ValueError if one is unknown or out of range, and then none is changed."""
+    known = self.get_params()
+    for name in params:
+        if name not in known:
+            raise ValueError(f"{type(self).__name__} has no parameter {name!r}; it has: {', '.join(known)}")
+    checked = replace(self, **params)
+    for name in params:
+        object.__setattr__(self, name, getattr(checked, name))
+    return self
+
+
+@dataclass_transform(frozen_default=True)
+def option(kind: Kind) -> Kind:
+    """Make a class with annotated fields an option object: a frozen dataclass with ``get_params`` and ``set_params``.
+
+    Its ``__post_init__``, where it has one, checks the fields and leaves them as they are.
+    """
+    kind.get_params, kind.set_params = _get_params, _set_params
+    made = dataclass(frozen=True)(kind)
+    OPTIONS[kind.__name__] = made
+    return made
+
+
+def is_option(value: Any) -> bool:
+    """Whether `value` is an option object (not the class of one)."""
+    return OPTIONS.get(type(value).__name__) is type(value)
+
+
+def describe(value: Any) -> dict[str, Any]:
+    """An option object as a dict that `from_description` reads."""
+    return {"option": type(value).__name__, "parameters": value.get_params()}
+
+
+def from_description(description: dict[str, Any]) -> Any:
+    """The option object that `describe` described; ValueError if there is none of that kind."""
+    name = description.get("option")
+    if set(description) != {"option", "parameters"} or name not in OPTIONS:
+        raise ValueError(f"not the description of an option object: {description!r}")
+    parameters = description["parameters"]
+    return OPTIONS[name](
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
+    )
+
+
+def check_number(
+    name: str, value: Any, low: float, high: float, *, low_open: bool = False, high_open: bool = False
+) -> None:
+    """ValueError, with the interval, if `value` is not a number in it."""
+    try:
+        fits = not isinstance(value, (str, bool)) and (
+            (low < value if low_open else low <= value) and (value < high if high_open else value <= high)
+        )
+    except (TypeError, ValueError):
+        # not to be compared with a number, or an array
+        fits = False
+    if not fits:
+        interval = f"{'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+        raise ValueError(f"{name} must be in {interval}, got {value!r}")
