@@ -19,6 +19,7 @@ from pymlp.network import Dense, Network
 if TYPE_CHECKING:
     from pymlp.estimators import MLPClassifier, MLPRegressor
     from pymlp.files import ModelFormatError, load, load_network, save, save_network
+    from pymlp.linear import LogisticRegression, Perceptron
     from pymlp.losses import CompiledLoss, CustomLoss, Focal, GaussianNLL, Huber, LogLoss, Quantile, Tweedie
     from pymlp.naive_bayes import BernoulliNB, GaussianNB, MultinomialNB
     from pymlp.optimizers import SGD, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pymlp.progress import ProgressBar
     from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
     from pymlp.selection import show_config
+    from pymlp.support_vectors import FourierSVC, LinearSVC
     from pymlp.training import train
 
 __version__ = "0.1.0"
@@ -40,18 +42,22 @@ _LAZY = {
     "Cosine": "pymlp.schedules",
     "CustomLoss": "pymlp.losses",
     "Focal": "pymlp.losses",
+    "FourierSVC": "pymlp.support_vectors",
     "GaussianNB": "pymlp.naive_bayes",
     "GaussianNLL": "pymlp.losses",
     "Huber": "pymlp.losses",
     "InverseScaling": "pymlp.schedules",
+    "LinearSVC": "pymlp.support_vectors",
     "Lion": "pymlp.optimizers",
     "LogLoss": "pymlp.losses",
+    "LogisticRegression": "pymlp.linear",
     "MLPClassifier": "pymlp.estimators",
     "MLPRegressor": "pymlp.estimators",
     "ModelFormatError": "pymlp.files",
     "MultinomialNB": "pymlp.naive_bayes",
     "NAdam": "pymlp.optimizers",
     "OneCycle": "pymlp.schedules",
+    "Perceptron": "pymlp.linear",
     "Predictor": "pymlp.predictor",
     "ProgressBar": "pymlp.progress",
     "Quantile": "pymlp.losses",
@@ -78,12 +84,15 @@ __all__ = [
     "CustomLoss",
     "Dense",
     "Focal",
+    "FourierSVC",
     "GaussianNB",
     "GaussianNLL",
     "Huber",
     "InverseScaling",
+    "LinearSVC",
     "Lion",
     "LogLoss",
+    "LogisticRegression",
     "MLPClassifier",
     "MLPRegressor",
     "ModelFormatError",
@@ -91,6 +100,7 @@ __all__ = [
     "NAdam",
     "Network",
     "OneCycle",
+    "Perceptron",
     "Predictor",
     "ProgressBar",
     "Quantile",

@@ -1,10 +1,11 @@
 """Convex fits of a single layer by L-BFGS-B, in coordinates in which the problem is nearly round.
 
-Plain L-BFGS needs hundreds of passes over data whose features differ in size or go together, as pixels do.  The curvature
-of the losses of linear classifiers is, but for a factor, that of least squares: the Gram matrix of the features.  So the
-minimiser works on coordinates that make the Gram matrix of some thousand rows the unit matrix, which takes a fifth of the
-passes on MNIST.  Convergence is judged on the gradient by the weights themselves, so `tol` means what it means in
-scikit-learn.  (Byrd, Lu, Nocedal and Zhu, "A limited memory algorithm for bound constrained optimization", 1995.)
+Plain L-BFGS needs hundreds of passes over data whose features differ in size or go together, as pixels do.  The
+curvature of the losses of linear classifiers is, but for a factor, that of least squares: the Gram matrix of the
+features.  So the minimiser works on coordinates that make the Gram matrix of some thousand rows the unit matrix, which
+takes a fifth of the passes on MNIST.  Convergence is judged on the gradient by the weights themselves, so `tol` means
+what it means in scikit-learn.  (Byrd, Lu, Nocedal and Zhu, "A limited memory algorithm for bound constrained
+optimization", 1995.)
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ MOST_SEARCHES = 50
 
 @dataclass(frozen=True)
 class Problem:
-    """A layer to fit: ``batch`` is its smooth loss, divided by ``whole``, the sum of the row weights, as are the penalties.
+    """A layer to fit: the smooth loss ``batch``, which like the penalties is divided by the sum of the row weights.
 
     Parameters
     ----------
     batch : FullBatch
         Of a network of one dense layer with L2 penalty alone.
     whole : float
+        The sum of the row weights.
     curvature : float
         About the second derivative of a row's loss by a score.
     l1 : float

@@ -7,7 +7,7 @@ What they share is here, with `LogisticRegression` and the `Perceptron`; the sup
 from __future__ import annotations
 
 import warnings
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -28,9 +28,11 @@ from pymlp.classifiers import (
     row_weights,
     unchanged_on_failure,
 )
-from pymlp.convex import Minimum, Problem, minimise
+from pymlp.convex import Problem, minimise
+from pymlp.descent import BiasRule, Course, descend
 from pymlp.lbfgs import FullBatch
 from pymlp.network import Dense, Network
+from pymlp.optimizers import SGD, Adam
 from pymlp.validation import Interval, StrOptions, check_parameters, check_prediction_data
 
 # About the second derivative of a log loss once most rows are sure, as a share of what it is before training: anywhere
@@ -47,41 +49,58 @@ def encoded(positions: np.ndarray, outputs: int, dtype: str) -> np.ndarray:
     return y
 
 
-def warn_unconverged(name: str, minimum: Minimum, max_iter: int) -> None:
-    """The warning of a minimisation that did not converge, naming the line that called fit."""
-    warnings.warn(
-        f"lbfgs failed to converge after {minimum.iterations} iteration(s) (max_iter={max_iter}) in {name}: "
-        f"{minimum.message}. Inputs of similar scale help: see sklearn.preprocessing.StandardScaler.",
-        ConvergenceWarning,
-        stacklevel=5,
-    )
+def minimised(name: str, problem: Problem, start: np.ndarray, max_iter: int, tol: float) -> tuple[np.ndarray, int]:
+    """Flat parameters and iterations of a minimisation by L-BFGS; warns where it did not converge.
+
+    The warning names the line that called fit, three methods further out.
+    """
+    network = problem.batch.network
+    minimum = minimise(problem, start.reshape(-1, network.outputs), max_iter=max_iter, tol=tol)
+    if not minimum.converged:
+        warnings.warn(
+            f"lbfgs failed to converge after {minimum.iterations} iteration(s) (max_iter={max_iter}) in {name}: "
+            f"{minimum.message}. Inputs of similar scale help: see sklearn.preprocessing.StandardScaler.",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
+    return minimum.params.ravel().astype(network.dtype), minimum.iterations
 
 
-class LinearClassifier(ClassifierMixin, VersionedState, BaseEstimator):
-    """What follows from the weights and biases of one layer, and what comes before its fit."""
+@dataclass(frozen=True)
+class Examples:
+    """Checked training data of one fit: X, targets of 0 and 1 (rows, outputs), row weights or None, dtype.
+
+    ``first`` says that the fit begins anew, ``incremental`` that it is a ``partial_fit``.
+    """
+
+    X: Any
+    y: np.ndarray
+    weight: np.ndarray | None
+    dtype: str
+    first: bool
+    incremental: bool
 
     @property
-    def coef_(self) -> np.ndarray:
-        """Weights, (classes, features), or (1, features) for two classes: a view of ``params_``."""
-        return self._fitted_network("coef_").weights(self.params_)[-1].T
-
-    @coef_.setter
-    def coef_(self, values: Any) -> None:
-        self.coef_[...] = values
+    def whole(self) -> float:
+        """The sum of the row weights."""
+        return float(len(self.y)) if self.weight is None else float(self.weight.sum(dtype=np.float64))
 
     @property
-    def intercept_(self) -> np.ndarray:
-        """Biases, (classes,), or (1,) for two classes: a view of ``params_``."""
-        return self._fitted_network("intercept_").biases(self.params_)[-1]
+    def arrays(self) -> tuple[Any, np.ndarray, np.ndarray | None]:
+        """X, y and the weights."""
+        return self.X, self.y, self.weight
 
-    @intercept_.setter
-    def intercept_(self, values: Any) -> None:
-        self.intercept_[...] = values
+    def full_batch(self, network: Network) -> FullBatch:
+        """The network's loss over all rows."""
+        return FullBatch(backends.get(), network, *self.arrays)
 
-    def _fitted_network(self, name: str) -> Network:
-        if "network_" not in self.__dict__:
-            raise AttributeError(f"this {type(self).__name__} is not fitted yet, so it has no {name}")
-        return self.network_
+    def batch_size(self, asked: Any) -> int:
+        """Rows of a batch: "auto" is at most 200."""
+        return min(200 if asked == "auto" else int(asked), len(self.y))
+
+
+class Discriminant(ClassifierMixin, VersionedState, BaseEstimator):
+    """What follows from a network with a score for each class, and what comes before its fit."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Fit to training data.
@@ -121,7 +140,7 @@ class LinearClassifier(ClassifierMixin, VersionedState, BaseEstimator):
             self.classes_ = known
             weight = row_weights(self.class_weight, known, y, sample_weight, dtype)
             targets = encoded(class_positions(y, known), 1 if len(known) == 2 else len(known), dtype)
-            self._learn(X, targets, weight, dtype, first=first, incremental=incremental)
+            self._learn(Examples(X, targets, weight, dtype, first, incremental))
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -153,6 +172,52 @@ class LinearClassifier(ClassifierMixin, VersionedState, BaseEstimator):
         return tags
 
 
+class LinearClassifier(Discriminant):
+    """Weights and biases of a single layer."""
+
+    @property
+    def coef_(self) -> np.ndarray:
+        """Weights, (classes, features), or (1, features) for two classes: a view of ``params_``."""
+        return self._fitted_network("coef_").weights(self.params_)[0].T
+
+    @coef_.setter
+    def coef_(self, values: Any) -> None:
+        self.coef_[...] = values
+
+    @property
+    def intercept_(self) -> np.ndarray:
+        """Biases, (classes,), or (1,) for two classes: a view of ``params_``."""
+        return self._fitted_network("intercept_").biases(self.params_)[0]
+
+    @intercept_.setter
+    def intercept_(self, values: Any) -> None:
+        self.intercept_[...] = values
+
+    def _fitted_network(self, name: str) -> Network:
+        if "network_" not in self.__dict__:
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet, so it has no {name}")
+        return self.network_
+
+    def _start(self, examples: Examples) -> np.ndarray:
+        """Where a fit begins: the last fit's parameters, or 0."""
+        parameters = (examples.X.shape[1] + 1) * examples.y.shape[1]
+        return np.zeros(parameters, examples.dtype) if examples.first else self.params_
+
+    def _descend(
+        self, network: Network, examples: Examples, course: Course, random: Any, bias_rule: BiasRule
+    ) -> tuple[np.ndarray, int]:
+        """Parameters and epochs of a descent in batches; warns where `max_iter` ended it."""
+        name, start = type(self).__name__, self._start(examples)
+        arrival = descend(name, network, examples.arrays, start, course, random, bias_rule)
+        if not arrival.converged and not examples.incremental:
+            warnings.warn(
+                f"Maximum iterations ({course.epochs}) reached and {name} hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+        return arrival.params, len(arrival.losses)
+
+
 @dataclass(eq=False, repr=False)
 class LogisticRegression(LinearClassifier):
     """Logistic regression; with "lbfgs" the weights are those of scikit-learn's class of this name.
@@ -172,11 +237,19 @@ class LogisticRegression(LinearClassifier):
     fit_intercept : bool, default=True
     class_weight : dict, "balanced" or None, default=None
     random_state : int, RandomState or None, default=None
-        Not used by "lbfgs".
-    solver : {"lbfgs"}, default="lbfgs"
+        Draws the order of the rows, for "sgd" and "adam".
+    solver : {"lbfgs", "sgd", "adam"}, default="lbfgs"
+        L-BFGS over all rows; or descent in batches, whose rate falls until nothing improves any more.
     max_iter : int, default=100
+        Most iterations, or epochs.
     warm_start : bool, default=False
         Go on from the weights of the last fit.
+    learning_rate_init : float, default=0.01
+        Of "sgd" (with momentum 0.9, Nesterov's) and "adam".
+    batch_size : int or "auto", default="auto"
+        Of "sgd" and "adam"; "auto" is ``min(200, rows)``.
+    n_iter_no_change : int, default=5
+        Epochs in which the mean loss improves by less than `tol` before the rate falls, for "sgd" and "adam".
 
     Attributes
     ----------
@@ -208,6 +281,9 @@ class LogisticRegression(LinearClassifier):
     solver: str = "lbfgs"
     max_iter: int = 100
     warm_start: bool = False
+    learning_rate_init: float = 0.01
+    batch_size: Any = "auto"
+    n_iter_no_change: int = 5
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "C": [Interval(Real, 0, None, closed="right")],
@@ -216,33 +292,46 @@ class LogisticRegression(LinearClassifier):
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "random_state": ["random_state"],
-        "solver": [StrOptions({"lbfgs"})],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def _learn(
-        self, X: Any, y: np.ndarray, weight: np.ndarray | None, dtype: str, *, first: bool, incremental: bool
-    ) -> None:
-        outputs = y.shape[1]
-        layer, loss = (Dense(1, "logistic"), "binary_log_loss") if outputs == 1 else (Dense(outputs, "softmax"), "log_loss")
+    def _learn(self, examples: Examples) -> None:
+        outputs = examples.y.shape[1]
+        layer = Dense(1, "logistic") if outputs == 1 else Dense(outputs, "softmax")
+        loss = "binary_log_loss" if outputs == 1 else "log_loss"
         l1, l2 = self.l1_ratio / self.C, (1 - self.l1_ratio) / self.C
-        network = Network(X.shape[1], (layer,), loss, dtype, l1=l1, l2=l2)
-        start = np.zeros((X.shape[1] + 1, outputs)) if first else self.params_.reshape(-1, outputs)
-        smooth = Network(X.shape[1], (layer,), loss, dtype, l2=l2)
+        network = Network(examples.X.shape[1], (layer,), loss, examples.dtype, l1=l1, l2=l2)
+        solve = self._minimise if self.solver == "lbfgs" else self._take_course
+        params, iterations = solve(network, examples)
+        self.network_, self.params_, self.n_iter_ = network, params, np.array([iterations], np.int32)
+
+    def _minimise(self, network: Network, examples: Examples) -> tuple[np.ndarray, int]:
         classes = len(self.classes_)
         problem = Problem(
-            FullBatch(backends.get(), smooth, X, y, weight),
-            float(len(y)) if weight is None else float(weight.sum(dtype=np.float64)),
+            examples.full_batch(replace(network, l1=0.0)),
+            examples.whole,
             SURE * (classes - 1) / classes**2,
-            l1=l1,
+            l1=network.l1,
             with_bias=self.fit_intercept,
         )
-        minimum = minimise(problem, start, max_iter=self.max_iter, tol=self.tol)
-        if not minimum.converged:
-            warn_unconverged("LogisticRegression", minimum, self.max_iter)
-        self.network_, self.params_ = network, minimum.params.ravel().astype(dtype)
-        self.n_iter_ = np.array([minimum.iterations], np.int32)
+        return minimised(type(self).__name__, problem, self._start(examples), self.max_iter, self.tol)
+
+    def _take_course(self, network: Network, examples: Examples) -> tuple[np.ndarray, int]:
+        batch_size = examples.batch_size(self.batch_size)
+        # each batch has its share of the penalties
+        share = batch_size / len(examples.y)
+        network = replace(network, l1=network.l1 * share, l2=network.l2 * share)
+        optimizer = Adam() if self.solver == "adam" else SGD()
+        course = Course(
+            optimizer, "adaptive", self.learning_rate_init, batch_size, self.max_iter, self.tol, self.n_iter_no_change
+        )
+        random = check_random_state(self.random_state)
+        return self._descend(network, examples, course, random, BiasRule(fixed=not self.fit_intercept))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class, shape (rows, classes)."""
@@ -255,3 +344,113 @@ class LogisticRegression(LinearClassifier):
             # the softmax of the scores 0 and s is the logistic function of s
             scores = np.column_stack([np.zeros_like(scores), scores])
         return log_normalised(scores)
+
+
+@dataclass(eq=False, repr=False)
+class Perceptron(LinearClassifier):
+    """The perceptron (Rosenblatt, "The perceptron", 1958), trained in batches: one class against the rest.
+
+    scikit-learn's class of this name corrects its weights after each wrong row; here a step is the mean of the
+    corrections of a batch, so the two find different weights.  ``batch_size=1`` is the original rule.
+
+    Parameters
+    ----------
+    penalty : {None, "l2", "l1", "elasticnet"}, default=None
+    alpha : float, default=0.0001
+        Weight of the penalty.
+    l1_ratio : float, default=0.15
+        Share of the L1 penalty, for "elasticnet".
+    fit_intercept : bool, default=True
+    max_iter : int, default=1000
+        Most epochs.
+    tol : float, default=1e-3
+        Least improvement of the mean loss.
+    shuffle : bool, default=True
+        Draw a new order of the rows for each epoch.
+    eta0 : float, default=1.0
+        The rate.
+    random_state : int, RandomState or None, default=0
+    n_iter_no_change : int, default=5
+        Epochs without improvement before training stops.
+    class_weight : dict, "balanced" or None, default=None
+    warm_start : bool, default=False
+        Go on from the weights of the last fit.
+    batch_size : int or "auto", default="auto"
+        "auto" is ``min(200, rows)``.
+
+    Attributes
+    ----------
+    classes_, coef_, intercept_, params_, network_, n_features_in_, feature_names_in_
+        As of `LogisticRegression`.
+    n_iter_ : int
+        Epochs of the last fit.
+    """
+
+    _: KW_ONLY
+    penalty: str | None = None
+    alpha: float = 0.0001
+    l1_ratio: float = 0.15
+    fit_intercept: bool = True
+    max_iter: int = 1000
+    tol: float = 1e-3
+    shuffle: bool = True
+    eta0: float = 1.0
+    random_state: Any = 0
+    n_iter_no_change: int = 5
+    class_weight: Any = None
+    warm_start: bool = False
+    batch_size: Any = "auto"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "penalty": [StrOptions({"l2", "l1", "elasticnet"}), None],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+        "fit_intercept": ["boolean"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "shuffle": ["boolean"],
+        "eta0": [Interval(Real, 0, None, closed="neither")],
+        "random_state": ["random_state"],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "warm_start": ["boolean"],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    }
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Perceptron:
+        """Train for one epoch over the given rows, going on from the present weights.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, features)
+        y : array-like of shape (rows,)
+        classes : array-like of shape (classes,)
+            All classes there will be; needed at the first call.
+        sample_weight : array-like of shape (rows,), optional
+
+        Returns
+        -------
+        self
+        """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                'class_weight="balanced" needs all data at once: for partial_fit give a dict, such as '
+                "sklearn.utils.class_weight.compute_class_weight finds"
+            )
+        return self._fit(X, y, sample_weight, classes, incremental=True)
+
+    def _learn(self, examples: Examples) -> None:
+        batch_size = examples.batch_size(self.batch_size)
+        l1_share = {None: 0.0, "l2": 0.0, "l1": 1.0, "elasticnet": self.l1_ratio}[self.penalty]
+        # the engine divides penalties by the rows of the batch
+        strength = 0.0 if self.penalty is None else self.alpha * batch_size
+        layer = Dense(examples.y.shape[1], "identity")
+        l1, l2 = strength * l1_share, strength * (1 - l1_share)
+        network = Network(examples.X.shape[1], (layer,), "perceptron", examples.dtype, l1=l1, l2=l2)
+        epochs = 1 if examples.incremental else self.max_iter
+        optimizer = SGD(momentum=0.0, nesterov=False)
+        course = Course(optimizer, "constant", self.eta0, batch_size, epochs, self.tol, self.n_iter_no_change)
+        random = check_random_state(self.random_state) if self.shuffle else None
+        rule = BiasRule(fixed=not self.fit_intercept)
+        self.params_, self.n_iter_ = self._descend(network, examples, course, random, rule)
+        self.network_ = network
