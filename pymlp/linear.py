@@ -38,6 +38,8 @@ from pymlp.validation import Interval, StrOptions, check_parameters, check_predi
 # About the second derivative of a log loss once most rows are sure, as a share of what it is before training: anywhere
 # between 0.03 and 0.3 the passes over MNIST are nearly as few.
 SURE = 0.1
+# the perceptron's patience counts epochs of at least so many steps: fewer change the weights too little to judge by
+PATIENCE_STEPS = 20
 
 
 def encoded(positions: np.ndarray, outputs: int, dtype: str) -> np.ndarray:
@@ -204,14 +206,20 @@ class LinearClassifier(Discriminant):
         return np.zeros(parameters, examples.dtype) if examples.first else self.params_
 
     def _descend(
-        self, network: Network, examples: Examples, course: Course, random: Any, bias_rule: BiasRule
+        self,
+        network: Network,
+        examples: Examples,
+        start: np.ndarray,
+        course: Course,
+        random: Any,
+        bias_rule: BiasRule,
     ) -> tuple[np.ndarray, int]:
         """Parameters and epochs of a descent in batches; warns where `max_iter` ended it."""
-        name, start = type(self).__name__, self._start(examples)
+        name = type(self).__name__
         arrival = descend(name, network, examples.arrays, start, course, random, bias_rule)
-        if not arrival.converged and not examples.incremental:
+        if not arrival.converged:
             warnings.warn(
-                f"Maximum iterations ({course.epochs}) reached and {name} hasn't converged yet.",
+                f"Maximum iterations ({self.max_iter}) reached and {name} hasn't converged yet.",
                 ConvergenceWarning,
                 stacklevel=5,
             )
@@ -331,7 +339,8 @@ class LogisticRegression(LinearClassifier):
             optimizer, "adaptive", self.learning_rate_init, batch_size, self.max_iter, self.tol, self.n_iter_no_change
         )
         random = check_random_state(self.random_state)
-        return self._descend(network, examples, course, random, BiasRule(fixed=not self.fit_intercept))
+        rule = BiasRule(fixed=not self.fit_intercept)
+        return self._descend(network, examples, self._start(examples), course, random, rule)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class, shape (rows, classes)."""
@@ -371,7 +380,7 @@ class Perceptron(LinearClassifier):
         The rate.
     random_state : int, RandomState or None, default=0
     n_iter_no_change : int, default=5
-        Epochs without improvement before training stops.
+        Epochs without improvement before training stops; shorter ones than 20 steps count as parts of one.
     class_weight : dict, "balanced" or None, default=None
     warm_start : bool, default=False
         Go on from the weights of the last fit.
@@ -447,10 +456,16 @@ class Perceptron(LinearClassifier):
         layer = Dense(examples.y.shape[1], "identity")
         l1, l2 = strength * l1_share, strength * (1 - l1_share)
         network = Network(examples.X.shape[1], (layer,), "perceptron", examples.dtype, l1=l1, l2=l2)
-        epochs = 1 if examples.incremental else self.max_iter
+        patience = self.n_iter_no_change * -(-PATIENCE_STEPS * batch_size // len(examples.y))
         optimizer = SGD(momentum=0.0, nesterov=False)
-        course = Course(optimizer, "constant", self.eta0, batch_size, epochs, self.tol, self.n_iter_no_change)
+        course = Course(optimizer, "constant", self.eta0, batch_size, self.max_iter, self.tol, patience)
         random = check_random_state(self.random_state) if self.shuffle else None
         rule = BiasRule(fixed=not self.fit_intercept)
-        self.params_, self.n_iter_ = self._descend(network, examples, course, random, rule)
-        self.network_ = network
+        # the first epoch by itself: weights of 0 make no loss, after which none would be an improvement
+        name, start = type(self).__name__, self._start(examples)
+        begun = descend(name, network, examples.arrays, start, replace(course, epochs=1), random, rule)
+        self.network_, self.params_, self.n_iter_ = network, begun.params, 1
+        if not examples.incremental and self.max_iter > 1:
+            course = replace(course, epochs=self.max_iter - 1)
+            self.params_, epochs = self._descend(network, examples, begun.params, course, random, rule)
+            self.n_iter_ += epochs

@@ -119,7 +119,8 @@ class LinearSVC(LinearClassifier):
         network = Network(examples.X.shape[1], (layer,), "hinge", examples.dtype, l2=l2)
         course = Course(Adam(), "adaptive", HINGE_RATE, batch_size, self.max_iter, self.tol, HINGE_PATIENCE)
         rule = BiasRule(l2 / self.intercept_scaling**2, fixed=not self.fit_intercept)
-        return self._descend(network, examples, course, check_random_state(self.random_state), rule)
+        random = check_random_state(self.random_state)
+        return self._descend(network, examples, self._start(examples), course, random, rule)
 
 
 @dataclass(eq=False, repr=False)
