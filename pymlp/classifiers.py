@@ -98,12 +98,17 @@ def row_weights(
     return np.ascontiguousarray(of_row if weight is None else of_row * weight, dtype)
 
 
-def network_scores(network: Network, params: np.ndarray, X: Any) -> np.ndarray:
-    """What the network says of X (dense, or CSR) before its output activation: array of shape (rows, outputs)."""
-    bare = without_output_activation(network)
-    out = np.empty((X.shape[0], bare.outputs), bare.dtype)
-    predict_rows(backends.get().Predictor(bare, params), X, out)
+def network_outputs(network: Network, params: np.ndarray, X: Any, *, with_complement: bool = False) -> np.ndarray:
+    """What the network says of X (dense, or CSR): array of shape (rows, outputs), or 1 - p and p of a single output."""
+    predictor = backends.get().Predictor(network, params, with_complement=with_complement)
+    out = np.empty((X.shape[0], predictor.columns), network.dtype)
+    predict_rows(predictor, X, out)
     return out
+
+
+def network_scores(network: Network, params: np.ndarray, X: Any) -> np.ndarray:
+    """What the network says of X before its output activation: array of shape (rows, outputs)."""
+    return network_outputs(without_output_activation(network), params, X)
 
 
 def log_normalised(scores: np.ndarray) -> np.ndarray:

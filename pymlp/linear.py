@@ -24,6 +24,7 @@ from pymlp.classifiers import (
     class_positions,
     known_classes,
     log_normalised,
+    network_outputs,
     network_scores,
     row_weights,
     unchanged_on_failure,
@@ -344,7 +345,9 @@ class LogisticRegression(LinearClassifier):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class, shape (rows, classes)."""
-        return np.exp(self.predict_log_proba(X))
+        network, params, with_complement, _ = self._prediction_state()
+        X = check_prediction_data(self, X, network.dtype)
+        return network_outputs(network, params, X, with_complement=with_complement)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithm of `predict_proba`."""
@@ -353,6 +356,11 @@ class LogisticRegression(LinearClassifier):
             # the softmax of the scores 0 and s is the logistic function of s
             scores = np.column_stack([np.zeros_like(scores), scores])
         return log_normalised(scores)
+
+    def _prediction_state(self) -> tuple[Network, np.ndarray, bool, bool]:
+        """What `pymlp.Predictor` is made of; see `MultilayerPerceptron`."""
+        check_is_fitted(self)
+        return self.network_, self.params_, self.network_.outputs == 1, False
 
 
 @dataclass(eq=False, repr=False)
@@ -451,8 +459,9 @@ class Perceptron(LinearClassifier):
     def _learn(self, examples: Examples) -> None:
         batch_size = examples.batch_size(self.batch_size)
         l1_share = {None: 0.0, "l2": 0.0, "l1": 1.0, "elasticnet": self.l1_ratio}[self.penalty]
-        # the engine divides penalties by the rows of the batch
-        strength = 0.0 if self.penalty is None else self.alpha * batch_size
+        # the engine divides penalties by the weights of the batch, here taken for its share of all
+        share = batch_size / len(examples.y)
+        strength = 0.0 if self.penalty is None else self.alpha * share * examples.whole
         layer = Dense(examples.y.shape[1], "identity")
         l1, l2 = strength * l1_share, strength * (1 - l1_share)
         network = Network(examples.X.shape[1], (layer,), "perceptron", examples.dtype, l1=l1, l2=l2)
