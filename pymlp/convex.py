@@ -22,6 +22,8 @@ from pymlp.rows import dense_blocks
 
 # beyond so many features their Gram matrix costs more than it saves, and each has a scale of its own instead
 MOST_GRAM_FEATURES = 2048
+# as where there are fewer rows than this part of the features
+LEAST_ROWS = 0.25
 # rows the Gram matrix is taken from, which shapes the coordinates only, and rows of them made dense at a time
 GRAM_ROWS = 8192
 GRAM_BLOCK = 1024
@@ -96,20 +98,21 @@ class _ConvergedError(Exception):
 
 
 class _Gram:
-    """Coordinates u with ``params = inverse.T @ u``, where ``inverse`` undoes the Gram matrix's root."""
+    """Coordinates u with ``params = inverse.T @ u``, where ``inverse`` undoes the Gram matrix's lower root."""
 
     def __init__(self, matrix: np.ndarray) -> None:
         self.root = linalg.cholesky(matrix, lower=True, check_finite=False)
-        self.inverse = linalg.solve_triangular(self.root, np.eye(len(matrix)), lower=True, check_finite=False)
+        # LAPACK and BLAS by name: they know that half of it is 0
+        self.inverse, _ = linalg.lapack.dtrtri(self.root, lower=1)
 
     def of_params(self, params: np.ndarray) -> np.ndarray:
         return self.root.T @ params
 
     def to_params(self, point: np.ndarray) -> np.ndarray:
-        return self.inverse.T @ point
+        return linalg.blas.dtrmm(1.0, self.inverse, point, lower=1, trans_a=1)
 
     def of_gradient(self, gradient: np.ndarray) -> np.ndarray:
-        return self.inverse @ gradient
+        return linalg.blas.dtrmm(1.0, self.inverse, gradient, lower=1)
 
 
 class _Scales:
@@ -144,9 +147,9 @@ def _curvature(problem: Problem, whole_matrix: bool) -> np.ndarray:
     inputs = X.shape[1]
     found = np.zeros((inputs + 1, inputs + 1) if whole_matrix else inputs + 1)
     for part, block in dense_blocks(X, GRAM_BLOCK, "float64"):
-        extended = np.column_stack([block, np.ones(len(block))])
-        weighted = extended * weight[part, None]
-        found += extended.T @ weighted if whole_matrix else (extended * weighted).sum(axis=0)
+        roots = np.sqrt(weight[part, None])
+        extended = np.hstack([block * roots, roots])
+        found += extended.T @ extended if whole_matrix else (extended * extended).sum(axis=0)
     found *= problem.curvature / weight.sum()
     penalties = np.append(np.full(inputs, problem.batch.network.l2), problem.bias_l2) / problem.whole
     diagonal = found.diagonal() if whole_matrix else found
@@ -158,8 +161,8 @@ def _curvature(problem: Problem, whole_matrix: bool) -> np.ndarray:
 
 
 def _coordinates(problem: Problem) -> _Gram | _Scales:
-    inputs = problem.batch.X.shape[1]
-    if problem.l1 or inputs > MOST_GRAM_FEATURES:
+    rows, inputs = problem.batch.X.shape
+    if problem.l1 or inputs > MOST_GRAM_FEATURES or rows < LEAST_ROWS * inputs:
         # bounds hold for single coordinates
         return _Scales(_curvature(problem, whole_matrix=False))
     matrix = _curvature(problem, whole_matrix=True)
