@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pymlp.optimizers import SGD, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
     from pymlp.predictor import Predictor
     from pymlp.progress import ProgressBar
-    from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
+    from pymlp.range_test import find_learning_rate
+    from pymlp.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Plateau, Step
     from pymlp.selection import show_config
     from pymlp.support_vectors import FourierSVC, LinearSVC
     from pymlp.training import train
@@ -41,6 +42,7 @@ _LAZY = {
     "Constant": "pymlp.schedules",
     "Cosine": "pymlp.schedules",
     "CustomLoss": "pymlp.losses",
+    "Exponential": "pymlp.schedules",
     "Focal": "pymlp.losses",
     "FourierSVC": "pymlp.support_vectors",
     "GaussianNB": "pymlp.naive_bayes",
@@ -58,12 +60,15 @@ _LAZY = {
     "NAdam": "pymlp.optimizers",
     "OneCycle": "pymlp.schedules",
     "Perceptron": "pymlp.linear",
+    "Plateau": "pymlp.schedules",
     "Predictor": "pymlp.predictor",
     "ProgressBar": "pymlp.progress",
     "Quantile": "pymlp.losses",
     "RMSprop": "pymlp.optimizers",
     "Rprop": "pymlp.optimizers",
     "SGD": "pymlp.optimizers",
+    "Step": "pymlp.schedules",
+    "find_learning_rate": "pymlp.range_test",
     "Tweedie": "pymlp.losses",
     "load": "pymlp.files",
     "load_network": "pymlp.files",
@@ -83,6 +88,7 @@ __all__ = [
     "Cosine",
     "CustomLoss",
     "Dense",
+    "Exponential",
     "Focal",
     "FourierSVC",
     "GaussianNB",
@@ -101,13 +107,16 @@ __all__ = [
     "Network",
     "OneCycle",
     "Perceptron",
+    "Plateau",
     "Predictor",
     "ProgressBar",
     "Quantile",
     "RMSprop",
     "Rprop",
+    "Step",
     "Tweedie",
     "config_context",
+    "find_learning_rate",
     "get_config",
     "load",
     "load_network",

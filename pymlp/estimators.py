@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from pymlp import scores, threadpools  # noqa: F401 - threadpools makes the engine known to threadpoolctl
 from pymlp.losses import LOSSES
 from pymlp.network import Network
-from pymlp.perceptron import MultilayerPerceptron, plain
+from pymlp.perceptron import FurtherParameters, MultilayerPerceptron, plain
 from pymlp.targets import KINDS, ClassTargets, distinct_labels
 from pymlp.validation import PARAMETER_CONSTRAINTS, StrOptions
 
@@ -30,7 +30,15 @@ def _is_stochastic(estimator: MultilayerPerceptron) -> bool:
 
 
 @dataclass(eq=False, repr=False)
-class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
+class LossOfClasses:
+    """What the classifier takes before the parameters beyond scikit-learn's that it shares with the regressor."""
+
+    _: KW_ONLY
+    loss: str = "log_loss"
+
+
+@dataclass(eq=False, repr=False)
+class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, MultilayerPerceptron):
     """Multilayer perceptron for classes; parameters and results are those of scikit-learn's class of this name.
 
     Parameters
@@ -40,15 +48,19 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     activation : str or sequence of str, default="relu"
         Of the hidden layers, one for all or one for each: "identity", "logistic", "tanh", "relu", and beyond
         scikit-learn "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus".
-    solver : {"adam", "sgd", "lbfgs"}, default="adam"
-        Adam (Kingma and Ba, 2015), gradient descent with momentum, or L-BFGS over all rows at once.
+    solver : str or option object of `pymlp.optimizers`, default="adam"
+        "adam" (Kingma and Ba, 2015), "sgd" (gradient descent with momentum), another name in
+        `pymlp.optimizers.OPTIMIZERS`, or "lbfgs" (L-BFGS over all rows at once).  An object such as
+        ``AdamW(weight_decay=0.1)`` has its own parameters, and those below count for nothing.
     alpha : float, default=0.0001
         L2 penalty on the weights, divided by the rows of the batch.
     batch_size : int or "auto", default="auto"
         "auto" is ``min(200, rows)``.
-    learning_rate : {"constant", "invscaling", "adaptive"}, default="constant"
-        For "sgd": the rate stays; falls as ``learning_rate_init / (t_ + 1) ** power_t``; is divided by 5 each time
-        patience runs out.
+    learning_rate : {"constant", "invscaling", "adaptive"}, schedule or callable, default="constant"
+        The rate stays; falls as ``learning_rate_init / (t_ + 1) ** power_t``; is divided by 5 each time patience runs
+        out (as in scikit-learn ``solver="adam"`` takes no notice of these names).  An object of `pymlp.schedules` such
+        as ``Cosine(warmup=5)`` runs over `max_iter` epochs, from `learning_rate_init`.  A callable gets the number of a
+        step and gives its rate.
     learning_rate_init : float, default=0.001
     power_t : float, default=0.5
     max_iter : int, default=200
@@ -65,18 +77,27 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Go on from the weights of the last fit.
     momentum : float, default=0.9
     nesterovs_momentum : bool, default=True
+        Of "sgd".
     early_stopping : bool, default=False
         Hold out `validation_fraction` of the rows, stop when their score no longer improves, keep the best weights.
     validation_fraction : float, default=0.1
     beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
-        Of Adam.
+        Of "adam", "adamw" and "nadam".
     n_iter_no_change : int, default=10
         Epochs without improvement before training stops.
     max_fun : int, default=15000
         Most evaluations of the loss, for "lbfgs".
     loss : {"log_loss"}, default="log_loss"
+    scoring : str, callable or None, default=None
+        What validation rows are scored by, higher is better: a name that scikit-learn knows, or
+        ``scoring(estimator, X, y)``; weighted if it takes ``sample_weight``.  None is the accuracy (of a regressor R2).
+    max_time : float or None, default=None
+        Seconds after which training ends with the last complete epoch; the first one is always completed.
     dtype : {"float32", "float64"} or None, default=None
         Type of the arithmetic; None follows X (anything but float32 becomes float64).
+    roll_back : bool, default=False
+        Where an epoch ends with numbers that are not finite, go back to the end of the one before, halve the rate, warn
+        and go on.  Not for "lbfgs".
 
     Attributes
     ----------
@@ -90,7 +111,10 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Of the last epoch, and the lowest (None with early stopping).
     loss_curve_ : list of float
     validation_scores_, best_validation_score_ : list of float, float
-        None without early stopping.
+        None without validation rows.
+    history_ : dict of str to list
+        For each epoch (for "lbfgs" each iteration) its "loss", "validation_score" (None without validation rows),
+        "rate" (of its last step) and "seconds" (of its steps); ``pandas.DataFrame(model.history_)`` is a table of them.
     n_iter_, t_ : int
         Epochs of the last fit, rows seen in all.
     n_features_in_, feature_names_in_, n_outputs_, n_layers_, out_activation_
@@ -106,16 +130,21 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     array([0, 0])
     """
 
-    _: KW_ONLY
-    loss: str = "log_loss"
-    dtype: Any = None
-
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PARAMETER_CONSTRAINTS,
         "loss": [StrOptions({"log_loss"})],
     }
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPClassifier:
         """Fit to training data.
 
         Parameters
@@ -123,6 +152,10 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         X : array-like or sparse matrix of shape (rows, features)
         y : array-like of shape (rows,), or 0/1 matrix of shape (rows, labels)
         sample_weight : array-like of shape (rows,), optional
+        X_val, y_val : like X and y, optional
+            Rows to score after each epoch: ``validation_scores_``.  With `early_stopping` they take the place of the
+            rows it would hold out, and all of X is trained on.
+        sample_weight_val : array-like of shape (validation rows,), optional
 
         Returns
         -------
@@ -135,7 +168,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         KeyboardInterrupt
             After Ctrl-C; the last complete epoch is kept.
         """
-        return self._fit(X, y, sample_weight, incremental=False)
+        return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
 
     @available_if(_is_stochastic)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
@@ -201,6 +234,12 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         self.classes_, self._targets = known, targets
         return encoded, targets.loss
 
+    def _encode_validation(self, y: Any, network: Network) -> np.ndarray:
+        unknown = np.setdiff1d(distinct_labels(y), self.classes_)
+        if len(unknown):
+            raise ValueError(f"y_val has classes that y has not: {unknown}; y has {self.classes_}")
+        return self._targets.encode(y, network.dtype)
+
     @staticmethod
     def _check_known(y: Any, known: np.ndarray, *, subset: bool) -> None:
         found = distinct_labels(y)
@@ -253,7 +292,7 @@ class LossFirst:
 
 
 @dataclass(eq=False, repr=False)
-class MLPRegressor(RegressorMixin, MultilayerPerceptron, LossFirst):
+class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, LossFirst):
     """Multilayer perceptron for numbers; parameters and results are those of scikit-learn's class of this name.
 
     Parameters
@@ -277,15 +316,21 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron, LossFirst):
     (442,)
     """
 
-    _: KW_ONLY
-    dtype: Any = None
-
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PARAMETER_CONSTRAINTS,
         "loss": [StrOptions({"squared_error", "poisson"})],
     }
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPRegressor:
         """Fit to training data.
 
         Parameters
@@ -293,6 +338,10 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron, LossFirst):
         X : array-like or sparse matrix of shape (rows, features)
         y : array-like of shape (rows,) or (rows, targets)
         sample_weight : array-like of shape (rows,), optional
+        X_val, y_val : like X and y, optional
+            Rows to score after each epoch: ``validation_scores_``.  With `early_stopping` they take the place of the
+            rows it would hold out, and all of X is trained on.
+        sample_weight_val : array-like of shape (validation rows,), optional
 
         Returns
         -------
@@ -305,7 +354,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron, LossFirst):
         KeyboardInterrupt
             After Ctrl-C; the last complete epoch is kept.
         """
-        return self._fit(X, y, sample_weight, incremental=False)
+        return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
 
     @available_if(_is_stochastic)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
@@ -319,15 +368,24 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron, LossFirst):
 
     def _encode(self, y: Any, dtype: str, *, first: bool, incremental: bool, classes: Any) -> tuple[np.ndarray, str]:
         """Output columns and loss."""
+        return self._columns(y, dtype, "y"), self.loss
+
+    def _encode_validation(self, y: Any, network: Network) -> np.ndarray:
+        columns = self._columns(y, network.dtype, "y_val")
+        if columns.shape[1] != network.outputs:
+            raise ValueError(f"y_val has {columns.shape[1]} target columns, but y has {network.outputs}")
+        return columns
+
+    def _columns(self, y: Any, dtype: str, name: str) -> np.ndarray:
         columns = np.ascontiguousarray(y.reshape(len(y), -1), dtype)
         lowest = LOSSES[self.loss].lowest_target
         if columns.min() < lowest:
             row, column = np.unravel_index(int(np.argmax(columns < lowest)), columns.shape)
             raise ValueError(
-                f"y must be at least {lowest:g} for loss={self.loss!r}, but row {row}, column {column} (counted from "
-                f"0) has {columns[row, column]:g}"
+                f"{name} must be at least {lowest:g} for loss={self.loss!r}, but row {row}, column {column} (counted "
+                f"from 0) has {columns[row, column]:g}"
             )
-        return columns, self.loss
+        return columns
 
     def _validation_score(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
         return scores.r2(outputs, y, weight)

@@ -30,10 +30,10 @@ from pymlp.classifiers import (
     unchanged_on_failure,
 )
 from pymlp.convex import Problem, minimise
-from pymlp.descent import BiasRule, Course, descend
+from pymlp.layer_descent import BiasRule, Terms, descend
 from pymlp.lbfgs import FullBatch
 from pymlp.network import Dense, Network
-from pymlp.optimizers import SGD, Adam
+from pymlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from pymlp.validation import Interval, StrOptions, check_parameters, check_prediction_data
 
 # About the second derivative of a log loss once most rows are sure, as a share of what it is before training: anywhere
@@ -211,13 +211,13 @@ class LinearClassifier(Discriminant):
         network: Network,
         examples: Examples,
         start: np.ndarray,
-        course: Course,
+        terms: Terms,
         random: Any,
         bias_rule: BiasRule,
     ) -> tuple[np.ndarray, int]:
         """Parameters and epochs of a descent in batches; warns where `max_iter` ended it."""
         name = type(self).__name__
-        arrival = descend(name, network, examples.arrays, start, course, random, bias_rule)
+        arrival = descend(name, network, examples.arrays, start, terms, random, bias_rule)
         if not arrival.converged:
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and {name} hasn't converged yet.",
@@ -246,19 +246,20 @@ class LogisticRegression(LinearClassifier):
     fit_intercept : bool, default=True
     class_weight : dict, "balanced" or None, default=None
     random_state : int, RandomState or None, default=None
-        Draws the order of the rows, for "sgd" and "adam".
-    solver : {"lbfgs", "sgd", "adam"}, default="lbfgs"
-        L-BFGS over all rows; or descent in batches, whose rate falls until nothing improves any more.
+        Draws the order of the rows, for batches.
+    solver : str or object of `pymlp.optimizers`, default="lbfgs"
+        "lbfgs", L-BFGS over all rows; or descent in batches by a name in `pymlp.optimizers.OPTIMIZERS` or an object
+        such as `pymlp.SGD`, at a rate that falls until nothing improves any more.
     max_iter : int, default=100
         Most iterations, or epochs.
     warm_start : bool, default=False
         Go on from the weights of the last fit.
     learning_rate_init : float, default=0.01
-        Of "sgd" (with momentum 0.9, Nesterov's) and "adam".
+        Of batches.
     batch_size : int or "auto", default="auto"
-        Of "sgd" and "adam"; "auto" is ``min(200, rows)``.
+        "auto" is ``min(200, rows)``.
     n_iter_no_change : int, default=5
-        Epochs in which the mean loss improves by less than `tol` before the rate falls, for "sgd" and "adam".
+        Epochs in which the mean loss improves by less than `tol` before the rate falls, for batches.
 
     Attributes
     ----------
@@ -287,7 +288,7 @@ class LogisticRegression(LinearClassifier):
     fit_intercept: bool = True
     class_weight: Any = None
     random_state: Any = None
-    solver: str = "lbfgs"
+    solver: Any = "lbfgs"
     max_iter: int = 100
     warm_start: bool = False
     learning_rate_init: float = 0.01
@@ -301,7 +302,7 @@ class LogisticRegression(LinearClassifier):
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "random_state": ["random_state"],
-        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
@@ -315,7 +316,7 @@ class LogisticRegression(LinearClassifier):
         loss = "binary_log_loss" if outputs == 1 else "log_loss"
         l1, l2 = self.l1_ratio / self.C, (1 - self.l1_ratio) / self.C
         network = Network(examples.X.shape[1], (layer,), loss, examples.dtype, l1=l1, l2=l2)
-        solve = self._minimise if self.solver == "lbfgs" else self._take_course
+        solve = self._minimise if self.solver == "lbfgs" else self._train
         params, iterations = solve(network, examples)
         self.network_, self.params_, self.n_iter_ = network, params, np.array([iterations], np.int32)
 
@@ -330,18 +331,18 @@ class LogisticRegression(LinearClassifier):
         )
         return minimised(type(self).__name__, problem, self._start(examples), self.max_iter, self.tol)
 
-    def _take_course(self, network: Network, examples: Examples) -> tuple[np.ndarray, int]:
+    def _train(self, network: Network, examples: Examples) -> tuple[np.ndarray, int]:
         batch_size = examples.batch_size(self.batch_size)
         # each batch has its share of the penalties
         share = batch_size / len(examples.y)
         network = replace(network, l1=network.l1 * share, l2=network.l2 * share)
-        optimizer = Adam() if self.solver == "adam" else SGD()
-        course = Course(
+        optimizer = OPTIMIZERS[self.solver]() if isinstance(self.solver, str) else self.solver
+        terms = Terms(
             optimizer, "adaptive", self.learning_rate_init, batch_size, self.max_iter, self.tol, self.n_iter_no_change
         )
         random = check_random_state(self.random_state)
         rule = BiasRule(fixed=not self.fit_intercept)
-        return self._descend(network, examples, self._start(examples), course, random, rule)
+        return self._descend(network, examples, self._start(examples), terms, random, rule)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class, shape (rows, classes)."""
@@ -467,14 +468,14 @@ class Perceptron(LinearClassifier):
         network = Network(examples.X.shape[1], (layer,), "perceptron", examples.dtype, l1=l1, l2=l2)
         patience = self.n_iter_no_change * -(-PATIENCE_STEPS * batch_size // len(examples.y))
         optimizer = SGD(momentum=0.0, nesterov=False)
-        course = Course(optimizer, "constant", self.eta0, batch_size, self.max_iter, self.tol, patience)
+        terms = Terms(optimizer, "constant", self.eta0, batch_size, self.max_iter, self.tol, patience)
         random = check_random_state(self.random_state) if self.shuffle else None
         rule = BiasRule(fixed=not self.fit_intercept)
         # the first epoch by itself: weights of 0 make no loss, after which none would be an improvement
         name, start = type(self).__name__, self._start(examples)
-        begun = descend(name, network, examples.arrays, start, replace(course, epochs=1), random, rule)
+        begun = descend(name, network, examples.arrays, start, replace(terms, epochs=1), random, rule)
         self.network_, self.params_, self.n_iter_ = network, begun.params, 1
         if not examples.incremental and self.max_iter > 1:
-            course = replace(course, epochs=self.max_iter - 1)
-            self.params_, epochs = self._descend(network, examples, begun.params, course, random, rule)
+            terms = replace(terms, epochs=self.max_iter - 1)
+            self.params_, epochs = self._descend(network, examples, begun.params, terms, random, rule)
             self.n_iter_ += epochs

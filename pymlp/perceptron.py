@@ -20,18 +20,22 @@ from pymlp import backends, fitting
 from pymlp.callbacks import check_callbacks
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.network import Network
+from pymlp.options import describe, from_description, is_option
 from pymlp.parameters import ParameterViews, copy_into
+from pymlp.training import check_validation_is_whole
 from pymlp.validation import (
     check_parameters,
     check_prediction_data,
     check_sample_weight,
     check_training_data,
+    check_validation_data,
     hidden_widths,
 )
 
 # numbers and histories that a model file keeps
 FITTED_RECORDS = (
     "n_iter_",
+    "history_",
     "t_",
     "loss_",
     "best_loss_",
@@ -42,14 +46,39 @@ FITTED_RECORDS = (
 
 
 def plain(value: Any) -> Any:
-    """Numbers, strings, lists and dicts of Python in place of NumPy's."""
+    """Numbers, strings, lists and dicts of Python in place of NumPy's and of option objects."""
     if isinstance(value, (list, tuple, np.ndarray)):
         return [plain(item) for item in value]
+    if is_option(value):
+        value = describe(value)
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, type):
         return np.dtype(value).name
     return value
+
+
+def from_plain(value: Any) -> Any:
+    """A parameter from what `plain` made of it; sequences are tuples."""
+    if isinstance(value, list):
+        return tuple(from_plain(item) for item in value)
+    if isinstance(value, dict):
+        value = {name: from_plain(item) for name, item in value.items()}
+        return from_description(value) if "option" in value else value
+    return value
+
+
+@dataclass(eq=False, repr=False)
+class FurtherParameters:
+    """What both take beyond scikit-learn's parameters."""
+
+    _: KW_ONLY
+    scoring: Any = None
+    max_time: float | None = None
+    dtype: Any = None
+    roll_back: bool = False
 
 
 @dataclass(eq=False, repr=False)
@@ -59,10 +88,10 @@ class MultilayerPerceptron(BaseEstimator):
     hidden_layer_sizes: Any = (100,)
     activation: Any = "relu"
     _: KW_ONLY
-    solver: str = "adam"
+    solver: Any = "adam"
     alpha: float = 0.0001
     batch_size: Any = "auto"
-    learning_rate: str = "constant"
+    learning_rate: Any = "constant"
     learning_rate_init: float = 0.001
     power_t: float = 0.5
     max_iter: int = 200
@@ -136,7 +165,14 @@ class MultilayerPerceptron(BaseEstimator):
         return self.network_
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any, *, incremental: bool, classes: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        incremental: bool,
+        classes: Any = None,
+        validation: tuple[Any, Any, Any] = (None, None, None),
     ) -> MultilayerPerceptron:
         check_parameters(self)
         if incremental and self.early_stopping:
@@ -145,7 +181,7 @@ class MultilayerPerceptron(BaseEstimator):
         start = dict(self.__dict__)
         draft.__dict__.update(start)
         try:
-            network, data = draft._prepare(X, y, sample_weight, incremental=incremental, classes=classes)
+            network, data = draft._prepare(X, y, sample_weight, validation, incremental=incremental, classes=classes)
             fitting.fit(draft, self, network, data)
         except KeyboardInterrupt:
             # the draft has new parameters if at least one epoch was completed
@@ -164,7 +200,14 @@ class MultilayerPerceptron(BaseEstimator):
         self.__dict__.update({name: value for name, value in new.items() if start.get(name, missing) is not value})
 
     def _prepare(
-        self, X: Any, y: Any, sample_weight: Any, *, incremental: bool, classes: Any
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation: tuple[Any, Any, Any],
+        *,
+        incremental: bool,
+        classes: Any,
     ) -> tuple[Network, fitting.Data]:
         """Check everything; on the draft alone."""
         hidden = hidden_widths(self.hidden_layer_sizes)
@@ -175,8 +218,8 @@ class MultilayerPerceptron(BaseEstimator):
         elif self.dtype is not None:
             dtypes = (np.dtype(self.dtype).name,)
         given = X, y
-        X, y, dtype = check_training_data(self, X, y, dtypes=dtypes, reset=first, numeric=is_regressor(self))
-        y, loss = self._encode(y, dtype, first=first, incremental=incremental, classes=classes)
+        X, labels, dtype = check_training_data(self, X, y, dtypes=dtypes, reset=first, numeric=is_regressor(self))
+        y, loss = self._encode(labels, dtype, first=first, incremental=incremental, classes=classes)
         weight = check_sample_weight(sample_weight, X.shape[0], dtype)
         widths = (X.shape[1], *hidden, y.shape[1])
         network = Network.from_widths(widths, self.activation, loss=loss, dtype=dtype, l2=self.alpha)
@@ -185,7 +228,26 @@ class MultilayerPerceptron(BaseEstimator):
                 f"the model has the layer widths {self.network_.widths}, but its parameters and the data now ask for "
                 f"{network.widths}; call fit with warm_start=False"
             )
-        return network, fitting.Data(X, y, weight, first, incremental, check_random_state(self.random_state), given)
+        scored = self._check_validation(*validation, network)
+        random = check_random_state(self.random_state)
+        return network, fitting.Data(X, y, labels, weight, scored, first, incremental, random, given)
+
+    def _check_validation(self, X: Any, y: Any, sample_weight: Any, network: Network) -> fitting.Scored | None:
+        if X is None and y is None and sample_weight is None:
+            return None
+        check_validation_is_whole(X, y, "sample_weight_val")
+        X, labels = check_validation_data(self, X, y, network.dtype, numeric=is_regressor(self))
+        encoded = self._encode_validation(labels, network)
+        weight = check_sample_weight(sample_weight, X.shape[0], network.dtype, "sample_weight_val")
+        return fitting.Scored(X, encoded, labels, weight)
+
+    def _starting_point(self, X: Any, y: Any, sample_weight: Any) -> fitting.StartingPoint:
+        """Where a fit to these data would begin; leaves the estimator as it is."""
+        check_parameters(self)
+        draft = object.__new__(type(self))
+        draft.__dict__.update(self.__dict__)
+        network, data = draft._prepare(X, y, sample_weight, (None, None, None), incremental=False, classes=None)
+        return fitting.starting_point(draft, network, data)
 
     def _outputs(self, X: Any, *, activated: bool = True, with_complement: bool = False) -> np.ndarray:
         check_is_fitted(self)
@@ -207,6 +269,11 @@ class MultilayerPerceptron(BaseEstimator):
         """What a model file holds; JSON-ready metadata.  The state of the optimizer is not part of it."""
         check_is_fitted(self)
         parameters = {name: plain(value) for name, value in self.get_params(deep=False).items()}
+        for name, value in parameters.items():
+            if callable(value):
+                raise ValueError(
+                    f"a model file has no place for the function {name}={value!r}: use pickle, or set another {name}"
+                )
         if not isinstance(self.random_state, (int, np.integer)):
             parameters["random_state"] = None
         metadata: dict[str, Any] = {
@@ -215,6 +282,9 @@ class MultilayerPerceptron(BaseEstimator):
             "features": [str(name) for name in getattr(self, "feature_names_in_", ())] or None,
             "fitted": {name: plain(getattr(self, name)) for name in FITTED_RECORDS if hasattr(self, name)},
         }
+        if "history_" in metadata["fitted"]:
+            # equal models have equal files
+            del metadata["fitted"]["history_"]["seconds"]
         self._add_target_state(metadata)
         return self.network_, self.params_, metadata
 
@@ -225,14 +295,14 @@ class MultilayerPerceptron(BaseEstimator):
             if metadata["class"] != cls.__name__:
                 raise ValueError(f"the model is of class {metadata['class']!r}, not {cls.__name__}")
             parameters = metadata["parameters"]
-            model = cls(
-                **{name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
-            )
+            model = cls(**{name: from_plain(value) for name, value in parameters.items()})
             unknown = sorted(set(metadata["fitted"]) - set(FITTED_RECORDS))
             if unknown:
                 raise ValueError(f"the model has unknown records: {', '.join(unknown)}")
             for name, value in metadata["fitted"].items():
                 setattr(model, name, value)
+            if "history_" in metadata["fitted"]:
+                model.history_ = {**model.history_, "seconds": [None] * len(model.history_["loss"])}
             features = metadata["features"]
             if features is not None:
                 if [type(name) for name in features] != [str] * network.inputs:

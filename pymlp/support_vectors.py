@@ -15,8 +15,8 @@ from sklearn.utils import check_random_state
 
 from pymlp import backends
 from pymlp.convex import Problem
-from pymlp.descent import BiasRule, Course
 from pymlp.inference import predict_rows
+from pymlp.layer_descent import BiasRule, Terms
 from pymlp.linear import Discriminant, Examples, LinearClassifier, minimised
 from pymlp.network import Dense, Network
 from pymlp.optimizers import Adam
@@ -96,7 +96,7 @@ class LinearSVC(LinearClassifier):
 
     def _learn(self, examples: Examples) -> None:
         inputs, outputs = examples.X.shape[1], examples.y.shape[1]
-        solve = self._minimise if self.loss == "squared_hinge" else self._take_course
+        solve = self._minimise if self.loss == "squared_hinge" else self._train
         self.params_, self.n_iter_ = solve(examples)
         self.network_ = Network(inputs, (Dense(outputs, "identity"),), self.loss, examples.dtype, l2=1 / self.C)
 
@@ -111,16 +111,16 @@ class LinearSVC(LinearClassifier):
         )
         return minimised(type(self).__name__, problem, self._start(examples), self.max_iter, self.tol)
 
-    def _take_course(self, examples: Examples) -> tuple[np.ndarray, int]:
+    def _train(self, examples: Examples) -> tuple[np.ndarray, int]:
         batch_size = examples.batch_size("auto")
         # each batch has its share of the penalty
         l2 = batch_size / len(examples.y) / self.C
         layer = Dense(examples.y.shape[1], "identity")
         network = Network(examples.X.shape[1], (layer,), "hinge", examples.dtype, l2=l2)
-        course = Course(Adam(), "adaptive", HINGE_RATE, batch_size, self.max_iter, self.tol, HINGE_PATIENCE)
+        terms = Terms(Adam(), "adaptive", HINGE_RATE, batch_size, self.max_iter, self.tol, HINGE_PATIENCE)
         rule = BiasRule(l2 / self.intercept_scaling**2, fixed=not self.fit_intercept)
         random = check_random_state(self.random_state)
-        return self._descend(network, examples, self._start(examples), course, random, rule)
+        return self._descend(network, examples, self._start(examples), terms, random, rule)
 
 
 @dataclass(eq=False, repr=False)

@@ -5,17 +5,27 @@ Whatever is wrong with parameters or data raises before a model changes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import signature
 from numbers import Integral, Number, Real
 from typing import Any
 
 import numpy as np
+from sklearn import metrics
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import validate_data
 
 from pymlp.finiteness import first_non_finite
 from pymlp.functions import ACTIVATIONS
 from pymlp.network import DTYPES
+from pymlp.optimizers import OPTIMIZERS, Optimizer
 from pymlp.rows import is_converted_late
 from pymlp.training import check_weight
 
@@ -25,10 +35,10 @@ HIDDEN_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.hidd
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), list, tuple],
-    "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+    "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), HasMethods(["rates"]), callable],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -46,6 +56,9 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "epsilon": [Interval(Real, 0, None, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "scoring": [None, str, callable],
+    "max_time": [None, Interval(Real, 0, None, closed="neither")],
+    "roll_back": ["boolean"],
     "dtype": [None, StrOptions(set(DTYPES)), Options(type, {np.float32, np.float64})],
 }
 
@@ -63,6 +76,10 @@ def check_parameters(estimator: Any) -> None:
         if (value := getattr(estimator, name)) is not getattr(kind, name, constraints)
     }
     validate_parameter_constraints(constraints, changed, caller_name=kind.__name__)
+    # a class is a callable
+    schedule = changed.get("learning_rate")
+    if isinstance(schedule, type):
+        raise ValueError(f"learning_rate must be an object such as {schedule.__name__}(), not the class {schedule!r}")
 
 
 def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
@@ -184,10 +201,41 @@ def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
     return checked.tocsr() if hasattr(checked, "tocsr") else checked
 
 
-def check_sample_weight(sample_weight: Any, rows: int, dtype: str) -> np.ndarray | None:
+def check_validation_data(estimator: Any, X: Any, y: Any, dtype: str, *, numeric: bool) -> tuple[Any, np.ndarray]:
+    """X_val and y_val as `check_training_data` gives X and y, checked against the data the estimator is fitted to."""
+    try:
+        X, y, _ = check_training_data(estimator, X, y, dtypes=(dtype,), reset=False, numeric=numeric)
+    except ValueError as error:
+        raise ValueError(f"X_val and y_val do not fit: {error}") from error
+    return X, y
+
+
+def check_scoring(estimator: Any, scoring: Any) -> Callable[[Any, Any, Any, np.ndarray | None], float]:
+    """What `scoring` names, as ``score(estimator, X, y, sample_weight)``; weighted where the measure takes weights.
+
+    Raises
+    ------
+    ValueError
+        scikit-learn knows no such name; or, when called, the score is not a number.
+    """
+    scorer = metrics.check_scoring(estimator, scoring)
+    # a scorer takes weights for any measure, and passes them on
+    weighted = "sample_weight" in signature(getattr(scorer, "_score_func", scorer)).parameters
+
+    def score(fitted: Any, X: Any, y: Any, sample_weight: np.ndarray | None) -> float:
+        options = {"sample_weight": sample_weight} if weighted and sample_weight is not None else {}
+        value = scorer(fitted, X, y, **options)
+        if not isinstance(value, Real):
+            raise ValueError(f"scoring must give one number, but {scoring!r} gives {value!r}")
+        return float(value)
+
+    return score
+
+
+def check_sample_weight(sample_weight: Any, rows: int, dtype: str, name: str = "sample_weight") -> np.ndarray | None:
     """Weights as an array of shape (rows,), from an array, one number for all rows, or None."""
     if sample_weight is None:
         return None
     if isinstance(sample_weight, Number):
         sample_weight = np.full(rows, sample_weight)
-    return check_weight(sample_weight, rows, dtype, "sample_weight")
+    return check_weight(sample_weight, rows, dtype, name)

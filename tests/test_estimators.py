@@ -39,7 +39,8 @@ def test_the_signature_begins_with_scikit_learns(name):
         assert ours[parameter].default == theirs[parameter].default, parameter
         assert ours[parameter].kind == theirs[parameter].kind, parameter
     rest = list(ours)[len(theirs) :]
-    assert rest == (["loss", "dtype"] if name == "MLPClassifier" else ["dtype"])
+    own = ["loss"] if name == "MLPClassifier" else []
+    assert rest == [*own, "scoring", "max_time", "dtype", "roll_back"]
     assert all(ours[parameter].kind is inspect.Parameter.KEYWORD_ONLY for parameter in rest)
 
 
@@ -57,6 +58,10 @@ def test_the_signature_begins_with_scikit_learns(name):
         ({"loss": "hinge"}, "'loss' parameter"),
         ({"dtype": "float16"}, "'dtype' parameter"),
         ({"max_iter": 0}, "'max_iter' parameter"),
+        ({"max_time": 0}, "'max_time' parameter"),
+        ({"roll_back": 7}, "'roll_back' parameter"),
+        ({"solver": "lbfgs2"}, "'solver' parameter"),
+        ({"learning_rate": 0.1}, "'learning_rate' parameter"),
         ({"early_stopping": True, "validation_fraction": 0.005}, "validation set is too small"),
     ],
 )

@@ -10,9 +10,16 @@ pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from pymlp import MLPClassifier, MLPRegressor
+from pymlp import AdamW, Cosine, MLPClassifier, MLPRegressor, Plateau
+
+# in use one by one, and together where they do not disturb one another
+OPTIONS = [
+    {},
+    {"solver": AdamW(average="ema", clip_norm=1.0), "learning_rate": Cosine(warmup=2), "max_time": 60.0},
+    {"solver": "nadam", "learning_rate": Plateau(), "roll_back": True},
+]
 
 
-@parametrize_with_checks([MLPClassifier(), MLPRegressor()])
+@parametrize_with_checks([cls(**options) for cls in (MLPClassifier, MLPRegressor) for options in OPTIONS])
 def test_scikit_learn_check(estimator, check):
     check(estimator)

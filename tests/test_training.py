@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from pymlp import backends, interruptible, rows, training
+from pymlp import backends, epochs, interruptible, rows
 from pymlp.network import Network, random_source
 from pymlp.optimizers import SGD, Adam, new_slots
 from pymlp.schedules import Constant, Cosine
@@ -120,10 +120,10 @@ def test_slices_change_nothing(data, backend, helped, monkeypatch):
     whole, sliced = NETWORK.initial_params(1), NETWORK.initial_params(1)
     result = train(NETWORK, whole, X, y, weight=weight, epochs=3, batch_size=5, random_state=2, backend=backend)
     if helped:
-        monkeypatch.setattr(training, "DIRECT_SECONDS", 0.0)
-        monkeypatch.setattr(training, "HELPED_SLICE_SECONDS", 1e-9)
+        monkeypatch.setattr(epochs, "DIRECT_SECONDS", 0.0)
+        monkeypatch.setattr(epochs, "HELPED_SLICE_SECONDS", 1e-9)
     else:
-        monkeypatch.setattr(training, "DIRECT_SECONDS", 1e9)
+        monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e9)
         monkeypatch.setattr(rows.DenseRows, "most_steps", lambda self, batch_size: 2)
     recorder = Recorder()
     again = train(
@@ -151,9 +151,9 @@ def test_epochs_in_one_call_change_nothing(data, backend, source, scattered, mon
     outcomes = []
     for together in (True, False):
         # however slow the machine is
-        monkeypatch.setattr(training, "DIRECT_SECONDS", 1e9)
+        monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e9)
         if not together:
-            monkeypatch.setattr(training.EpochLoop, "_epochs_together", lambda self, most: 1)
+            monkeypatch.setattr(epochs.EpochLoop, "_epochs_together", lambda self, most: 1)
         draw = None if source is None else source(2)
         params = NETWORK.initial_params(1)
         result = train(
@@ -170,7 +170,7 @@ def test_epochs_in_one_call_change_nothing(data, backend, source, scattered, mon
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_an_end_within_epochs_in_one_call_goes_back_to_the_last_complete_one(data, backend, error, monkeypatch):
     X, y, _ = data
-    monkeypatch.setattr(training, "DIRECT_SECONDS", 1e9)
+    monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e9)
     plan = backends.get(backend).Plan
     train_steps = plan.train_steps
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from pymlp import backends
 from pymlp.callbacks import Announcer
+from pymlp.course import Course
+from pymlp.epochs import EpochLoop
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer, new_slots
 from pymlp.rows import rows_of
-from pymlp.stopping import Descent, StoppingRule
-from pymlp.training import EpochLoop
+from pymlp.stopping import StoppingRule
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class BiasRule:
 
 
 @dataclass(frozen=True)
-class Course:
-    """How a descent runs.
+class Terms:
+    """How a descent steps and when it ends.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ def descend(
     network: Network,
     data: tuple[Any, np.ndarray, np.ndarray | None],
     params: np.ndarray,
-    course: Course,
+    terms: Terms,
     shuffler: np.random.RandomState | None,
     bias_rule: BiasRule = BiasRule(),
 ) -> Arrival:
@@ -122,7 +123,7 @@ def descend(
         X (rows, inputs), y (rows, outputs) and the weights of the rows, or None.
     params : ndarray of shape (n_parameters,)
         Where to begin; stays as it is.
-    course : Course
+    terms : Terms
     shuffler : RandomState or None
         Draws the order of the rows for each epoch; None keeps them in order.
     bias_rule : BiasRule
@@ -132,14 +133,13 @@ def descend(
     Arrival
     """
     X, y, weight = data
-    plan = backends.get().Plan(network, course.batch_size)
+    plan = backends.get().Plan(network, terms.batch_size)
     if bias_rule != BiasRule():
         plan = _BiasedPlan(plan, bias_rule)
-    slots = new_slots(course.optimizer, network.n_parameters, network.dtype)
-    way = Descent(course.optimizer, course.schedule, 0.5, course.rate, course.rate, slots)
-    rule = StoppingRule(way, tol=course.tol, patience=course.patience, verbose=False, epoch_rows=len(y))
-    params = params.copy()
-    loop = EpochLoop(plan, course.optimizer, params, slots, 0, rows_of(X, y, weight), course.batch_size, rule)
-    with Announcer((), network, name, course.epochs, len(y)) as announcer:
-        stopped = loop.run(course.epochs, shuffler, announcer)
-    return Arrival(params, rule.loss_curve, stopped)
+    slots = new_slots(terms.optimizer, network.n_parameters, network.dtype)
+    rule = StoppingRule(Course(terms.schedule, terms.rate), terms.tol, terms.patience, False, len(y))
+    rows = rows_of(X, y, weight)
+    loop = EpochLoop(plan, terms.optimizer, params.copy(), slots, 0, rows, terms.batch_size, rule)
+    with Announcer((), network, name, terms.epochs, len(y)) as announcer:
+        stopped = loop.run(terms.epochs, shuffler, announcer)
+    return Arrival(loop.outcome, rule.loss_curve, stopped)
