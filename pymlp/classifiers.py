@@ -6,7 +6,6 @@ Their targets are single labels.  The multilayer perceptrons, which also take la
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +15,6 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-import pymlp
 from pymlp import backends
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.network import Network
@@ -115,22 +113,3 @@ def log_normalised(scores: np.ndarray) -> np.ndarray:
     """Logarithms of the softmax of each row."""
     shifted = scores - scores.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-class VersionedState:
-    """Pickles that say which version wrote them, and warn where another one loads them."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_pymlp_version": pymlp.__version__}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        version = state.pop("_pymlp_version", "unknown")
-        if version != pymlp.__version__:
-            warnings.warn(
-                f"this {type(self).__name__} was pickled by pymlp {version} and is loaded by {pymlp.__version__}, "
-                "which may read it differently",
-                UserWarning,
-                stacklevel=2,
-            )
-        super().__setstate__(state)

@@ -25,7 +25,7 @@ MOST_GRAM_FEATURES = 2048
 # as where there are fewer rows than this part of the features
 LEAST_ROWS = 0.25
 # rows the Gram matrix is taken from, which shapes the coordinates only, and rows of them made dense at a time
-GRAM_ROWS = 8192
+GRAM_ROWS = 4096
 GRAM_BLOCK = 1024
 # what the Gram matrix's smallest eigenvalue is kept above, relative to its largest diagonal element
 RIDGE = 1e-9
@@ -161,8 +161,10 @@ def _curvature(problem: Problem, whole_matrix: bool) -> np.ndarray:
 
 
 def _coordinates(problem: Problem) -> _Gram | _Scales:
-    rows, inputs = problem.batch.X.shape
-    if problem.l1 or inputs > MOST_GRAM_FEATURES or rows < LEAST_ROWS * inputs:
+    inputs = problem.batch.X.shape[1]
+    # rows by their weight, so that a weight of 2 stays the row twice
+    few = problem.whole < LEAST_ROWS * inputs
+    if problem.l1 or inputs > MOST_GRAM_FEATURES or few:
         # bounds hold for single coordinates
         return _Scales(_curvature(problem, whole_matrix=False))
     matrix = _curvature(problem, whole_matrix=True)

@@ -19,7 +19,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from pymlp import backends
 from pymlp.classifiers import (
-    VersionedState,
     check_labelled_data,
     class_positions,
     known_classes,
@@ -35,10 +34,13 @@ from pymlp.lbfgs import FullBatch
 from pymlp.network import Dense, Network
 from pymlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from pymlp.validation import Interval, StrOptions, check_parameters, check_prediction_data
+from pymlp.versioned import VersionedState
 
 # About the second derivative of a log loss once most rows are sure, as a share of what it is before training: anywhere
 # between 0.03 and 0.3 the passes over MNIST are nearly as few.
 SURE = 0.1
+# a warning shall name the line that called fit: what warns, `_minimise` or `_train`, `_learn`, `_fit`, `fit`, that line
+STACK_LEVEL = 6
 # the perceptron's patience counts epochs of at least so many steps: fewer change the weights too little to judge by
 PATIENCE_STEPS = 20
 
@@ -53,10 +55,7 @@ def encoded(positions: np.ndarray, outputs: int, dtype: str) -> np.ndarray:
 
 
 def minimised(name: str, problem: Problem, start: np.ndarray, max_iter: int, tol: float) -> tuple[np.ndarray, int]:
-    """Flat parameters and iterations of a minimisation by L-BFGS; warns where it did not converge.
-
-    The warning names the line that called fit, three methods further out.
-    """
+    """Flat parameters and iterations of a minimisation by L-BFGS; warns where it did not converge."""
     network = problem.batch.network
     minimum = minimise(problem, start.reshape(-1, network.outputs), max_iter=max_iter, tol=tol)
     if not minimum.converged:
@@ -64,7 +63,7 @@ def minimised(name: str, problem: Problem, start: np.ndarray, max_iter: int, tol
             f"lbfgs failed to converge after {minimum.iterations} iteration(s) (max_iter={max_iter}) in {name}: "
             f"{minimum.message}. Inputs of similar scale help: see sklearn.preprocessing.StandardScaler.",
             ConvergenceWarning,
-            stacklevel=6,
+            stacklevel=STACK_LEVEL,
         )
     return minimum.params.ravel().astype(network.dtype), minimum.iterations
 
@@ -222,7 +221,7 @@ class LinearClassifier(Discriminant):
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and {name} hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=STACK_LEVEL,
             )
         return arrival.params, len(arrival.losses)
 
@@ -465,7 +464,10 @@ class Perceptron(LinearClassifier):
         strength = 0.0 if self.penalty is None else self.alpha * share * examples.whole
         layer = Dense(examples.y.shape[1], "identity")
         l1, l2 = strength * l1_share, strength * (1 - l1_share)
-        network = Network(examples.X.shape[1], (layer,), "perceptron", examples.dtype, l1=l1, l2=l2)
+        self.network_ = Network(examples.X.shape[1], (layer,), "perceptron", examples.dtype, l1=l1, l2=l2)
+        self.params_, self.n_iter_ = self._train(self.network_, examples, batch_size)
+
+    def _train(self, network: Network, examples: Examples, batch_size: int) -> tuple[np.ndarray, int]:
         patience = self.n_iter_no_change * -(-PATIENCE_STEPS * batch_size // len(examples.y))
         optimizer = SGD(momentum=0.0, nesterov=False)
         terms = Terms(optimizer, "constant", self.eta0, batch_size, self.max_iter, self.tol, patience)
@@ -474,8 +476,8 @@ class Perceptron(LinearClassifier):
         # the first epoch by itself: weights of 0 make no loss, after which none would be an improvement
         name, start = type(self).__name__, self._start(examples)
         begun = descend(name, network, examples.arrays, start, replace(terms, epochs=1), random, rule)
-        self.network_, self.params_, self.n_iter_ = network, begun.params, 1
-        if not examples.incremental and self.max_iter > 1:
-            terms = replace(terms, epochs=self.max_iter - 1)
-            self.params_, epochs = self._descend(network, examples, begun.params, terms, random, rule)
-            self.n_iter_ += epochs
+        if examples.incremental or self.max_iter == 1:
+            return begun.params, 1
+        terms = replace(terms, epochs=self.max_iter - 1)
+        params, epochs = self._descend(network, examples, begun.params, terms, random, rule)
+        return params, epochs + 1

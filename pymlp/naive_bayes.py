@@ -18,7 +18,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, check_non_negative
 
 from pymlp.classifiers import (
-    VersionedState,
     check_labelled_data,
     class_positions,
     known_classes,
@@ -34,6 +33,7 @@ from pymlp.validation import (
     check_prediction_data,
     check_sample_weight,
 )
+from pymlp.versioned import VersionedState
 
 # the least alpha with force_alpha=False, as in scikit-learn
 LEAST_ALPHA = 1e-10

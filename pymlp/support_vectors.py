@@ -187,14 +187,18 @@ class FourierSVC(Discriminant):
         phases = draw.uniform(0.0, 2 * np.pi, self.n_components)
         frozen = np.concatenate([frequencies.ravel(), phases]).astype(dtype)
         features = self._cosines(examples.X, frozen, dtype)
-        # the kernel's features are sqrt(2 / n_components) times the cosines: the penalty is on their weights
-        network = squared_hinge(self.n_components, outputs, dtype, 2 * self.C / self.n_components)
-        problem = Problem(replace(examples, X=features).full_batch(network), examples.whole, INSIDE)
-        start = np.zeros(network.n_parameters)
-        trained, self.n_iter_ = minimised(type(self).__name__, problem, start, self.max_iter, self.tol)
+        trained, self.n_iter_ = self._minimise(replace(examples, X=features))
         layers = Dense(self.n_components, "cosine"), Dense(outputs, "identity")
         self.network_ = Network(inputs, layers, "squared_hinge", dtype)
         self.params_ = np.concatenate([frozen, trained])
+
+    def _minimise(self, examples: Examples) -> tuple[np.ndarray, int]:
+        # the kernel's features are sqrt(2 / n_components) times the cosines: the penalty is on their weights
+        C = 2 * self.C / self.n_components
+        network = squared_hinge(self.n_components, examples.y.shape[1], examples.dtype, C)
+        problem = Problem(examples.full_batch(network), examples.whole, INSIDE)
+        start = np.zeros(network.n_parameters)
+        return minimised(type(self).__name__, problem, start, self.max_iter, self.tol)
 
     def _kernel_gamma(self, examples: Examples) -> float:
         inputs = examples.X.shape[1]

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 import pymlp
-from pymlp import LogisticRegression, Perceptron, Predictor, backends
+from pymlp import FourierSVC, LinearSVC, LogisticRegression, Perceptron, Predictor, backends
 
 PRECISE = {"tol": 1e-8, "max_iter": 10_000}
 
@@ -52,8 +52,11 @@ def test_weights_are_scikit_learns_with(name, parameters):
 def test_l1_penalties(name, l1_ratio):
     X, y, _ = standardised(name)
     ours = LogisticRegression(**PRECISE, C=0.3, l1_ratio=l1_ratio).fit(X, y)
+    # before version 1.8 the ratio counted with this penalty alone
+    old = linear_model.LogisticRegression().penalty == "l2"
+    options = {"penalty": "elasticnet"} if old else {}
     theirs = linear_model.LogisticRegression(
-        tol=1e-8, max_iter=100_000, C=0.3, l1_ratio=l1_ratio, solver="saga", random_state=0
+        tol=1e-8, max_iter=100_000, C=0.3, l1_ratio=l1_ratio, solver="saga", random_state=0, **options
     ).fit(X, y)
     assert distance(ours, theirs) < 1e-4
     np.testing.assert_array_equal(ours.coef_ == 0, theirs.coef_ == 0)
@@ -121,6 +124,24 @@ def test_few_iterations_warn_and_a_warm_start_goes_on():
     assert model.n_iter_[0] <= whole.n_iter_[0]
     np.testing.assert_array_equal(model.predict(X), whole.predict(X))
     assert "classes of the last fit" in assert_unchanged(model, lambda: model.fit(X, y % 3))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LogisticRegression(solver="sgd", max_iter=2),
+        Perceptron(max_iter=2),
+        LinearSVC(max_iter=2),
+        LinearSVC("hinge", max_iter=2),
+        FourierSVC(n_components=50, max_iter=2, random_state=0),
+    ],
+    ids=str,
+)
+def test_a_fit_that_ends_early_warns_at_its_line(model):
+    X, y, _ = standardised("digits")
+    with pytest.warns(ConvergenceWarning, match="converge") as caught:
+        model.fit(X, y)
+    assert [each.filename for each in caught] == [__file__]
 
 
 def test_coordinates_do_not_change_the_minimum():
