@@ -47,7 +47,8 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         Widths of the hidden layers; ``()`` is a linear model.
     activation : str or sequence of str, default="relu"
         Of the hidden layers, one for all or one for each: "identity", "logistic", "tanh", "relu", and beyond
-        scikit-learn "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus".
+        scikit-learn "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "cosine",
+        "square".
     solver : str or option object of `pymlp.optimizers`, default="adam"
         "adam" (Kingma and Ba, 2015), "sgd" (gradient descent with momentum), another name in
         `pymlp.optimizers.OPTIMIZERS`, or "lbfgs" (L-BFGS over all rows at once).  An object such as
