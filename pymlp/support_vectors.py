@@ -73,8 +73,8 @@ class LinearSVC(LinearClassifier):
         As in scikit-learn.
     """
 
-    loss: str = "squared_hinge"
     _: KW_ONLY
+    loss: str = "squared_hinge"
     tol: float = 1e-4
     C: float = 1.0
     fit_intercept: bool = True

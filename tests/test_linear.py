@@ -132,7 +132,7 @@ def test_few_iterations_warn_and_a_warm_start_goes_on():
         LogisticRegression(solver="sgd", max_iter=2),
         Perceptron(max_iter=2),
         LinearSVC(max_iter=2),
-        LinearSVC("hinge", max_iter=2),
+        LinearSVC(loss="hinge", max_iter=2),
         FourierSVC(n_components=50, max_iter=2, random_state=0),
     ],
     ids=str,

@@ -18,7 +18,7 @@ ESTIMATORS = [
     FourierSVC(n_components=100),
     GaussianNB(),
     LinearSVC(),
-    LinearSVC("hinge"),
+    LinearSVC(loss="hinge"),
     LogisticRegression(),
     LogisticRegression(l1_ratio=0.5),
     LogisticRegression(solver="adam"),

@@ -49,7 +49,7 @@ def test_weights_are_liblinears_with(parameters):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_hinge_comes_near_liblinears_objective(name):
     X, y, _ = standardised(name)
-    ours = LinearSVC("hinge", C=0.1, random_state=0).fit(X, y)
+    ours = LinearSVC(loss="hinge", C=0.1, random_state=0).fit(X, y)
     theirs = svm.LinearSVC(loss="hinge", C=0.1, tol=1e-6, max_iter=100_000, random_state=0).fit(X, y)
     found, expected = (objective(model, X, y, 0.1, power=1) for model in (ours, theirs))
     assert expected * 0.999 < found < 1.05 * expected
@@ -57,7 +57,7 @@ def test_the_hinge_comes_near_liblinears_objective(name):
 
 def test_a_hinge_without_intercept():
     X, y, _ = standardised("wine")
-    assert not LinearSVC("hinge", fit_intercept=False, random_state=0).fit(X, y).intercept_.any()
+    assert not LinearSVC(loss="hinge", fit_intercept=False, random_state=0).fit(X, y).intercept_.any()
 
 
 def test_bad_parameters():
