@@ -170,7 +170,11 @@ def _coordinates(problem: Problem) -> _Gram | _Scales:
     matrix = _curvature(problem, whole_matrix=True)
     if not problem.with_bias:
         matrix[-1, :-1] = matrix[:-1, -1] = 0
-    return _Gram(matrix)
+    try:
+        return _Gram(matrix)
+    except linalg.LinAlgError:
+        # features of sizes so different that the matrix is singular but for rounding, or so large that it overflows
+        return _Scales(matrix.diagonal())
 
 
 class _Search:
@@ -240,8 +244,8 @@ def minimise(problem: Problem, start: np.ndarray, *, max_iter: int, tol: float) 
     Minimum
     """
     options = {"maxiter": max_iter, "gtol": 0.0, "ftol": FLAT, "maxls": MOST_SEARCHES}
-    # the sums of BLAS depend on its threads
-    with threadpool_limits(1, user_api="blas"):
+    # the sums of BLAS depend on its threads; numbers too large for the arithmetic show in the result
+    with threadpool_limits(1, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
         search = _Search(problem, _coordinates(problem), start.shape, tol)
         try:
             result = optimize.minimize(

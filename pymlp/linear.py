@@ -54,6 +54,16 @@ def encoded(positions: np.ndarray, outputs: int, dtype: str) -> np.ndarray:
     return y
 
 
+def finite(params: np.ndarray) -> np.ndarray:
+    """The parameters; ValueError if training has left them not finite."""
+    if not np.isfinite(params).all():
+        raise ValueError(
+            "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+            "preprocessed."
+        )
+    return params
+
+
 def minimised(name: str, problem: Problem, start: np.ndarray, max_iter: int, tol: float) -> tuple[np.ndarray, int]:
     """Flat parameters and iterations of a minimisation by L-BFGS; warns where it did not converge."""
     network = problem.batch.network
@@ -65,7 +75,7 @@ def minimised(name: str, problem: Problem, start: np.ndarray, max_iter: int, tol
             ConvergenceWarning,
             stacklevel=STACK_LEVEL,
         )
-    return minimum.params.ravel().astype(network.dtype), minimum.iterations
+    return finite(minimum.params.ravel().astype(network.dtype)), minimum.iterations
 
 
 @dataclass(frozen=True)
@@ -223,7 +233,7 @@ class LinearClassifier(Discriminant):
                 ConvergenceWarning,
                 stacklevel=STACK_LEVEL,
             )
-        return arrival.params, len(arrival.losses)
+        return finite(arrival.params), len(arrival.losses)
 
 
 @dataclass(eq=False, repr=False)

@@ -208,7 +208,15 @@ def test_failures_change_nothing(cls):
     assert "max_iter" in assert_unchanged(model, lambda: model.fit(X, y))
 
 
-def test_threads_and_backends_do_not_change_the_bytes():
+def test_numbers_too_large_or_far_too_different():
+    X, y, _ = standardised("wine")
+    model = LogisticRegression().fit(X, y)
+    assert "non-finite" in assert_unchanged(model, lambda: model.fit(X * 1e300, y))
+    X = np.column_stack([X * 1e-150, X * 1e150])
+    assert LogisticRegression().fit(X, y).score(X, y) > 0.98
+
+
+def test_threads_do_not_change_the_bytes():
     X, y, _ = standardised("digits")
     found = set()
     for threads in (1, 2, 3):
