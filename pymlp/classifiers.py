@@ -93,7 +93,7 @@ def row_weights(
         return weight
     of_class = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=weight)
     of_row = of_class[class_positions(y, classes)]
-    return np.ascontiguousarray(of_row if weight is None else of_row * weight, dtype)
+    return check_sample_weight(of_row if weight is None else of_row * weight, len(y), dtype, "class_weight")
 
 
 def network_outputs(network: Network, params: np.ndarray, X: Any, *, with_complement: bool = False) -> np.ndarray:
