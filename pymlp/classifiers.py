@@ -1,4 +1,4 @@
-"""What the linear classifiers and naive Bayes share around their networks: labels, weights of rows, scores, failures.
+"""What the linear classifiers and naive Bayes share around their networks: labels, scores, failures.
 
 Their targets are single labels.  The multilayer perceptrons, which also take label matrices, lay theirs out in
 `pymlp.targets`.
@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import column_or_1d
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from pymlp import backends
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.network import Network
 from pymlp.targets import distinct_labels
-from pymlp.validation import check_sample_weight, check_training_data
+from pymlp.validation import check_training_data
 
 
 @contextmanager
@@ -59,7 +58,7 @@ def known_classes(estimator: Any, y: np.ndarray, classes: Any, *, incremental: b
     Raises
     ------
     ValueError
-        `partial_fit` got no classes at its first call, or others than then.
+        `partial_fit` got no classes at its first call, or others than then, or a label that is none of them.
     """
     if not incremental:
         return distinct_labels(y)
@@ -68,7 +67,9 @@ def known_classes(estimator: Any, y: np.ndarray, classes: Any, *, incremental: b
         raise ValueError("classes must be passed on the first call to partial_fit.")
     if known is not None and classes is not None and not np.array_equal(known, distinct_labels(classes)):
         raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {known!r}")
-    return distinct_labels(classes) if known is None else known
+    known = distinct_labels(classes) if known is None else known
+    class_positions(y, known)
+    return known
 
 
 def class_positions(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -79,21 +80,6 @@ def class_positions(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
         unknown = distinct_labels(y[strange])
         raise ValueError(f"The target label(s) {unknown} in y do not exist in the initial classes {classes}")
     return positions
-
-
-def row_weights(
-    class_weight: Any, classes: np.ndarray, y: np.ndarray, sample_weight: Any, dtype: str
-) -> np.ndarray | None:
-    """The sample weights times the weights of the rows' classes, shape (rows,); None if all are 1.
-
-    "balanced" counts each row by its sample weight, so that a weight of 2 is the row twice.
-    """
-    weight = check_sample_weight(sample_weight, len(y), dtype)
-    if class_weight is None:
-        return weight
-    of_class = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=weight)
-    of_row = of_class[class_positions(y, classes)]
-    return check_sample_weight(of_row if weight is None else of_row * weight, len(y), dtype, "class_weight")
 
 
 def network_outputs(network: Network, params: np.ndarray, X: Any, *, with_complement: bool = False) -> np.ndarray:

@@ -18,14 +18,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from pymlp import backends
+from pymlp.class_weights import row_weights
 from pymlp.classifiers import (
     check_labelled_data,
-    class_positions,
     known_classes,
     log_normalised,
     network_outputs,
     network_scores,
-    row_weights,
     unchanged_on_failure,
 )
 from pymlp.convex import Problem, minimise
@@ -33,7 +32,8 @@ from pymlp.layer_descent import BiasRule, Terms, descend
 from pymlp.lbfgs import FullBatch
 from pymlp.network import Dense, Network
 from pymlp.optimizers import OPTIMIZERS, SGD, Optimizer
-from pymlp.validation import Interval, StrOptions, check_parameters, check_prediction_data
+from pymlp.targets import ClassTargets
+from pymlp.validation import Interval, StrOptions, check_parameters, check_prediction_data, check_sample_weight
 from pymlp.versioned import VersionedState
 
 # About the second derivative of a log loss once most rows are sure, as a share of what it is before training: anywhere
@@ -43,15 +43,6 @@ SURE = 0.1
 STACK_LEVEL = 6
 # the perceptron's patience counts epochs of at least so many steps: fewer change the weights too little to judge by
 PATIENCE_STEPS = 20
-
-
-def encoded(positions: np.ndarray, outputs: int, dtype: str) -> np.ndarray:
-    """Targets (rows, outputs) of 0 and 1: a column a class, or one column that is 1 for the second of two classes."""
-    if outputs == 1:
-        return positions[:, None].astype(dtype)
-    y = np.zeros((len(positions), outputs), dtype)
-    y[np.arange(len(positions)), positions] = 1
-    return y
 
 
 def finite(params: np.ndarray) -> np.ndarray:
@@ -150,9 +141,11 @@ class Discriminant(ClassifierMixin, VersionedState, BaseEstimator):
             if not first and not np.array_equal(known, self.classes_):
                 raise ValueError(f"warm_start needs the classes of the last fit, {self.classes_}, but y has {known}")
             self.classes_ = known
-            weight = row_weights(self.class_weight, known, y, sample_weight, dtype)
-            targets = encoded(class_positions(y, known), 1 if len(known) == 2 else len(known), dtype)
-            self._learn(Examples(X, targets, weight, dtype, first, incremental))
+            targets = ClassTargets("binary" if len(known) == 2 else "multiclass", known)
+            encoded = targets.encode(y, dtype)
+            weight = check_sample_weight(sample_weight, X.shape[0], dtype)
+            weight = row_weights(self.class_weight, targets, encoded, weight)
+            self._learn(Examples(X, encoded, weight, dtype, first, incremental))
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -205,7 +205,7 @@ def test_failures_change_nothing(cls):
     assert "sparse label matrix" in assert_unchanged(model, lambda: model.fit(X, sparse.csr_matrix(np.eye(3)[y])))
     assert "sample_weight" in assert_unchanged(model, lambda: model.fit(X, y, np.ones(3)))
     model.class_weight = {0: -1.0}
-    assert "class_weight must not be negative" in assert_unchanged(model, lambda: model.fit(X, y))
+    assert "class_weight must be finite and at least 0" in assert_unchanged(model, lambda: model.fit(X, y))
     model.class_weight, model.max_iter = None, 0
     assert "max_iter" in assert_unchanged(model, lambda: model.fit(X, y))
 
