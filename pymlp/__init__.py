@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from pymlp.displays.training_curve import TrainingCurveDisplay
     from pymlp.estimators import MLPClassifier, MLPRegressor
     from pymlp.files import ModelFormatError, load, load_network, save, save_network
+    from pymlp.linear import LogisticRegression, Perceptron
     from pymlp.loggers import CSVLog, JSONLinesLog, TensorBoardLog
     from pymlp.losses import CompiledLoss, CustomLoss, Focal, GaussianNLL, Huber, LogLoss, Quantile, Tweedie
+    from pymlp.naive_bayes import BernoulliNB, GaussianNB, MultinomialNB
     from pymlp.optimizers import SGD, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
     from pymlp.predictor import Predictor
     from pymlp.progress import ProgressBar
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from pymlp.range_test import find_learning_rate
     from pymlp.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Plateau, Step
     from pymlp.selection import show_config
+    from pymlp.support_vectors import FourierSVC, LinearSVC
     from pymlp.training import train
 
 __version__ = "0.1.0"
@@ -40,6 +43,7 @@ _LAZY = {
     "Adam": "pymlp.optimizers",
     "AdamW": "pymlp.optimizers",
     "CSVLog": "pymlp.loggers",
+    "BernoulliNB": "pymlp.naive_bayes",
     "CompiledLoss": "pymlp.losses",
     "Constant": "pymlp.schedules",
     "Cosine": "pymlp.schedules",
@@ -47,19 +51,25 @@ _LAZY = {
     "Exponential": "pymlp.schedules",
     "FirstLayerDisplay": "pymlp.displays.first_layer",
     "Focal": "pymlp.losses",
+    "FourierSVC": "pymlp.support_vectors",
+    "GaussianNB": "pymlp.naive_bayes",
     "GaussianNLL": "pymlp.losses",
     "Huber": "pymlp.losses",
     "InverseScaling": "pymlp.schedules",
     "JSONLinesLog": "pymlp.loggers",
+    "LinearSVC": "pymlp.support_vectors",
     "Lion": "pymlp.optimizers",
     "LogLoss": "pymlp.losses",
+    "LogisticRegression": "pymlp.linear",
     "MLPClassifier": "pymlp.estimators",
     "MLPRegressor": "pymlp.estimators",
     "ModelFormatError": "pymlp.files",
+    "MultinomialNB": "pymlp.naive_bayes",
     "NAdam": "pymlp.optimizers",
     "NetworkDisplay": "pymlp.displays.network",
     "OneCycle": "pymlp.schedules",
     "OptunaPruning": "pymlp.pruning",
+    "Perceptron": "pymlp.linear",
     "Plateau": "pymlp.schedules",
     "Predictor": "pymlp.predictor",
     "ProgressBar": "pymlp.progress",
@@ -84,6 +94,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "BernoulliNB",
     "CSVLog",
     "CompiledLoss",
     "Constant",
@@ -93,20 +104,26 @@ __all__ = [
     "Exponential",
     "FirstLayerDisplay",
     "Focal",
+    "FourierSVC",
+    "GaussianNB",
     "GaussianNLL",
     "Huber",
     "InverseScaling",
     "JSONLinesLog",
+    "LinearSVC",
     "Lion",
     "LogLoss",
+    "LogisticRegression",
     "MLPClassifier",
     "MLPRegressor",
     "ModelFormatError",
+    "MultinomialNB",
     "NAdam",
     "Network",
     "NetworkDisplay",
     "OneCycle",
     "OptunaPruning",
+    "Perceptron",
     "Plateau",
     "Predictor",
     "ProgressBar",
