@@ -46,8 +46,24 @@ enum { SLOPE_FROM_OUTPUT, SLOPE_FROM_INPUT, ROW_WISE };
     ROW(adam, 2)            \
     ROW(adamw, 2)
 
-/* ROW(name) */
-#define LAYER_KIND_ROWS(ROW) ROW(dense)
+/* what a layer kind is:
+ *   ACTIVATES      the row's activation is applied to what the kind computes
+ *   KEEPS_VALUE    something as large as its outputs is kept for the way back, where pre-activations would be
+ *   TAKES_SECOND   it reads two buffers
+ *   TRAINS_ONLY    left out in inference
+ *   ANY_COLUMNS    a column of the outputs can be had without the others, from all inputs
+ *   SAME_COLUMNS   from the same column of the inputs
+ */
+enum { ACTIVATES = 1, KEEPS_VALUE = 2, TAKES_SECOND = 4, TRAINS_ONLY = 8, ANY_COLUMNS = 16, SAME_COLUMNS = 32 };
+
+/* ROW(name, has a matrix (inputs, outputs), vectors (outputs) of parameters after it, scalars kept of each row, what it is,
+ * its function for the parameters' gradient, and that for a single row in inference) */
+#define LAYER_KIND_ROWS(ROW)                                                                \
+    ROW(dense, 1, 1, 0, ACTIVATES | ANY_COLUMNS, dense_gradient, dense_row)                 \
+    ROW(layer_norm, 0, 2, 2, ACTIVATES, layer_norm_gradient, any_row)                       \
+    ROW(parametric, 0, 1, 0, KEEPS_VALUE | SAME_COLUMNS, parametric_gradient, any_row)      \
+    ROW(dropout, 0, 0, 0, TRAINS_ONLY | SAME_COLUMNS, no_gradient, any_row)                 \
+    ROW(add, 0, 0, 0, TAKES_SECOND | SAME_COLUMNS, no_gradient, any_row)
 
 enum { MOST_SLOTS = 2 };
 
@@ -55,7 +71,7 @@ enum { MOST_SLOTS = 2 };
 #define ENUM_FUSED(name) TILE_VALUE_##name, TILE_SLOPE_##name,
 #define ENUM_LOSS(name, output) LOSS_##name,
 #define ENUM_OPTIMIZER(name, slots) OPTIMIZER_##name,
-#define ENUM_LAYER_KIND(name) KIND_##name,
+#define ENUM_LAYER_KIND(name, matrix, vectors, scalars, nature, gradient, row) KIND_##name,
 enum { ACTIVATION_ROWS(ENUM_ACTIVATION) N_ACTIVATIONS };
 /* what a product's tiles do with their sums */
 enum { TILE_PLAIN, FUSED_ROWS(ENUM_FUSED) N_TILE_KINDS };
@@ -66,11 +82,13 @@ enum { LAYER_KIND_ROWS(ENUM_LAYER_KIND) N_LAYER_KINDS };
 struct activation_row { const char *name; int slope; };
 struct loss_row { const char *name; int output_activation; };
 struct optimizer_row { const char *name; int n_slots; };
+struct layer_kind_row { const char *name; int matrix, vectors, scalars, nature; };
 
 extern const struct activation_row pymlp_activation_rows[N_ACTIVATIONS];
 /* by activation: the kind of tile that applies it, TILE_PLAIN (0) if there is none; the next kind takes its slope */
 extern const int pymlp_value_tiles[N_ACTIVATIONS];
 extern const struct loss_row pymlp_loss_rows[N_LOSSES];
 extern const struct optimizer_row pymlp_optimizer_rows[N_OPTIMIZERS];
+extern const struct layer_kind_row pymlp_layer_kind_rows[N_LAYER_KINDS];
 
 #endif

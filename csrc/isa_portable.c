@@ -28,4 +28,5 @@
 #define TILE_VECTORS 4
 #define FMA_F32(a, b, c) ((a) * (b) + (c))
 #define FMA_F64(a, b, c) ((a) * (b) + (c))
+#define WIDE_PRODUCT(a, b) (((a) & 0xFFFFFFFFu) * ((b) & 0xFFFFFFFFu))
 #include "isa.inc.h"

@@ -20,12 +20,12 @@
 #define FUSED_ROW(name) [ACTIVATION_##name] = TILE_VALUE_##name,
 #define LOSS_ROW(name, output) {#name, ACTIVATION_##output},
 #define OPTIMIZER_ROW(name, slots) {#name, slots},
-#define LAYER_KIND_ROW(name) #name,
+#define LAYER_KIND_ROW(name, matrix, vectors, scalars, nature, gradient, row) {#name, matrix, vectors, scalars, nature},
 const struct activation_row pymlp_activation_rows[N_ACTIVATIONS] = {ACTIVATION_ROWS(ACTIVATION_ROW)};
 const int pymlp_value_tiles[N_ACTIVATIONS] = {FUSED_ROWS(FUSED_ROW)};
 const struct loss_row pymlp_loss_rows[N_LOSSES] = {LOSS_ROWS(LOSS_ROW)};
 const struct optimizer_row pymlp_optimizer_rows[N_OPTIMIZERS] = {OPTIMIZER_ROWS(OPTIMIZER_ROW)};
-static const char *const layer_kind_names[N_LAYER_KINDS] = {LAYER_KIND_ROWS(LAYER_KIND_ROW)};
+const struct layer_kind_row pymlp_layer_kind_rows[N_LAYER_KINDS] = {LAYER_KIND_ROWS(LAYER_KIND_ROW)};
 
 #if defined(__x86_64__)
 extern const struct engine pymlp_engine_avx512, pymlp_engine_avx2;
@@ -92,7 +92,7 @@ const char *pymlp_error_text(int code) {
 int pymlp_activation(const char *name) { FIND_NAME(pymlp_activation_rows, N_ACTIVATIONS, .name); }
 int pymlp_loss(const char *name) { FIND_NAME(pymlp_loss_rows, N_LOSSES, .name); }
 int pymlp_optimizer_kind(const char *name) { FIND_NAME(pymlp_optimizer_rows, N_OPTIMIZERS, .name); }
-int pymlp_layer_kind(const char *name) { FIND_NAME(layer_kind_names, N_LAYER_KINDS, ); }
+int pymlp_layer_kind(const char *name) { FIND_NAME(pymlp_layer_kind_rows, N_LAYER_KINDS, .name); }
 
 int pymlp_threads_for(const pymlp_plan *plan, double multiply_adds) {
     /* multiply-adds that make a thread worth its barriers and its cold caches: some 10 us of work */
@@ -125,16 +125,35 @@ static int64_t strip_rows_for(int64_t widest, size_t real_bytes) {
     return rows > 256 ? 256 - 17 : rows / 32 * 32 - 17;
 }
 
+/* Whether a row of a table can be: what it reads has been written, its widths fit, and so does its kind. */
+static bool is_row(const pymlp_layer *rows, int64_t number, int64_t n_rows) {
+    const pymlp_layer *row = &rows[number];
+    if (row->kind < 0 || row->kind >= N_LAYER_KINDS || row->activation < 0 || row->activation >= N_ACTIVATIONS ||
+        row->inputs < 1 || row->outputs < 1 || row->source < 0 || row->source > number || row->second > number)
+        return false;
+    const struct layer_kind_row *kind = &pymlp_layer_kind_rows[row->kind];
+    const bool last = number == n_rows - 1;
+    if (row->inputs != (row->source == 0 ? rows[0].inputs : rows[row->source - 1].outputs)) return false;
+    if (!kind->matrix && row->inputs != row->outputs) return false;
+    if ((row->second >= 0) != ((kind->nature & TAKES_SECOND) != 0)) return false;
+    if (row->second >= 0 && row->outputs != (row->second == 0 ? rows[0].inputs : rows[row->second - 1].outputs))
+        return false;
+    if (row->max_norm < 0 || (row->max_norm > 0 && !kind->matrix)) return false;
+    /* the head applies the last row's activation, the others' must work element by element */
+    return last ? kind->matrix : pymlp_activation_rows[row->activation].slope != ROW_WISE;
+}
+
 /* Fills the table of layers and the counts that follow from it. */
 static int describe_layers(pymlp_plan *plan, const pymlp_layer *given) {
     const int64_t panel = plan->operations->panel;
     double size = 0;
+    plan->splits_columns = true;
     for (int64_t l = 0; l < plan->n_layers; l++, given++) {
-        if (given->inputs < 1 || given->outputs < 1) return PYMLP_BAD_ARGUMENT;
+        const struct layer_kind_row *kind = &pymlp_layer_kind_rows[given->kind];
+        const int64_t matrix_inputs = kind->matrix ? given->inputs : 0;
         struct layer *layer = &plan->layers[l];
         *layer = (struct layer){.kind = given->kind,
                                 .activation = given->activation,
-                                .flags = l > 0 ? NEEDS_INPUT_GRADIENT : 0,
                                 .inputs = given->inputs,
                                 .outputs = given->outputs,
                                 .input_buffer = given->source,
@@ -142,33 +161,110 @@ static int describe_layers(pymlp_plan *plan, const pymlp_layer *given) {
                                 .output_buffer = (int)l + 1,
                                 .setting = given->setting,
                                 .max_norm = given->max_norm,
+                                .matrix_inputs = matrix_inputs,
+                                .vectors = kind->vectors,
+                                .scalars = plan->n_scalars * plan->block_rows,
                                 .panels = rounded_up(given->outputs, panel) / panel,
-                                .padded_inputs = rounded_up(given->inputs, UNIT_INPUTS),
+                                .padded_inputs = rounded_up(matrix_inputs, UNIT_INPUTS),
                                 .padded_outputs = rounded_up(given->outputs, panel),
-                                .row_groups = rounded_up(given->inputs, UNIT_INPUTS) / UNIT_INPUTS,
                                 .first_unit = plan->n_units,
                                 .first_penalty = plan->n_penalties};
         /* in floating point first: the products of hostile widths would overflow */
         size += ((double)given->inputs + UNIT_INPUTS + 1) * ((double)given->outputs + (double)panel);
         if (size > MOST_NUMBERS) return PYMLP_OUT_OF_MEMORY;
+        layer->row_groups = kind->matrix ? layer->padded_inputs / UNIT_INPUTS : kind->vectors > 0;
         layer->weight = plan->n_parameters;
-        layer->bias = layer->weight + layer->inputs * layer->outputs;
+        layer->bias = layer->weight + matrix_inputs * layer->outputs;
         layer->packed_weight = plan->packed_size;
-        layer->pitch = layer->outputs < plan->operations->lanes ? layer->outputs : panel;
+        layer->pitch = kind->matrix && layer->outputs < plan->operations->lanes ? layer->outputs : panel;
         layer->panel_size = layer->padded_inputs * layer->pitch;
         /* a vector read at the last row of a narrow panel ends in the bias */
         layer->packed_bias = layer->packed_weight + layer->panels * layer->panel_size;
         layer->packed_transpose = plan->transpose_size;
-        plan->packed_size = layer->packed_bias + layer->padded_outputs;
+        plan->packed_size = layer->packed_bias + layer->vectors * layer->padded_outputs;
         plan->transpose_size += layer->padded_inputs * layer->padded_outputs;
-        plan->n_parameters = layer->bias + layer->outputs;
+        plan->n_parameters = layer->bias + layer->vectors * layer->outputs;
         plan->n_units += layer->row_groups * layer->panels;
-        plan->n_penalties += layer->row_groups * (rounded_up(layer->outputs, PENALTY_COLUMNS) / PENALTY_COLUMNS);
-        if (l > 0 && pymlp_value_tiles[layer[-1].activation] != TILE_PLAIN) {
-            layer->flags |= TAKES_INPUT_SLOPE;
-            layer[-1].flags |= SLOPE_IS_TAKEN;
+        plan->n_penalties +=
+            layer->padded_inputs / UNIT_INPUTS * (rounded_up(layer->outputs, PENALTY_COLUMNS) / PENALTY_COLUMNS);
+        plan->n_scalars += kind->scalars;
+        plan->multiply_adds += (double)(kind->matrix ? layer->inputs : 1) * (double)layer->outputs;
+        plan->has_max_norm = plan->has_max_norm || layer->max_norm != 0;
+        if (!(kind->nature & (ANY_COLUMNS | SAME_COLUMNS | TRAINS_ONLY))) plan->splits_columns = false;
+        const bool reads_inputs = layer->input_buffer == 0 || layer->second_buffer == 0;
+        if (reads_inputs && !kind->matrix) plan->copies_inputs = true;
+    }
+    return PYMLP_OK;
+}
+
+static bool is_trained(const pymlp_plan *plan, int buffer) {
+    return buffer > 0 && plan->layers[buffer - 1].flags & IS_TRAINED;
+}
+
+/* What the way back needs to know of each layer. */
+static void set_flags(pymlp_plan *plan) {
+    for (int64_t l = 0; l < plan->n_layers; l++) {
+        struct layer *layer = &plan->layers[l];
+        const struct layer_kind_row *kind = &pymlp_layer_kind_rows[layer->kind];
+        if (is_trained(plan, layer->input_buffer)) layer->flags |= NEEDS_INPUT_GRADIENT | IS_TRAINED;
+        if (is_trained(plan, layer->second_buffer)) layer->flags |= NEEDS_SECOND_GRADIENT | IS_TRAINED;
+        if (kind->matrix || kind->vectors > 0) layer->flags |= IS_TRAINED;
+    }
+    for (int64_t l = plan->n_layers - 1; l >= 0; l--) {
+        struct layer *layer = &plan->layers[l];
+        struct buffer *source = &plan->buffers[layer->input_buffer];
+        if (source->is_read) layer->flags |= ADDS_INTO_DELTAS;
+        source->is_read = true;
+        if (layer->second_buffer < 0) continue;
+        if (plan->buffers[layer->second_buffer].is_read) layer->flags |= ADDS_INTO_SECOND;
+        plan->buffers[layer->second_buffer].is_read = true;
+    }
+    /* the first that reads a buffer is the last to leave its share of the deltas */
+    for (int64_t l = 0; l < plan->n_layers; l++) {
+        struct layer *layer = &plan->layers[l];
+        struct buffer *source = &plan->buffers[layer->input_buffer];
+        const bool is_first = source->is_read;
+        source->is_read = false;
+        if (layer->second_buffer >= 0) plan->buffers[layer->second_buffer].is_read = false;
+        if (!is_first || layer->input_buffer == 0 || !pymlp_layer_kind_rows[layer->kind].matrix) continue;
+        struct layer *before = &plan->layers[layer->input_buffer - 1];
+        const bool activates = pymlp_layer_kind_rows[before->kind].nature & ACTIVATES;
+        if (!activates || pymlp_value_tiles[before->activation] == TILE_PLAIN) continue;
+        layer->flags |= TAKES_INPUT_SLOPE;
+        before->flags |= SLOPE_IS_TAKEN;
+    }
+}
+
+/* Gives the buffers of inference (`training` 0), or of forward as in training, their pieces of memory: each the first that no
+ * later layer reads. */
+static int set_places(pymlp_plan *plan, int training) {
+    struct buffer *buffers = plan->buffers;
+    int64_t read_until[MOST_STRIPS] = {0};
+    for (int64_t b = 0; b <= plan->n_layers; b++) buffers[b].made_by = b, buffers[b].last_reader = b;
+    for (int64_t l = 0; l < plan->n_layers; l++) {
+        const struct layer *layer = &plan->layers[l];
+        if (!training && pymlp_layer_kind_rows[layer->kind].nature & TRAINS_ONLY) {
+            buffers[l + 1].made_by = buffers[layer->input_buffer].made_by;
+            continue;
         }
-        plan->multiply_adds += (double)layer->inputs * (double)layer->outputs;
+        buffers[buffers[layer->input_buffer].made_by].last_reader = l;
+        if (layer->second_buffer >= 0) buffers[buffers[layer->second_buffer].made_by].last_reader = l;
+    }
+    read_until[0] = buffers[0].last_reader;
+    buffers[0].place = INPUTS;
+    for (int64_t l = 0; l < plan->n_layers; l++) {
+        struct layer *layer = &plan->layers[l];
+        if (buffers[l + 1].made_by != l + 1) continue;
+        int piece = 0;
+        while (piece < plan->n_strips && read_until[piece] >= l) piece++;
+        if (piece == MOST_STRIPS) return PYMLP_BAD_ARGUMENT;
+        if (piece == plan->n_strips) plan->n_strips++;
+        read_until[piece] = buffers[l + 1].last_reader;
+        buffers[l + 1].place = piece;
+        layer->places[training] = (struct places){
+            .source = buffers[buffers[layer->input_buffer].made_by].place,
+            .second = layer->second_buffer < 0 ? 0 : buffers[buffers[layer->second_buffer].made_by].place,
+            .output = piece};
     }
     return PYMLP_OK;
 }
@@ -194,6 +290,7 @@ static void deal_out(pymlp_plan *plan) {
     for (int i = 0; i < MOST_SLOTS; i++) plan->slots[i] = piece(plan, (double)plan->packed_size, real);
     plan->sums = piece(plan, plan->batch_size > BLOCK_ROWS ? (double)plan->packed_size : 0, real);
     plan->row_losses = piece(plan, (double)plan->block_rows, real);
+    plan->scalars = piece(plan, (double)plan->block_rows * (double)plan->n_scalars, real);
     int64_t widest = 0;
     for (int64_t b = 0; b <= plan->n_layers; b++) {
         struct buffer *buffer = &plan->buffers[b];
@@ -201,7 +298,10 @@ static void deal_out(pymlp_plan *plan) {
         buffer->width = layer == NULL ? plan->layers[0].inputs : layer->outputs;
         buffer->band = band_of(plan->block_rows, buffer->width);
         const double count = (double)buffer->band * (double)(rounded_up(buffer->width, BAND) / BAND);
-        bool keeps_inputs = layer != NULL && pymlp_activation_rows[layer->activation].slope == SLOPE_FROM_INPUT;
+        const int nature = layer == NULL ? 0 : pymlp_layer_kind_rows[layer->kind].nature;
+        const bool keeps_inputs =
+            nature & KEEPS_VALUE ||
+            (nature & ACTIVATES && pymlp_activation_rows[layer->activation].slope == SLOPE_FROM_INPUT);
         buffer->outputs = piece(plan, count, real);
         buffer->inputs = keeps_inputs ? piece(plan, count, real) : buffer->outputs;
         buffer->deltas = piece(plan, count, real);
@@ -209,10 +309,10 @@ static void deal_out(pymlp_plan *plan) {
     }
     plan->widest = widest;
     plan->strip_rows = strip_rows_for(widest, real);
-    /* a strip of activations twice, and three times the outputs of a vector of rows */
+    /* strips of activations, and three times the outputs of a vector of rows */
     const double outputs = (double)plan->layers[plan->n_layers - 1].outputs;
     plan->strip_numbers = plan->strip_rows * widest;
-    const double numbers = 2.0 * (double)plan->strip_numbers + 3.0 * outputs * plan->operations->lanes;
+    const double numbers = plan->n_strips * (double)plan->strip_numbers + 3.0 * outputs * plan->operations->lanes;
     plan->scratch_bytes = ((size_t)numbers * real + 63) & ~(size_t)63;
     plan->scratch = piece(plan, (double)plan->n_threads * (numbers * (double)real + 64) / (double)real, real);
 }
@@ -254,9 +354,7 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
         loss->n_numbers < 0 || loss->n_numbers > MOST_LOSS_NUMBERS || batch_size < 1 || n_threads < 1)
         return PYMLP_BAD_ARGUMENT;
     for (int64_t l = 0; l < n_layers; l++)
-        if (layers[l].kind < 0 || layers[l].kind >= N_LAYER_KINDS || layers[l].activation < 0 ||
-            layers[l].activation >= N_ACTIVATIONS || (l > 0 && layers[l].inputs != layers[l - 1].outputs))
-            return PYMLP_BAD_ARGUMENT;
+        if (!is_row(layers, l, n_layers)) return PYMLP_BAD_ARGUMENT;
     if (layers[n_layers - 1].activation != pymlp_loss_rows[loss->kind].output_activation) return PYMLP_BAD_ARGUMENT;
 
     /* first the head alone, to count; then all of it in one piece */
@@ -280,7 +378,13 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
     head->n_layers = n_layers;
     head->layers = (struct layer *)((char *)head + layers_at);
     head->buffers = (struct buffer *)((char *)head + buffers_at);
+    head->n_strips = 1;
     int code = describe_layers(head, layers);
+    if (code == PYMLP_OK) {
+        set_flags(head);
+        code = set_places(head, 0);
+    }
+    if (code == PYMLP_OK) code = set_places(head, 1);
     if (code == PYMLP_OK) {
         deal_out(head);
         if (head->counted > MOST_NUMBERS * 8) code = PYMLP_OUT_OF_MEMORY;

@@ -93,7 +93,7 @@ class Plan:
     """See `pymlp.backends.Plan`; `isa` is the instruction set it runs on."""
 
     def __new__(cls, network: Network, *arguments: Any, **options: Any) -> Any:
-        """A plan of the NumPy backend where the engine does not have a row of the table, or the loss, yet."""
+        """A plan of the NumPy backend where the engine does not have the loss yet."""
         return object.__new__(cls) if _is_known(network) else numpy_backend.Plan(network, *arguments, **options)
 
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
@@ -309,7 +309,7 @@ class Predictor:
     exact_cuts = True
 
     def __new__(cls, network: Network, *arguments: Any, **options: Any) -> Any:
-        """A predictor of the NumPy backend where the engine does not have a row of the table, or the loss, yet."""
+        """A predictor of the NumPy backend where the engine does not have the loss yet."""
         return object.__new__(cls) if _is_known(network) else numpy_backend.Predictor(network, *arguments, **options)
 
     def __init__(
@@ -347,11 +347,7 @@ class Predictor:
 
 def _is_known(network: Network) -> bool:
     loss = network.loss_function
-    return (
-        all(lib.pymlp_layer_kind(row.kind.encode()) >= 0 and not row.max_norm for row in network.table)
-        and lib.pymlp_loss(loss.name.encode()) >= 0
-        and not any(loss.numbers)
-    )
+    return lib.pymlp_loss(loss.name.encode()) >= 0 and not any(loss.numbers)
 
 
 def _is_known_optimizer(optimizer: Optimizer) -> bool:
