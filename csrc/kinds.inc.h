@@ -19,32 +19,34 @@ ALWAYS_INLINE REAL *NAME(deltas_for)(const struct buffer *buffer, int64_t row, b
     return wanted ? (REAL *)buffer->deltas + row * BAND : NULL;
 }
 
-/* Rows `row` .. `row + rows` of the block that starts at `block` in the batch, of what layer `number` reads and writes.
- * `inputs_too`: the gradient to the network's inputs is wanted. */
-ALWAYS_INLINE struct NAME(strip) NAME(strip_of_block)(const pymlp_plan *plan, const struct batch *batch, int64_t number,
-                                                      int64_t block, int64_t row, int64_t rows, bool inputs_too) {
+/* What layer `number` reads and writes from row `row` of the block on; the rest of `strip` stays. */
+ALWAYS_INLINE void NAME(aim)(struct NAME(strip) *strip, int64_t number, int64_t row) {
+    const pymlp_plan *plan = strip->plan;
     const struct layer *layer = &plan->layers[number];
     const struct buffer *in = &plan->buffers[layer->input_buffer], *out = &plan->buffers[layer->output_buffer];
-    struct NAME(strip) strip = {
-        .plan = plan,
-        .layer = layer,
-        .rows = rows,
-        .activated = number < plan->n_layers - 1,
-        .step = batch->step,
-        .first_row = batch->row_offset + block + row,
-        .in = (const REAL *)in->outputs + row * BAND,
-        .in_band = in->band,
-        .z = (REAL *)out->inputs + row * BAND,
-        .a = (REAL *)out->outputs + row * BAND,
-        .band = out->band,
-        .deltas = (REAL *)out->deltas + row * BAND,
-        .in_deltas = NAME(deltas_for)(in, row, inputs_too || layer->flags & NEEDS_INPUT_GRADIENT),
-        .scalars = (REAL *)plan->scalars + layer->scalars + row * pymlp_layer_kind_rows[layer->kind].scalars,
-    };
-    if (layer->second_buffer < 0) return strip;
+    strip->layer = layer;
+    strip->activated = number < plan->n_layers - 1;
+    strip->in = (const REAL *)in->outputs + row * BAND;
+    strip->in_band = in->band;
+    strip->z = (REAL *)out->inputs + row * BAND;
+    strip->a = (REAL *)out->outputs + row * BAND;
+    strip->band = out->band;
+    strip->scalars = (REAL *)plan->scalars + layer->scalars + row * pymlp_layer_kind_rows[layer->kind].scalars;
+    if (layer->second_buffer < 0) return;
     const struct buffer *second = &plan->buffers[layer->second_buffer];
-    strip.second = (const REAL *)second->outputs + row * BAND;
-    strip.second_band = second->band;
-    strip.second_deltas = NAME(deltas_for)(second, row, inputs_too || layer->flags & NEEDS_SECOND_GRADIENT);
-    return strip;
+    strip->second = (const REAL *)second->outputs + row * BAND;
+    strip->second_band = second->band;
+}
+
+/* The same for the way back; `inputs_too`: the gradient to the network's inputs is wanted. */
+ALWAYS_INLINE void NAME(aim_back)(struct NAME(strip) *strip, int64_t number, int64_t row, bool inputs_too) {
+    const struct buffer *buffers = strip->plan->buffers;
+    NAME(aim)(strip, number, row);
+    const struct layer *layer = strip->layer;
+    strip->deltas = (REAL *)buffers[layer->output_buffer].deltas + row * BAND;
+    strip->in_deltas =
+        NAME(deltas_for)(&buffers[layer->input_buffer], row, inputs_too || layer->flags & NEEDS_INPUT_GRADIENT);
+    if (layer->second_buffer >= 0)
+        strip->second_deltas =
+            NAME(deltas_for)(&buffers[layer->second_buffer], row, inputs_too || layer->flags & NEEDS_SECOND_GRADIENT);
 }

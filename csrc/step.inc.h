@@ -106,19 +106,22 @@ static void NAME(row_phase)(const struct NAME(run) *run, const struct batch *bat
     const struct buffer *buffers = plan->buffers;
     const bool inputs_too = run->x_gradient != NULL;
     const int64_t first = row, all = end - row, strips = (all + plan->strip_rows - 1) / plan->strip_rows;
-    for (int64_t strip = 0; strip < strips; strip++) {
-        row = first + NAME(tile_start)(all, strips, strip);
-        int64_t rows = first + NAME(tile_start)(all, strips, strip + 1) - row;
+    struct NAME(strip) strip = {.plan = plan, .step = batch->step};
+    for (int64_t number = 0; number < strips; number++) {
+        row = first + NAME(tile_start)(all, strips, number);
+        int64_t rows = first + NAME(tile_start)(all, strips, number + 1) - row;
         NAME(rows_to_bands)(rows, buffers[0].width, batch->X, batch->order, block + row,
                             (REAL *)buffers[0].outputs + row * BAND, buffers[0].band);
+        strip.rows = rows;
+        strip.first_row = batch->row_offset + block + row;
         for (int64_t l = 0; l < plan->n_layers; l++) {
-            const struct NAME(strip) strip = NAME(strip_of_block)(plan, batch, l, block, row, rows, inputs_too);
-            NAME(layer_kinds)[strip.layer->kind].forward(&strip);
+            NAME(aim)(&strip, l, row);
+            NAME(layer_kinds)[plan->layers[l].kind].forward(&strip);
         }
         NAME(head)(plan, batch, block, row, rows, scratch);
         for (int64_t l = plan->n_layers - 1; l >= 0; l--) {
-            const struct NAME(strip) strip = NAME(strip_of_block)(plan, batch, l, block, row, rows, inputs_too);
-            NAME(layer_kinds)[strip.layer->kind].backward(&strip);
+            NAME(aim_back)(&strip, l, row, inputs_too);
+            NAME(layer_kinds)[plan->layers[l].kind].backward(&strip);
         }
         if (inputs_too)
             NAME(bands_to_rows)(rows, buffers[0].width, (const REAL *)buffers[0].deltas + row * BAND, buffers[0].band,
