@@ -220,7 +220,7 @@ def _descend(
     plan = backends.get().Plan(network, batch_size)
     score = None if scored is None else _scorer(draft, network, plan, scored)
     rule = _rule(draft, descent.course, data, n_rows, score, params)
-    source = rows_of(data.X, data.y, data.weight, training)
+    source = rows_of(network, data.X, data.y, data.weight, training)
     loop = EpochLoop(
         plan, descent.optimizer, params, descent.slots, descent.step, source, batch_size, rule, draft.max_time
     )

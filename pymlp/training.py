@@ -213,7 +213,7 @@ def train(
     plan = backends.get(backend).Plan(network, batch_size, n_threads)
     validate = None if validation is None else lambda params: _mean_loss(plan, params, *validation)
     rule = _LossRule(course, validate, patience, float(tol))
-    rows = rows_of(X, y, weight)
+    rows = rows_of(network, X, y, weight)
     loop = EpochLoop(plan, optimizer, params.copy(), slots.copy(), step, rows, batch_size, rule, max_time)
     try:
         with Announcer(callbacks, network, "train", epochs, n_rows) as announcer:
