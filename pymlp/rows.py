@@ -22,7 +22,7 @@ DENSE_BYTES = 4 << 20
 # an array is converted as a whole where its copy takes no more than this
 SMALL_COPY_BYTES = 64 << 20
 # of more numbers that are not 0, dense rows are faster
-THIN = 0.2
+THIN = 0.25
 
 Run = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]
 
