@@ -110,8 +110,8 @@ int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t r
 int pymlp_predictor_predict_sparse(pymlp_predictor *predictor, const pymlp_sparse *X, int64_t rows, void *out);
 
 /* Shuffles order (rows, at most 2^32) as NumPy's RandomState.shuffle would; generator is a bitgen_t of NumPy, which the
- * caller has locked. */
-void pymlp_shuffle(void *generator, int64_t *order, int64_t rows);
+ * caller has locked.  twister: where it is a Mersenne Twister, its 624 words and the number of those used; else NULL. */
+void pymlp_shuffle(void *generator, uint32_t *twister, int64_t *order, int64_t rows);
 
 /* out[i] = function(z[i]), or its slope there, for one activation of the registry (not softmax), or the function "log";
  * for tests and tables of error */

@@ -5,12 +5,13 @@ at the end of each epoch: whoever runs it publishes the outcome, so a failure ch
 limit keeps the last complete epoch.  What differs between its users (scores, when to stop) is a `Rule`.
 
 Short epochs are trained several in one call where nobody looks at them one by one: what surrounds a call takes as long
-as several steps of a small network.  They come to an end together, for Ctrl-C too.
+as several steps of a small network, and for a large one, whose parameters it moves, as a tenth of a step.  They come to
+an end together, for Ctrl-C too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -23,10 +24,10 @@ from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seco
 from pymlp.optimizers import Optimizer
 from pymlp.rows import DenseRows
 
-# A call packs the parameters and writes them back, which takes about as long as half a step: calls of at least so many
-# steps keep that to a percent.  Where they take longer than DIRECT_SECONDS they run in a helper thread, in slices of
-# about HELPED_SLICE_SECONDS, and stay interruptible all the while.
-ENOUGH_STEPS = 50
+# A call packs the parameters and writes them back, and between calls they are copied: together up to a step's time,
+# which calls of at least so many steps keep to half a percent.  Where they take longer than DIRECT_SECONDS they run in
+# a helper thread, in slices of about HELPED_SLICE_SECONDS, and stay interruptible all the while.
+ENOUGH_STEPS = 200
 HELPED_SLICE_SECONDS = 4.0
 
 
@@ -40,6 +41,7 @@ class Rule(Protocol):
 
     course: Course
     validation_score: float | None
+    verbose: bool  # whether it prints each epoch: then none waits for another longer than DIRECT_SECONDS
 
     def certain_epochs(self) -> float:
         """How many epochs will be trained whatever their losses, at least 1: only the last of them may end the training
@@ -133,7 +135,7 @@ class EpochLoop:
         self._most_steps = rows.most_steps(batch_size)
         self._step_seconds = training_seconds(plan.network.n_parameters, batch_size)
         self._measured = False
-        self._spare = None
+        self._spare: tuple[np.ndarray, np.ndarray] | None = None
 
     def run(self, epochs: int, shuffler: Any, announcer: Announcer) -> bool:
         """Train for at most `epochs` epochs.
@@ -156,6 +158,7 @@ class EpochLoop:
         self._began, self.timed_out = perf_counter(), False
         epoch = 0
         while epoch < epochs:
+            self._set_aside()
             count = 1 if watched else self._epochs_together(epochs - epoch)
             returning = count > 1 or self.max_time < np.inf
             before, state = self.completed, _state_of(shuffler) if returning else None
@@ -185,7 +188,8 @@ class EpochLoop:
                     score = self.rule.validation_score
                     metrics = meter.metrics(self.epoch_steps)
                     stop |= announcer.end_epoch(**metrics, loss=losses[-1], validation_score=score)
-                self._keep(epoch, last=stop or epoch == epochs)
+                state_of_rule = self.rule.state()
+                self.completed = Completed(self.params, self.slots, self.outcome, epoch, self.step, state_of_rule)
             except OutOfTimeError:
                 self.timed_out = True
                 _return_to(shuffler, state)
@@ -203,7 +207,11 @@ class EpochLoop:
         """Epochs of the next call: more than one if they all fit into a slice and the rule is certain of them."""
         if not self._measured:
             return 1
-        fitting = min(int(DIRECT_SECONDS / self._step_seconds), self._most_steps) // self.epoch_steps
+        steps = int(DIRECT_SECONDS / self._step_seconds)
+        # a time limit shall find an epoch that is not long past
+        if steps < ENOUGH_STEPS and not self.rule.verbose and self.max_time == np.inf:
+            steps = min(ENOUGH_STEPS, int(HELPED_SLICE_SECONDS / self._step_seconds))
+        fitting = min(steps, self._most_steps) // self.epoch_steps
         return max(1, int(min(most, fitting, self.rule.certain_epochs())))
 
     def _orders(self, last: np.ndarray, count: int, shuffler: Any) -> np.ndarray:
@@ -227,17 +235,22 @@ class EpochLoop:
         if self.completed is not None and perf_counter() - self._began > self.max_time:
             raise OutOfTimeError
 
-    def _keep(self, epochs: int, last: bool) -> None:
-        params, slots = self.params, self.slots
-        if not last:
-            # two sets of copies in turn, so that an interruption here leaves the older one whole
-            spare = self._spare or (np.empty_like(params), np.empty_like(slots))
-            np.copyto(spare[0], params)
-            np.copyto(spare[1], slots)
-            self._spare = None if self.completed is None else (self.completed.params, self.completed.slots)
-            params, slots = spare
+    def _set_aside(self) -> None:
+        """Copy the last complete epoch out of the way of the next.
+
+        Not at its end, because the last epoch of all needs no copy; and until the copy is whole, an interruption finds
+        the epoch where it was trained.
+        """
+        done = self.completed
+        if done is None or done.params is not self.params:
+            return
+        if self._spare is None:
+            self._spare = np.empty_like(self.params), np.empty_like(self.slots)
+        params, slots = self._spare
+        np.copyto(params, self.params)
+        np.copyto(slots, self.slots)
         outcome = outcome_of(self.optimizer, params, slots)
-        self.completed = Completed(params, slots, outcome, epochs, self.step, self.rule.state())
+        self.completed = replace(done, params=params, slots=slots, outcome=outcome)
 
     def _run_epochs(self, orders: np.ndarray, rates: np.ndarray, meter: _Meter | None) -> list[float]:
         """Train one epoch for each row of `orders`; their mean losses."""

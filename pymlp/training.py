@@ -73,6 +73,7 @@ class _LossRule:
     best: float = np.inf
     waited: int = 0
     best_params: np.ndarray | None = None
+    verbose: bool = False
 
     def certain_epochs(self) -> float:
         if self.validate is not None:
@@ -187,7 +188,8 @@ def train(
     ValueError
         An argument does not fit; the message names it.  `params` and `slots` are then as they were.
     KeyboardInterrupt
-        After Ctrl-C; `params` and `slots` then hold the last complete epoch of this call.
+        After Ctrl-C; `params` and `slots` then hold the last complete epoch of this call.  Short epochs are trained
+        several at a time, for up to four seconds where there are no callbacks, and come to their end together.
     """
     began = perf_counter()
     check_params(network, params)

@@ -194,6 +194,11 @@ def test_patience_limits_the_epochs_of_a_call(iris, monkeypatch):
     counts.clear()
     small(max_iter=5, early_stopping=True).fit(*iris)
     assert counts == [1] * 5
+    counts.clear()
+    # each takes longer than one may wait for what it prints
+    monkeypatch.setattr(epochs, "DIRECT_SECONDS", 0.0)
+    small(max_iter=5, verbose=True).fit(*iris)
+    assert counts == [1] * 5
 
 
 # -------------------------------------------------------------------------------------------------- printing, warnings
