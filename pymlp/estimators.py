@@ -7,7 +7,7 @@ targets; what they share is in `pymlp.perceptron`, what fitting does in `pymlp.f
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,11 +16,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from pymlp import scores, threadpools  # noqa: F401 - threadpools makes the engine known to threadpoolctl
-from pymlp.losses import LOSSES
+from pymlp.class_weights import row_weights
+from pymlp.losses import CustomLoss, GaussianNLL, Loss, Quantile, loss_of
 from pymlp.network import Network
 from pymlp.perceptron import FurtherParameters, MultilayerPerceptron, plain
-from pymlp.targets import KINDS, ClassTargets, distinct_labels
-from pymlp.validation import PARAMETER_CONSTRAINTS, StrOptions
+from pymlp.targets import KINDS, PROBABILITIES, ClassTargets, NumberTargets, distinct_labels
+from pymlp.validation import CLASSIFIER_CONSTRAINTS, REGRESSOR_CONSTRAINTS, check_sample_weight, check_targets
 
 
 def _is_stochastic(estimator: MultilayerPerceptron) -> bool:
@@ -29,12 +30,37 @@ def _is_stochastic(estimator: MultilayerPerceptron) -> bool:
     return True
 
 
+def _takes_streams(estimator: MLPClassifier) -> bool:
+    if estimator.class_weight == "balanced":
+        raise AttributeError(
+            "class_weight 'balanced' is not supported for partial_fit. In order to use 'balanced' weights, use "
+            "compute_class_weight('balanced', classes=classes, y=y). In place of y you can use a large enough sample "
+            "of the full training set target to properly estimate the class frequency distributions. Pass the "
+            "resulting weights as the class_weight parameter."
+        )
+    return _is_stochastic(estimator)
+
+
+def _gives_probabilities(estimator: MLPClassifier) -> bool:
+    if "network_" in estimator.__dict__:
+        has_them = estimator.network_.output_activation in PROBABILITIES
+    elif isinstance(estimator.loss, (str, Loss)):
+        loss = loss_of(estimator.loss)
+        has_them = loss.output_activation in PROBABILITIES
+    else:
+        has_them = True
+    if not has_them:
+        raise AttributeError(f"probability estimates are not available for loss={estimator.loss!r}")
+    return True
+
+
 @dataclass(eq=False, repr=False)
 class LossOfClasses:
     """What the classifier takes before the parameters beyond scikit-learn's that it shares with the regressor."""
 
     _: KW_ONLY
-    loss: str = "log_loss"
+    loss: Any = "log_loss"
+    class_weight: Any = None
 
 
 @dataclass(eq=False, repr=False)
@@ -130,10 +156,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
     array([0, 0])
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **PARAMETER_CONSTRAINTS,
-        "loss": [StrOptions({"log_loss"})],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = CLASSIFIER_CONSTRAINTS
 
     def fit(
         self,
@@ -170,7 +193,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         """
         return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
 
-    @available_if(_is_stochastic)
+    @available_if(_takes_streams)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """Train for one epoch over the given rows, going on from the present state.
 
@@ -193,11 +216,16 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         outputs = self._outputs(X)
         return self._targets.decode(outputs)
 
+    @available_if(_gives_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each class, shape (rows, classes), or of each label, (rows, labels)."""
+        """Probability of each class, shape (rows, classes), or of each label, (rows, labels).
+
+        There is none where the loss has no probabilities, such as "hinge".
+        """
         check_is_fitted(self)
         return self._outputs(X, with_complement=self.n_outputs_ == 1)
 
+    @available_if(_gives_probabilities)
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithm of `predict_proba`."""
         probabilities = self.predict_proba(X)
@@ -205,7 +233,10 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
             return np.log(probabilities, out=probabilities)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Scores before the output activation: (rows,) for two classes, else (rows, classes) or (rows, labels)."""
+        """Scores before the output activation: (rows,) for two classes, else (rows, classes) or (rows, labels).
+
+        For the losses without probabilities they are the outputs.
+        """
         outputs = self._outputs(X, activated=False)
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs
 
@@ -230,9 +261,13 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         else:
             targets = ClassTargets.from_labels(y)
             known = targets.classes
-        encoded = targets.encode(y, dtype)
-        self.classes_, self._targets = known, targets
-        return encoded, targets.loss
+        encoded, loss = targets.encode(y, dtype), targets.loss(self.loss)
+        threshold = 0.5 if loss_of(loss).output_activation in PROBABILITIES else 0.0
+        self.classes_, self._targets = known, replace(targets, threshold=threshold)
+        return encoded, loss
+
+    def _loss_weight(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+        return row_weights(self.class_weight, self._targets, encoded, sample_weight)
 
     def _encode_validation(self, y: Any, network: Network) -> np.ndarray:
         unknown = np.setdiff1d(distinct_labels(y), self.classes_)
@@ -274,8 +309,11 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         if state["kind"] not in KINDS:
             raise ValueError(f"the model has an unknown kind of classes: {state['kind']!r}")
         self.classes_ = np.array(state["values"], dtype=np.dtype(state["dtype"]))
-        self._targets = ClassTargets(state["kind"], self.classes_, bool(state["sparse_labels"]))
-        if self._targets.columns != network.outputs or self._targets.loss != network.loss:
+        threshold = 0.5 if network.output_activation in PROBABILITIES else 0.0
+        targets = ClassTargets(state["kind"], self.classes_, bool(state["sparse_labels"]), threshold)
+        self._targets = targets
+        fits = isinstance(network.loss, CustomLoss) or targets.loss(self.loss) == network.loss
+        if targets.columns != network.outputs or not fits:
             raise ValueError(f"{len(self.classes_)} {state['kind']} classes do not fit the network's outputs and loss")
 
     def __sklearn_tags__(self) -> Any:
@@ -288,7 +326,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
 class LossFirst:
     """The one parameter scikit-learn's regressor takes before those it shares with the classifier."""
 
-    loss: str = "squared_error"
+    loss: Any = "squared_error"
 
 
 @dataclass(eq=False, repr=False)
@@ -316,10 +354,10 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
     (442,)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **PARAMETER_CONSTRAINTS,
-        "loss": [StrOptions({"squared_error", "poisson"})],
-    }
+    _: KW_ONLY
+    standardize_target: bool = False
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = REGRESSOR_CONSTRAINTS
 
     def fit(
         self,
@@ -361,24 +399,78 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         """Train for one epoch over the given rows, going on from the present state; arguments as for `fit`."""
         return self._fit(X, y, sample_weight, incremental=True)
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Predicted numbers of shape (rows,), or (rows, targets)."""
-        outputs = self._outputs(X)
-        return outputs[:, 0] if self.n_outputs_ == 1 else outputs
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predicted numbers.
 
-    def _encode(self, y: Any, dtype: str, *, first: bool, incremental: bool, classes: Any) -> tuple[np.ndarray, str]:
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, features)
+        return_std : bool, default=False
+            Give the standard deviations as well; for `GaussianNLL` alone.
+
+        Returns
+        -------
+        predicted : ndarray of shape (rows,), (rows, targets), (rows, levels) or (rows, targets, levels)
+            Levels are those of `Quantile`, if it has more than one.
+        deviations : ndarray of the same shape
+            With `return_std`.
+
+        Raises
+        ------
+        ValueError
+            Deviations are asked for and the loss has none.
+        """
+        outputs = self._outputs(X)
+        targets = NumberTargets.of_outputs(self.n_outputs_, self.network_.loss)
+        if not return_std:
+            return targets.decode(outputs)
+        if not isinstance(targets.loss, GaussianNLL):
+            raise ValueError(f"return_std=True needs loss=GaussianNLL(), but the model has loss={self.loss!r}")
+        return targets.decode(outputs), targets.deviations(outputs)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R2 of the predictions; of `Quantile`, D2 by the pinball loss, the mean over its levels.
+
+        D2 is the part of the pinball loss of the best constants that the predictions save: at most 1, and 0 for the
+        quantiles of y themselves.  Validation scores are the same measures.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, features)
+        y : array-like of shape (rows,) or (rows, targets)
+        sample_weight : array-like of shape (rows,), optional
+        """
+        check_is_fitted(self)
+        if not isinstance(self.network_.loss_function, Quantile):
+            return super().score(X, y, sample_weight)
+        outputs = self._outputs(X)
+        targets = NumberTargets.of_outputs(self.n_outputs_, self.network_.loss)
+        y = check_targets(y, len(outputs), targets.columns)
+        weight = check_sample_weight(sample_weight, len(outputs), "float64")
+        return targets.score(outputs, targets.encode(y), weight)
+
+    def _encode(self, y: Any, dtype: str, *, first: bool, incremental: bool, classes: Any) -> tuple[np.ndarray, Any]:
         """Output columns and loss."""
-        return self._columns(y, dtype, "y"), self.loss
+        loss = self.loss if isinstance(self.loss, (str, Loss)) else CustomLoss(self.loss)
+        if self.standardize_target and loss_of(loss).output_activation == "exp":
+            raise ValueError(
+                f"standardize_target=True needs a loss whose outputs may be shifted and scaled, not loss={self.loss!r}"
+            )
+        return NumberTargets(1, loss_of(loss)).encode(self._columns(y, dtype, "y")), loss
+
+    def _loss_weight(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+        return sample_weight
 
     def _encode_validation(self, y: Any, network: Network) -> np.ndarray:
         columns = self._columns(y, network.dtype, "y_val")
-        if columns.shape[1] != network.outputs:
-            raise ValueError(f"y_val has {columns.shape[1]} target columns, but y has {network.outputs}")
-        return columns
+        targets = NumberTargets.of_outputs(network.outputs, network.loss)
+        if columns.shape[1] != targets.columns:
+            raise ValueError(f"y_val has {columns.shape[1]} target columns, but y has {targets.columns}")
+        return targets.encode(columns)
 
     def _columns(self, y: Any, dtype: str, name: str) -> np.ndarray:
         columns = np.ascontiguousarray(y.reshape(len(y), -1), dtype)
-        lowest = LOSSES[self.loss].lowest_target
+        lowest = loss_of(self.loss).lowest_target
         if columns.min() < lowest:
             row, column = np.unravel_index(int(np.argmax(columns < lowest)), columns.shape)
             raise ValueError(
@@ -388,7 +480,7 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         return columns
 
     def _validation_score(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
-        return scores.r2(outputs, y, weight)
+        return NumberTargets.of_outputs(outputs.shape[1], self.loss).score(outputs, y, weight)
 
     def _stratification(self, y: np.ndarray) -> None:
         return None
@@ -397,5 +489,5 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         """Numbers need no description."""
 
     def _take_target_state(self, metadata: dict[str, Any], network: Network) -> None:
-        if network.loss != self.loss:
+        if loss_of(network.loss) != loss_of(self.loss):
             raise ValueError(f"the network's loss is {network.loss!r}, but loss={self.loss!r}")

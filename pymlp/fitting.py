@@ -25,6 +25,7 @@ from pymlp.lbfgs import FullBatch, Iterate, Minimisation
 from pymlp.network import Network
 from pymlp.optimizers import OPTIMIZERS, Optimizer, new_slots
 from pymlp.rows import rows_of
+from pymlp.standardisation import Standardisation
 from pymlp.stopping import Descent, StoppingRule
 from pymlp.validation import check_scoring
 
@@ -74,7 +75,8 @@ class Scored:
 class Data:
     """Checked training data of one call of fit or partial_fit.
 
-    ``labels`` are the targets that ``y`` encodes.  ``first`` says that the weights are drawn anew, ``incremental`` that
+    ``labels`` are the targets that ``y`` encodes.  ``weight`` is what the loss counts rows by, ``sample_weight`` what
+    scores do: without the weights of classes.  ``first`` says that the parameters are drawn anew, ``incremental`` that
     this is ``partial_fit``.  ``given`` is X and y as the user gave them, for callbacks.
     """
 
@@ -82,6 +84,7 @@ class Data:
     y: np.ndarray
     labels: Any
     weight: np.ndarray | None
+    sample_weight: np.ndarray | None
     validation: Scored | None
     first: bool
     incremental: bool
@@ -99,13 +102,13 @@ def fit(draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: N
     KeyboardInterrupt
         `draft` then has the last complete epoch, if there was one in this call.
     """
-    params = _first_params(draft, network, data)
+    network, drawn = _drawn(draft, network, data)
     if data.first:
         draft.t_ = 0
         for attribute in HISTORY:
             draft.__dict__.pop(attribute, None)
     solve = _minimise if draft.solver == "lbfgs" else _descend
-    solve(draft, estimator, network, data, params)
+    solve(draft, estimator, network, data, drawn)
     if not np.isfinite(draft.params_).all():
         raise DivergedError(
             "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -131,22 +134,54 @@ def starting_point(draft: MultilayerPerceptron, network: Network, data: Data) ->
     """Where a fit would begin; ValueError for a solver that takes all rows at once."""
     if draft.solver == "lbfgs":
         raise ValueError("solver='lbfgs' has no learning rate")
-    params = _first_params(draft, network, data)
+    network, drawn = _drawn(draft, network, data)
+    X, y, params = _scaled(draft, network, data, None, drawn)
     batch_size = _batch_size(draft.batch_size, data.X.shape[0])
-    return StartingPoint(network, params, data.X, data.y, data.weight, _optimizer(draft), batch_size, data.random)
+    return StartingPoint(network, params, X, y, data.weight, _optimizer(draft), batch_size, data.random)
 
 
-def _first_params(draft: MultilayerPerceptron, network: Network, data: Data) -> np.ndarray:
-    if not data.first:
-        return draft.params_.copy()
-    name = draft.activation if isinstance(draft.activation, str) else None
-    return network.initial_params(data.random, activation=name)
+def _drawn(draft: MultilayerPerceptron, network: Network, data: Data) -> tuple[Network, np.ndarray | None]:
+    """The network with a seed for its masks, if it has any, and its initial parameters if this is a first pass."""
+    drawn = None
+    if data.first:
+        name = draft.activation if isinstance(draft.activation, str) else None
+        drawn = network.initial_params(data.random, activation=name)
+    if network.input_dropout or any(layer.dropout for layer in network.layers):
+        goes_on = data.incremental and not data.first
+        seed = draft.network_.seed if goes_on else int(data.random.randint(0, 2**64, dtype=np.uint64))
+        network = replace(network, seed=seed)
+    return network, drawn
+
+
+def _scaled(
+    draft: MultilayerPerceptron, network: Network, data: Data, training: np.ndarray | None, drawn: np.ndarray | None
+) -> tuple[Any, np.ndarray, np.ndarray]:
+    """X, y and parameters to train on: those of the data, unless the draft standardises."""
+    before = None if data.first else draft._standardisation
+    params = drawn if drawn is not None else draft._params_to_train()
+    inputs, target = bool(draft.standardize), bool(getattr(draft, "standardize_target", False))
+    if not (inputs or target):
+        draft._standardisation = None
+        return data.X, data.y, draft.params_.copy() if before is not None else params
+    if before is None or (before.inputs is None, before.target is None) != (not inputs, not target):
+        after = Standardisation.of(data.X, data.y, data.weight, training, inputs=inputs, target=target)
+        if network.dtype == "float32" and inputs and not after.inputs.fits_float32:
+            warnings.warn(
+                "some columns of X have means, or units, so large or small that raw values in float32 lose most of "
+                "their digits, also when they are standardized: use dtype='float64', or shift and scale X first",
+                stacklevel=STACK_LEVEL + 1,
+            )
+        if drawn is None:
+            params = after.unfold(network, draft.params_)
+        draft._standardisation = after
+    X, y = draft._standardisation.apply(data.X, data.y, network.dtype)
+    return X, y, params
 
 
 def _announcer(
     estimator: MultilayerPerceptron, data: Data, epochs: int, rows: int, so_far: Callable[[], Any]
 ) -> Announcer:
-    metadata = {} if data.weight is None else {"sample_weight": data.weight}
+    metadata = {} if data.sample_weight is None else {"sample_weight": data.sample_weight}
     X, y = data.given
     values = {"X": lambda: X, "y": lambda: y, "metadata": lambda: metadata, "fitted_estimator": so_far}
     callbacks = getattr(estimator, "_skl_callbacks", ())
@@ -157,14 +192,15 @@ def _copy_with(draft: MultilayerPerceptron, network: Network, params: np.ndarray
     # what callbacks get as fitted_estimator
     fitted = copy.copy(draft)
     fitted.__dict__.pop("_skl_callbacks", None)
-    fitted._take_network(network, params.copy())
+    fitted._take_trained(network, params.copy())
     return fitted
 
 
 def _minimise(
-    draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: Network, data: Data, params: np.ndarray
+    draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: Network, data: Data, drawn: np.ndarray | None
 ) -> None:
-    batch = FullBatch(backends.get(), network, data.X, data.y, data.weight)
+    X, y, params = _scaled(draft, network, data, None, drawn)
+    batch = FullBatch(backends.get(), network, X, y, data.weight)
 
     def so_far() -> MultilayerPerceptron:
         reached = minimisation.accepted
@@ -202,17 +238,18 @@ def _take_iterate(draft: MultilayerPerceptron, network: Network, minimisation: M
     if minimisation.score is not None:
         draft.validation_scores_ = list(draft.history_["validation_score"])
         draft.best_validation_score_ = max(draft.validation_scores_, default=None)
-    draft._take_network(network, iterate.params)
+    draft._take_trained(network, iterate.params)
 
 
 def _descend(
-    draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: Network, data: Data, params: np.ndarray
+    draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: Network, data: Data, drawn: np.ndarray | None
 ) -> None:
     descent = _descent(draft, network, data)
+    training, scored = _split(draft, data)
+    X, y, params = _scaled(draft, network, data, training, drawn)
     # unless the average was changed in the meantime
     if descent.params is not None and np.array_equal(descent.slots[-1], params):
         params = descent.params.copy()
-    training, scored = _split(draft, data)
     n_rows = data.X.shape[0] if training is None else len(training)
     batch_size = _batch_size(draft.batch_size, n_rows)
     epoch_steps = -(-n_rows // batch_size)
@@ -220,7 +257,7 @@ def _descend(
     plan = backends.get().Plan(network, batch_size)
     score = None if scored is None else _scorer(draft, network, plan, scored)
     rule = _rule(draft, descent.course, data, n_rows, score, params)
-    source = rows_of(network, data.X, data.y, data.weight, training)
+    source = rows_of(network, X, y, data.weight, training)
     loop = EpochLoop(
         plan, descent.optimizer, params, descent.slots, descent.step, source, batch_size, rule, draft.max_time
     )
@@ -269,7 +306,7 @@ def _take_epochs(
     draft.validation_scores_, draft.best_validation_score_ = None, None
     if rule.score is not None:
         draft.validation_scores_, draft.best_validation_score_ = rule.validation_scores, rule.best_score
-    draft._take_network(network, params)
+    draft._take_trained(network, params)
 
 
 def _descent(draft: MultilayerPerceptron, network: Network, data: Data) -> Descent:
@@ -312,7 +349,7 @@ def _split(draft: MultilayerPerceptron, data: Data) -> tuple[np.ndarray | None, 
     )
     if len(held_out) < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
-    weight = None if data.weight is None else data.weight[held_out]
+    weight = None if data.sample_weight is None else data.sample_weight[held_out]
     return training, Scored(data.X[held_out], data.y[held_out], data.labels[held_out], weight)
 
 
@@ -332,7 +369,15 @@ def _scorer(
 ) -> Callable[[np.ndarray], float]:
     """Validation score from parameters, by `scoring` or the estimator's own measure."""
     if draft.scoring is None:
-        return lambda params: draft._validation_score(outputs_of(plan, params, scored.X), scored.y, scored.weight)
+        scale = None if draft._standardisation is None else draft._standardisation.output_scale(network)
+
+        def own_score(params: np.ndarray) -> float:
+            outputs = outputs_of(plan, draft._folded(network, params), scored.X)
+            if scale is not None:
+                outputs = outputs * scale[0] + scale[1]
+            return draft._validation_score(outputs, scored.y, scored.weight)
+
+        return own_score
     scorer = check_scoring(draft, draft.scoring)
 
     def score(params: np.ndarray) -> float:
