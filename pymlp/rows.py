@@ -43,8 +43,8 @@ class DenseRows:
         self.X, self.y, self.weight = X, y, weight
         self.numbers = np.arange(X.shape[0], dtype=np.int64) if numbers is None else numbers
 
-    def most_steps(self, batch_size: int) -> int:
-        """Most batches of one run."""
+    def most_steps(self, batch_size: int, first: int = 0) -> int:
+        """Most batches of one run from step `first` of an epoch on."""
         return sys.maxsize
 
     def run(self, order: np.ndarray, starts: np.ndarray, first: int, last: int) -> Run:
@@ -55,8 +55,8 @@ class DenseRows:
 class GatheredRows(DenseRows):
     """Rows of a SciPy matrix in CSR form, or of an array of another dtype than y's; see `DenseRows`."""
 
-    def most_steps(self, batch_size: int) -> int:
-        """Most batches of one run."""
+    def most_steps(self, batch_size: int, first: int = 0) -> int:
+        """Most batches of one run from step `first` of an epoch on."""
         return max(1, DENSE_BYTES // (batch_size * self.X.shape[1] * self.y.dtype.itemsize))
 
     def run(self, order: np.ndarray, starts: np.ndarray, first: int, last: int) -> Run:
@@ -86,6 +86,13 @@ def as_taken(network: Network, X: Any) -> Any:
     X = X.tocsr()
     thin = network.takes_sparse and X.nnz <= THIN * X.shape[0] * X.shape[1]
     return SparseRows.of(X, network.dtype) if thin else X
+
+
+def joined_rows(network: Network, parts: list[Any]) -> Any:
+    """The rows of several X, as `as_taken` gives them, one after the other: sparse if all are, else dense."""
+    if all(isinstance(part, SparseRows) for part in parts):
+        return SparseRows.stacked(parts)
+    return np.concatenate([_dense(part, network.dtype) for part in parts])
 
 
 def dense_blocks(X: Any, rows: int, dtype: str) -> Iterator[tuple[slice, np.ndarray]]:

@@ -85,6 +85,18 @@ class SparseRows:
         new.data, new.indices, new.indptr, new.shape = data, indices, indptr, shape
         return new
 
+    @classmethod
+    def stacked(cls, parts: list[SparseRows]) -> SparseRows:
+        """The rows of several, one after the other; they must have the same width and dtype."""
+        numbers = [slice(part.indptr[0], part.indptr[-1]) for part in parts]
+        lengths = np.concatenate([np.diff(part.indptr) for part in parts])
+        return cls._made(
+            np.concatenate([part.data[place] for part, place in zip(parts, numbers, strict=True)]),
+            np.concatenate([part.indices[place] for part, place in zip(parts, numbers, strict=True)]),
+            np.append(0, np.cumsum(lengths)),
+            (len(lengths), parts[0].shape[1]),
+        )
+
     @property
     def dtype(self) -> np.dtype:
         """Type of the numbers."""

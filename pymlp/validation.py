@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from sklearn import metrics
+from sklearn.base import is_regressor
 from sklearn.utils import check_array, check_X_y, column_or_1d
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -225,6 +226,25 @@ def check_training_data(
     return X_checked.tocsr() if hasattr(X_checked, "tocsr") else X_checked, y, dtype
 
 
+def check_chunk(
+    estimator: Any, chunk: Any, number: int, dtypes: tuple[str, ...], *, reset: bool
+) -> tuple[Any, np.ndarray, np.ndarray | None, str]:
+    """X and y of a stream's chunk as `check_training_data` gives them, its weights or None, and the type to compute in.
+
+    ValueError says which chunk does not fit: `number`, counted from 0.
+    """
+    if not isinstance(chunk, (tuple, list)) or len(chunk) not in (2, 3):
+        raise ValueError(f"chunk {number} of source must be (X, y) or (X, y, weight), got {type(chunk).__name__}")
+    X, y, *rest = chunk
+    try:
+        X, y, dtype = check_training_data(estimator, X, y, dtypes=dtypes, reset=reset, numeric=is_regressor(estimator))
+        # a whole chunk may count for nothing
+        weight = check_sample_weight(rest[0] if rest else None, X.shape[0], dtype, "weight", some=False)
+    except ValueError as error:
+        raise ValueError(f"chunk {number} of source (counted from 0) does not fit: {error}") from error
+    return X, y, weight, dtype
+
+
 def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
     """X as `check_training_data` gives it, checked against the data the estimator was fitted to."""
     options = {"accept_sparse": ["csr", "csc"], "order": "C"}
@@ -283,10 +303,12 @@ def check_scoring(estimator: Any, scoring: Any) -> Callable[[Any, Any, Any, np.n
     return score
 
 
-def check_sample_weight(sample_weight: Any, rows: int, dtype: str, name: str = "sample_weight") -> np.ndarray | None:
-    """Weights as an array of shape (rows,), from an array, one number for all rows, or None."""
+def check_sample_weight(
+    sample_weight: Any, rows: int, dtype: str, name: str = "sample_weight", *, some: bool = True
+) -> np.ndarray | None:
+    """Weights as an array of shape (rows,), from an array, one number for all rows, or None; with `some` not all 0."""
     if sample_weight is None:
         return None
     if isinstance(sample_weight, Number):
         sample_weight = np.full(rows, sample_weight)
-    return check_weight(sample_weight, rows, dtype, name)
+    return check_weight(sample_weight, rows, dtype, name, some=some)
