@@ -33,8 +33,8 @@ from pymlp.validation import check_scoring
 if TYPE_CHECKING:
     from pymlp.perceptron import MultilayerPerceptron
 
-# a warning shall name the line that called fit: a solver, `fit` here, the estimator's two methods, then that line
-STACK_LEVEL = 5
+# a warning shall name the line that called fit: a solver, `fit` here, three methods of the estimator, then that line
+STACK_LEVEL = 6
 
 # what begins anew with a first pass
 HISTORY = (
