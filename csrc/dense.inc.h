@@ -54,7 +54,10 @@ ALWAYS_INLINE bool NAME(is_narrow)(const struct layer *layer) { return layer->pi
 /* Brings what is left of a unit's update to its end. */
 static void NAME(finish_update)(const pymlp_plan *plan, struct NAME(pending) *pending) {
     if (pending->job == NULL) return;
-    NAME(update_rows)(pending, pending->rows);
+    if (pending->job->rule.woven)
+        NAME(update_rows)(pending, pending->rows);
+    else
+        NAME(update_at_once)(plan, pending);
     const struct NAME(unit) *unit = &pending->unit;
     if (pending->job->penalised && !NAME(is_narrow)(unit->layer))
         NAME(record_penalties)(plan, unit, pending->squares, pending->absolutes);
@@ -124,12 +127,23 @@ static void NAME(dense_bias_gradient)(const pymlp_plan *plan, const struct NAME(
     NAME(finish_vector)(plan, job, unit, 0, vectors, chains);
 }
 
+/* The sums of a unit from the flat gradient that the job was given: rows of the unit's pitch, or of a panel */
+static void NAME(given_sums)(const struct NAME(gradient_job) *job, const struct NAME(unit) *unit, REAL *sums) {
+    const struct layer *layer = unit->layer;
+    const REAL *from = job->given + layer->weight + unit->input * layer->outputs + unit->column;
+    /* vectors run over the ends of rows */
+    memset(sums, 0, UNIT_INPUTS * PANEL * sizeof(REAL));
+    for (int64_t row = 0; row < unit->inputs; row++)
+        memcpy(sums + row * layer->pitch, from + row * layer->outputs, (size_t)unit->columns * sizeof(REAL));
+}
+
 /* Gradient sums of a unit over the block's rows: sums[input][column] = chain over the rows of a * delta.  What is pending
  * (or NULL) is woven in where the heights of the tiles allow it. */
 static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const REAL *a, const REAL *deltas, REAL *sums,
                                 struct NAME(pending) *pending) {
     const int64_t tiles = (inputs + TILE_ROWS - 1) / TILE_ROWS;
-    const bool woven = WEAVES && inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL;
+    const bool woven = WEAVES && inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL &&
+                       pending->job->rule.woven;
     NAME(column_tile_function) *const *functions = woven ? NAME(woven_tiles) : NAME(column_tiles);
     if (woven) {
         /* spread evenly: a burst of divisions would fill the queues that the products wait in */
@@ -203,7 +217,9 @@ static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradi
     const REAL *deltas = (const REAL *)output->deltas + NAME(place_of)(unit.column, output->band);
     REAL *sums = pending->sums[pending->turn];
     if (pending->job != NULL) pending->ahead = unit.place - pending->unit.place;
-    if (NAME(is_narrow)(layer))
+    if (job->given != NULL)
+        NAME(given_sums)(job, &unit, sums);
+    else if (NAME(is_narrow)(layer))
         NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums, pending);
     else
         NAME(gradient_sums)(job->rows, unit.inputs, NAME(vectors_of)(unit.columns), a, deltas, sums, pending);

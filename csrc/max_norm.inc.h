@@ -41,36 +41,44 @@ static void NAME(shorten_panel)(const pymlp_plan *plan, const struct layer *laye
     }
 }
 
-/* A thread's share of all panels. */
-static void NAME(shorten_weights)(const pymlp_plan *plan, int index, int members) {
+/* A thread's share of all panels; the averages of their weights, which have waited for it, follow. */
+static void NAME(shorten_weights)(const pymlp_plan *plan, const struct NAME(rule) *rule, int index, int members) {
+    const int last_slot = pymlp_optimizer_rows[rule->kind].n_slots;
     int64_t turn = 0;
-    for (int64_t l = 0; l < plan->n_layers; l++) {
-        if (plan->layers[l].max_norm == 0) continue;
-        for (int64_t panel = 0; panel < plan->layers[l].panels; panel++)
-            if (turn++ % members == index) NAME(shorten_panel)(plan, &plan->layers[l], panel);
-    }
-}
-
-/* The same for the flat vector. */
-static void NAME(shorten_flat)(const pymlp_plan *plan, REAL *params) {
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const struct layer *layer = &plan->layers[l];
         if (layer->max_norm == 0) continue;
-        for (int64_t column = 0; column < layer->outputs; column += LANES) {
-            const int64_t rest = layer->outputs - column;
-            const size_t bytes = (size_t)(rest < LANES ? rest : LANES) * sizeof(REAL);
-            REAL *weights = params + layer->weight + column, numbers[LANES] = {0};
-            VECTOR squares = ZERO;
-            for (int64_t input = 0; input < layer->matrix_inputs; input++) {
-                memcpy(numbers, weights + input * layer->outputs, bytes);
-                squares = FMA(NAME(load)(numbers), NAME(load)(numbers), squares);
-            }
-            const VECTOR factor = NAME(shortening)(squares, layer->max_norm);
-            for (int64_t input = 0; input < layer->matrix_inputs; input++) {
-                memcpy(numbers, weights + input * layer->outputs, bytes);
-                NAME(store)(numbers, NAME(load)(numbers) * factor);
-                memcpy(weights + input * layer->outputs, numbers, bytes);
-            }
+        for (int64_t panel = 0; panel < layer->panels; panel++) {
+            if (turn++ % members != index) continue;
+            NAME(shorten_panel)(plan, layer, panel);
+            const int64_t place = layer->packed_weight + panel * layer->panel_size;
+            if (rule->averages)
+                NAME(average)(rule, layer->panel_size, (REAL *)plan->packed + place,
+                              (REAL *)plan->slots[last_slot] + place);
+        }
+    }
+}
+
+/* The same for a layer's weights in the flat vector, and their average. */
+static void NAME(shorten_flat)(const struct layer *layer, const struct NAME(rule) *rule, REAL *weights, REAL *averages) {
+    for (int64_t column = 0; column < layer->outputs; column += LANES) {
+        const int64_t rest = layer->outputs - column;
+        const size_t bytes = (size_t)(rest < LANES ? rest : LANES) * sizeof(REAL);
+        REAL w[LANES] = {0}, average[LANES] = {0};
+        VECTOR squares = ZERO;
+        for (int64_t input = 0; input < layer->matrix_inputs; input++) {
+            memcpy(w, weights + input * layer->outputs + column, bytes);
+            squares = FMA(NAME(load)(w), NAME(load)(w), squares);
+        }
+        const VECTOR factor = NAME(shortening)(squares, layer->max_norm);
+        for (int64_t at = column; at < layer->matrix_inputs * layer->outputs; at += layer->outputs) {
+            memcpy(w, weights + at, bytes);
+            NAME(store)(w, NAME(load)(w) * factor);
+            memcpy(weights + at, w, bytes);
+            if (!rule->averages) continue;
+            memcpy(average, averages + at, bytes);
+            NAME(average)(rule, LANES, w, average);
+            memcpy(averages + at, average, bytes);
         }
     }
 }

@@ -20,6 +20,10 @@ enum { BLOCK_ROWS = 4096 };
 /* inputs of a unit of phase 2, and rows and columns of one partial sum of the penalties: the same for every instruction
  * set, because the order of sums must be */
 enum { UNIT_INPUTS = 32, PENALTY_COLUMNS = 8 };
+/* numbers of the flat vector in one partial sum of the gradient's norm */
+enum { NORM_CHUNK = 4096 };
+/* scratch of the output layer: outputs of a vector of rows, so many times */
+enum { HEAD_PIECES = 4 };
 /* columns of a band of a buffer: a unit's inputs, and one or more panels */
 enum { BAND = UNIT_INPUTS };
 
@@ -109,6 +113,8 @@ struct pymlp_plan {
     void *packed;           /* weights and biases of all layers */
     void *transposes;
     void *slots[MOST_SLOTS]; /* laid out like `packed` */
+    void *gradient;          /* flat; used where its norm is clipped */
+    double *squares;         /* of the gradient's chunks of NORM_CHUNK numbers: sums of squares */
     void *sums;              /* gradient of the blocks so far, laid out like `packed` */
     void *row_losses;        /* (block rows) */
     void *scalars;           /* that layers keep of each row */

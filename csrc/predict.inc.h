@@ -23,7 +23,7 @@ struct NAME(prediction) {
 /* One of a thread's pieces of memory for the activations of a strip; before them lies room for output columns. */
 ALWAYS_INLINE REAL *NAME(strip_of)(const pymlp_plan *plan, char *scratch, int thread, int number) {
     REAL *own = (REAL *)(scratch + (size_t)thread * plan->scratch_bytes);
-    return own + 3 * plan->layers[plan->n_layers - 1].outputs * LANES + number * plan->strip_numbers;
+    return own + HEAD_PIECES * plan->layers[plan->n_layers - 1].outputs * LANES + number * plan->strip_numbers;
 }
 
 /* panels whose chains one row carries at the same time: 8 vectors hide the latency of two units */
@@ -106,19 +106,44 @@ static void NAME(layer_forward)(const struct NAME(prediction) *call, const struc
     NAME(functions_of)(layer, sparse)->forward(&strip);
 }
 
-/* Writes one row of output pre-activations z as outputs; `columns` numbers, or the two of with_complement. */
-static void NAME(write_row)(int activation, int64_t columns, bool with_complement, REAL *z, REAL *out) {
-    if (activation == ACTIVATION_softmax) {
-        /* the lanes hold columns here, but every sum is the chain over the columns that activate_outputs has */
-        REAL highest = z[0], sum = 0;
-        for (int64_t i = 1; i < columns; i++) highest = z[i] > highest ? z[i] : highest;
-        for (int64_t i = 0; i < columns; i += LANES)
-            NAME(store)(z + i, NAME(vector_exp)(NAME(load)(z + i) - NAME(splat)(highest)));
-        for (int64_t i = 0; i < columns; i++) sum = sum + z[i];
-        for (int64_t i = 0; i < columns; i += LANES) NAME(store)(z + i, NAME(load)(z + i) / NAME(splat)(sum));
-    } else if (activation != ACTIVATION_identity) {
-        NAME(activate_band)(activation, 1, (columns + LANES - 1) / LANES * LANES, z, z);
+/* activate_outputs for one row z, whose columns lie in the lanes; every sum is the chain over the columns that it is
+ * there. */
+static void NAME(activate_row)(int activation, int group, int64_t columns, REAL *z) {
+    const int64_t whole = (columns + LANES - 1) / LANES * LANES;
+    switch (activation) {
+        case ACTIVATION_identity: return;
+        case ACTIVATION_softmax: {
+            REAL highest = z[0], sum = 0;
+            for (int64_t i = 1; i < columns; i++) highest = z[i] > highest ? z[i] : highest;
+            for (int64_t i = 0; i < columns; i += LANES)
+                NAME(store)(z + i, NAME(vector_exp)(NAME(load)(z + i) - NAME(splat)(highest)));
+            for (int64_t i = 0; i < columns; i++) sum = sum + z[i];
+            for (int64_t i = 0; i < columns; i += LANES) NAME(store)(z + i, NAME(load)(z + i) / NAME(splat)(sum));
+            return;
+        }
+        case ACTIVATION_ascending:
+        case ACTIVATION_mean_deviation:
+            for (int64_t first = 0; first < columns; first += LANES) {
+                REAL steps[LANES];
+                const int64_t end = columns - first < LANES ? columns : first + LANES;
+                VECTOR step = NAME(vector_softplus)(NAME(load)(z + first));
+                if (activation == ACTIVATION_mean_deviation) step = step + LEAST_DEVIATION;
+                NAME(store)(steps, step);
+                for (int64_t i = first; i < end; i++) {
+                    if (activation == ACTIVATION_mean_deviation)
+                        z[i] = i % 2 == 1 ? steps[i - first] : z[i];
+                    else
+                        z[i] = i % group == 0 ? z[i] : z[i - 1] + steps[i - first];
+                }
+            }
+            return;
+        default: NAME(activate_band)(activation, 1, whole, z, z);
     }
+}
+
+/* Writes one row of output pre-activations z as outputs; `columns` numbers, or the two of with_complement. */
+static void NAME(write_row)(int activation, int group, int64_t columns, bool with_complement, REAL *z, REAL *out) {
+    NAME(activate_row)(activation, group, columns, z);
     if (with_complement) {
         out[0] = 1 - z[0];
         out[1] = z[0];
@@ -130,7 +155,7 @@ static void NAME(write_row)(int activation, int64_t columns, bool with_complemen
 }
 
 /* The general way below for LANES rows of a vector each, where the vectors written may run over their rows' ends. */
-static void NAME(write_square)(int activation, int64_t columns, const REAL *z, REAL *out, REAL *scratch) {
+static void NAME(write_square)(int activation, int group, int64_t columns, const REAL *z, REAL *out, REAL *scratch) {
     VECTOR square[LANES];
 #pragma GCC unroll 16
     for (int row = 0; row < LANES; row++) square[row] = NAME(load)(z + row * BAND);
@@ -138,7 +163,7 @@ static void NAME(write_square)(int activation, int64_t columns, const REAL *z, R
 #pragma GCC unroll 16
     for (int column = 0; column < LANES; column++)
         if (column < columns) NAME(store)(scratch + column * LANES, square[column]);
-    NAME(activate_outputs)(activation, columns, scratch);
+    NAME(activate_outputs)(activation, group, columns, scratch);
 #pragma GCC unroll 16
     for (int column = 0; column < LANES; column++)
         square[column] = column < columns ? NAME(load)(scratch + column * LANES) : ZERO;
@@ -153,9 +178,10 @@ static void NAME(write_outputs)(const struct NAME(prediction) *call, int64_t fir
                                 int thread) {
     const struct layer *last = &call->plan->layers[call->plan->n_layers - 1];
     const int64_t columns = last->outputs, width = call->with_complement ? 2 : columns;
+    const int group = call->plan->loss_group;
     REAL *out = call->out + first * width;
     if (rows == 1) {
-        NAME(write_row)(last->activation, columns, call->with_complement, z, out);
+        NAME(write_row)(last->activation, group, columns, call->with_complement, z, out);
         return;
     }
     /* rows after which as many numbers of these rows are still to come as a vector may run over */
@@ -172,11 +198,11 @@ static void NAME(write_outputs)(const struct NAME(prediction) *call, int64_t fir
     for (int64_t row = 0; row < rows; row += LANES, out += LANES * width) {
         int64_t count = rows - row < LANES ? rows - row : LANES;
         if (row + LANES <= free && 4 < columns && columns <= LANES) {
-            NAME(write_square)(last->activation, columns, z + row * BAND, out, scratch);
+            NAME(write_square)(last->activation, group, columns, z + row * BAND, out, scratch);
             continue;
         }
         NAME(gather_block)(count, columns, z + row * BAND, BAND, band, scratch);
-        NAME(activate_outputs)(last->activation, columns, scratch);
+        NAME(activate_outputs)(last->activation, group, columns, scratch);
         if (call->with_complement) {
             NAME(store)(scratch + LANES, NAME(load)(scratch));
             NAME(store)(scratch, ONE - NAME(load)(scratch));
@@ -336,7 +362,7 @@ static void NAME(predict_row)(const pymlp_plan *plan, void *scratch, const void 
             plan, layer, places->source == INPUTS ? inputs : rows + places->source * plan->widest,
             places->second == INPUTS ? inputs : rows + places->second * plan->widest, z, layer != last);
     }
-    NAME(write_row)(last->activation, last->outputs, with_complement, z, out);
+    NAME(write_row)(last->activation, plan->loss_group, last->outputs, with_complement, z, out);
     RESTORE_FLOAT_MODE(mode);
 }
 

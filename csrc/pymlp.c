@@ -18,7 +18,7 @@
 
 #define ACTIVATION_ROW(name, slope) {#name, slope},
 #define FUSED_ROW(name) [ACTIVATION_##name] = TILE_VALUE_##name,
-#define LOSS_ROW(name, output) {#name, ACTIVATION_##output},
+#define LOSS_ROW(name, output, numbers, delta) {#name, ACTIVATION_##output, numbers, delta},
 #define OPTIMIZER_ROW(name, slots) {#name, slots},
 #define LAYER_KIND_ROW(name, matrix, vectors, scalars, nature, gradient, row) {#name, matrix, vectors, scalars, nature},
 const struct activation_row pymlp_activation_rows[N_ACTIVATIONS] = {ACTIVATION_ROWS(ACTIVATION_ROW)};
@@ -148,7 +148,7 @@ static bool is_row(const pymlp_layer *rows, int64_t number, int64_t n_rows) {
         return false;
     if (row->max_norm < 0 || (row->max_norm > 0 && !kind->matrix)) return false;
     /* the head applies the last row's activation, the others' must work element by element */
-    return last ? kind->matrix : pymlp_activation_rows[row->activation].slope != ROW_WISE;
+    return last ? kind->matrix : pymlp_activation_rows[row->activation].slope < ROW_WISE;
 }
 
 /* Fills the table of layers and the counts that follow from it. */
@@ -299,6 +299,8 @@ static void deal_out(pymlp_plan *plan) {
     plan->packed = piece(plan, (double)plan->packed_size, real);
     plan->transposes = piece(plan, (double)plan->transpose_size, real);
     for (int i = 0; i < MOST_SLOTS; i++) plan->slots[i] = piece(plan, (double)plan->packed_size, real);
+    plan->gradient = piece(plan, (double)plan->n_parameters, real);
+    plan->squares = piece(plan, (double)(plan->n_parameters / NORM_CHUNK + 1), sizeof(double));
     plan->sums = piece(plan, plan->batch_size > BLOCK_ROWS ? (double)plan->packed_size : 0, real);
     plan->row_losses = piece(plan, (double)plan->block_rows, real);
     plan->scalars = piece(plan, (double)plan->block_rows * (double)plan->n_scalars, real);
@@ -321,10 +323,11 @@ static void deal_out(pymlp_plan *plan) {
     }
     plan->widest = widest;
     plan->strip_rows = strip_rows_for(widest, real);
-    /* strips of activations, and three times the outputs of a vector of rows */
+    /* strips of activations, and HEAD_PIECES times the outputs of a vector of rows */
     const double outputs = (double)plan->layers[plan->n_layers - 1].outputs;
     plan->strip_numbers = plan->strip_rows * widest;
-    const double numbers = plan->n_strips * (double)plan->strip_numbers + 3.0 * outputs * plan->operations->lanes;
+    const double numbers =
+        plan->n_strips * (double)plan->strip_numbers + HEAD_PIECES * outputs * plan->operations->lanes;
     plan->scratch_bytes = ((size_t)numbers * real + 63) & ~(size_t)63;
     plan->scratch = piece(plan, (double)plan->n_threads * (numbers * (double)real + 64) / (double)real, real);
 }
@@ -356,6 +359,14 @@ static void ask_for_huge_pages(char *from, size_t bytes) {
 #endif
 }
 
+/* Whether the loss has its numbers and its function, and the last layer is one that it is defined over. */
+static bool fits(const pymlp_loss_rule *loss, const pymlp_layer *last) {
+    const struct loss_row *row = &pymlp_loss_rows[loss->kind];
+    return loss->n_numbers == (row->n_numbers == NUMBER_A_LEVEL ? loss->group : row->n_numbers) &&
+           (row->output_activation == ACTIVATION_any || row->output_activation == last->activation) &&
+           last->outputs % loss->group == 0 && (loss->kind != LOSS_compiled || loss->function != NULL);
+}
+
 int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype, const pymlp_layer *layers,
                       int64_t n_layers, const pymlp_loss_rule *loss, double l1, double l2, uint64_t seed,
                       int64_t batch_size, int n_threads, int automatic) {
@@ -367,7 +378,7 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
         return PYMLP_BAD_ARGUMENT;
     for (int64_t l = 0; l < n_layers; l++)
         if (!is_row(layers, l, n_layers)) return PYMLP_BAD_ARGUMENT;
-    if (layers[n_layers - 1].activation != pymlp_loss_rows[loss->kind].output_activation) return PYMLP_BAD_ARGUMENT;
+    if (!fits(loss, &layers[n_layers - 1])) return PYMLP_BAD_ARGUMENT;
 
     /* first the head alone, to count; then all of it in one piece */
     const size_t layers_at = (sizeof(pymlp_plan) + 63) & ~(size_t)63;
@@ -489,12 +500,15 @@ int pymlp_forward(pymlp_plan *plan, const void *params, const void *X, const pym
     return release(plan, plan->operations->forward(plan, params, &batch, out));
 }
 
-int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, const void *output_gradient,
-                   void *gradient, void *x_gradient, int64_t step, int64_t row_offset) {
-    if (rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
+int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, const pymlp_sparse *sparse, int64_t rows,
+                   const void *output_gradient, void *gradient, void *x_gradient, int64_t step, int64_t row_offset) {
+    if (rows < 0 || rows > plan->batch_size || (sparse != NULL && x_gradient != NULL)) return PYMLP_BAD_ARGUMENT;
     const int64_t starts[2] = {0, rows};
-    const struct batch batch = {
-        .X = X, .output_gradient = output_gradient, .rows = rows, .step = step, .row_offset = row_offset};
+    struct batch batch = batch_of(X, sparse);
+    batch.output_gradient = output_gradient;
+    batch.rows = rows;
+    batch.step = step;
+    batch.row_offset = row_offset;
     const int code = take_for(plan, &batch, starts, 1);
     if (code != PYMLP_OK) return code;
     return release(plan, plan->operations->backward(plan, params, &batch, gradient, x_gradient));
@@ -503,7 +517,7 @@ int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, int64_t 
 int pymlp_loss_gradient(pymlp_plan *plan, const void *params, const void *X, const pymlp_sparse *sparse, const void *y,
                         const void *weight, int64_t rows, void *gradient, double *loss, int64_t step,
                         int64_t row_offset) {
-    if (rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
+    if (rows < 0 || rows > plan->batch_size || plan->loss == LOSS_custom) return PYMLP_BAD_ARGUMENT;
     const int64_t starts[2] = {0, rows};
     struct batch batch = batch_of(X, sparse);
     batch.y = y;
@@ -527,7 +541,7 @@ int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *
                       const void *X, const pymlp_sparse *sparse, const void *y, const void *weight, int64_t n_rows,
                       const int64_t *order, const int64_t *starts, int64_t n_steps, const double *coefficients,
                       double *losses) {
-    if (!is_optimizer(optimizer) || n_steps < 0) return PYMLP_BAD_ARGUMENT;
+    if (!is_optimizer(optimizer) || n_steps < 0 || plan->loss == LOSS_custom) return PYMLP_BAD_ARGUMENT;
     for (int64_t i = 0; i < n_steps; i++) {
         const int64_t rows = starts[i + 1] - starts[i];
         if (starts[i] < 0 || rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
@@ -552,7 +566,8 @@ int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, int
     const struct operations *operations = operations_of(instruction_set, dtype);
     if (operations == NULL) return PYMLP_NO_INSTRUCTION_SET;
     int activation = strcmp(name, "log") == 0 && !slope ? N_ACTIVATIONS : pymlp_activation(name);
-    if (activation < 0 || activation == ACTIVATION_softmax || count < 0) return PYMLP_BAD_ARGUMENT;
+    if (activation < 0 || count < 0) return PYMLP_BAD_ARGUMENT;
+    if (activation < N_ACTIVATIONS && pymlp_activation_rows[activation].slope >= ROW_WISE) return PYMLP_BAD_ARGUMENT;
     return operations->evaluate(activation, slope != 0, z, count, out);
 }
 

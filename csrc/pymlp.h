@@ -79,9 +79,9 @@ int pymlp_plan_threads(const pymlp_plan *plan);
 /* out (rows, outputs) = network(X), X (rows, inputs) or sparse */
 int pymlp_forward(pymlp_plan *plan, const void *params, const void *X, const pymlp_sparse *sparse, int64_t rows,
                   void *out, int64_t step, int64_t row_offset);
-/* gradient and x_gradient of sum(network(X) * output_gradient); either may be NULL */
-int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, const void *output_gradient,
-                   void *gradient, void *x_gradient, int64_t step, int64_t row_offset);
+/* gradient and x_gradient of sum(network(X) * output_gradient); either may be NULL, and with sparse rows x_gradient must */
+int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, const pymlp_sparse *sparse, int64_t rows,
+                   const void *output_gradient, void *gradient, void *x_gradient, int64_t step, int64_t row_offset);
 /* mean loss with penalties, and its gradient; weight may be NULL */
 int pymlp_loss_gradient(pymlp_plan *plan, const void *params, const void *X, const pymlp_sparse *sparse, const void *y,
                         const void *weight, int64_t rows, void *gradient, double *loss, int64_t step,
@@ -113,8 +113,8 @@ int pymlp_predictor_predict_sparse(pymlp_predictor *predictor, const pymlp_spars
  * caller has locked.  twister: where it is a Mersenne Twister, its 624 words and the number of those used; else NULL. */
 void pymlp_shuffle(void *generator, uint32_t *twister, int64_t *order, int64_t rows);
 
-/* out[i] = function(z[i]), or its slope there, for one activation of the registry (not softmax), or the function "log";
- * for tests and tables of error */
+/* out[i] = function(z[i]), or its slope there, for one activation of the registry (an element-wise one), or the
+ * function "log"; for tests and tables of error */
 int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, int slope, const void *z, int64_t count,
                    void *out);
 /* GFLOP/s of register-only multiply-adds on n_threads threads, and of the micro-kernel at a depth, from cache */

@@ -65,23 +65,26 @@ static void NAME(join_blocks)(const pymlp_plan *plan, const struct NAME(gradient
         for (int64_t i = 0; i < count; i += LANES) NAME(store)(before + i, NAME(load)(sums + i));
 }
 
-/* The unit's columns of the layer's vector `number`: from the gradient's sums over the block to its end, or to the new
- * parameters. */
+/* The unit's columns of the layer's vector `number`: from the gradient's sums over the block (or the one that was given) to
+ * its end, or to the new parameters. */
 static void NAME(finish_vector)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
                                 const struct NAME(unit) *unit, int64_t number, int vectors, VECTOR *chains) {
     const struct layer *layer = unit->layer;
     const int64_t place = layer->packed_bias + number * layer->padded_outputs + unit->column;
-    REAL sums[PANEL];
-    for (int v = 0; v < vectors; v++) NAME(store)(sums + v * LANES, chains[v]);
+    const int64_t flat = layer->bias + number * layer->outputs + unit->column;
+    REAL sums[PANEL] = {0}, *slots[MOST_SLOTS];
+    if (job->given != NULL)
+        memcpy(sums, job->given + flat, (size_t)unit->columns * sizeof(REAL));
+    else
+        for (int v = 0; v < vectors; v++) NAME(store)(sums + v * LANES, chains[v]);
     NAME(join_blocks)(plan, job, vectors * LANES, place, sums);
     if (!job->last) return;
     for (int v = 0; v < vectors; v++)
         NAME(store)(sums + v * LANES, NAME(load)(sums + v * LANES) * NAME(splat)(job->inverse));
-    if (job->gradient != NULL)
-        memcpy(job->gradient + layer->bias + number * layer->outputs + unit->column, sums,
-               (size_t)unit->columns * sizeof(REAL));
-    else
-        NAME(optimize)(&job->bias_rule, vectors * LANES, (REAL *)plan->packed + place, sums,
-                       (REAL *)plan->slots[0] + place, (REAL *)plan->slots[1] + place);
+    if (job->gradient != NULL) {
+        memcpy(job->gradient + flat, sums, (size_t)unit->columns * sizeof(REAL));
+        return;
+    }
+    for (int i = 0; i < MOST_SLOTS; i++) slots[i] = (REAL *)plan->slots[i] + place;
+    NAME(optimize)(&job->bias_rule, 1, vectors * LANES, 0, (REAL *)plan->packed + place, sums, slots);
 }
-

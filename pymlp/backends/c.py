@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pymlp._engine import ffi, lib
-from pymlp.backends import StoppedError
-from pymlp.backends import numpy as numpy_backend
+from pymlp.backends import StoppedError, callable_loss
 from pymlp.config import Choice, requested, resolve_threads
+from pymlp.losses import CompiledLoss
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
 from pymlp.sparse_rows import SparseRows
@@ -105,10 +105,6 @@ def _twister_is_known() -> bool:
 class Plan:
     """See `pymlp.backends.Plan`; `isa` is the instruction set it runs on."""
 
-    def __new__(cls, network: Network, *arguments: Any, **options: Any) -> Any:
-        """A plan of the NumPy backend where the engine does not have the loss yet."""
-        return object.__new__(cls) if _is_known(network) else numpy_backend.Plan(network, *arguments, **options)
-
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
@@ -117,6 +113,8 @@ class Plan:
         self.isa = str(choose_instruction_set().value)
         self._dtype = np.dtype(network.dtype)
         self._parameters = (network.n_parameters,)
+        # a compiled one is C's own affair
+        self._loss_is_called = network.loss_function.name == "custom"
         self._optimizers: dict[Any, object] = {}
         plan = ffi.new("pymlp_plan **")
         code = lib.pymlp_plan_create(
@@ -186,13 +184,16 @@ class Plan:
         row_offset: int = 0,
     ) -> None:
         """Gradients of ``sum(network(X) * output_gradient)`` to the parameters and to X."""
-        rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
+        rows, X_address, sparse = self._rows_of(X)
         self._check_batch(rows)
+        if sparse != ffi.NULL and x_gradient is not None:
+            raise ValueError("x_gradient is not offered where X is sparse")
         shape = (rows, self.network.inputs)
         code = lib.pymlp_backward(
             self._plan,
             self._address("params", params, self._parameters),
-            self._address("X", X, shape),
+            X_address,
+            sparse,
             rows,
             self._address("output_gradient", output_gradient, (rows, self.network.outputs)),
             ffi.NULL if gradient is None else self._address("gradient", gradient, self._parameters, writes=True),
@@ -214,6 +215,8 @@ class Plan:
         row_offset: int = 0,
     ) -> float:
         """Mean loss with the penalties; its gradient overwrites `gradient`."""
+        if self._loss_is_called:
+            return callable_loss.loss_gradient(self, params, X, y, weight, gradient, step, row_offset)
         rows, X_address, sparse = self._rows_of(X)
         self._check_batch(rows)
         loss = ffi.new("double *")
@@ -238,9 +241,6 @@ class Plan:
         self, optimizer: Optimizer, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
     ) -> None:
         """One step of the optimizer, in place."""
-        if not _is_known_optimizer(optimizer):
-            numpy_backend.Plan.update(self, optimizer, params, gradient, slots, step, rate)
-            return
         code = lib.pymlp_update(
             self._plan,
             self._optimizer(optimizer),
@@ -267,11 +267,6 @@ class Plan:
         losses: np.ndarray,
     ) -> None:
         """A run of batches in one call; see `pymlp.backends.Plan.train_steps`."""
-        if not _is_known_optimizer(optimizer):
-            numpy_backend.Plan.train_steps(
-                self, optimizer, params, slots, step, X, y, weight, order, starts, rates, losses
-            )
-            return
         rows, X_address, sparse = self._rows_of(X)
         n_steps = len(rates)
         _check_vector("order", order, np.int64, None)
@@ -280,6 +275,9 @@ class Plan:
         _check_vector("losses", losses, np.float64, n_steps)
         if starts[-1] > len(order):
             raise ValueError(f"starts ends at {starts[-1]}, past the {len(order)} numbers of order")
+        if self._loss_is_called:
+            callable_loss.train_steps(self, optimizer, params, slots, step, X, y, weight, order, starts, rates, losses)
+            return
         code = lib.pymlp_train_steps(
             self._plan,
             self._optimizer(optimizer),
@@ -329,10 +327,6 @@ class Predictor:
 
     exact_cuts = True
 
-    def __new__(cls, network: Network, *arguments: Any, **options: Any) -> Any:
-        """A predictor of the NumPy backend where the engine does not have the loss yet."""
-        return object.__new__(cls) if _is_known(network) else numpy_backend.Predictor(network, *arguments, **options)
-
     def __init__(
         self, network: Network, params: np.ndarray, n_threads: int | None = None, *, with_complement: bool = False
     ) -> None:
@@ -379,17 +373,6 @@ def _sparse(X: SparseRows, network: Network) -> object:
     return rows
 
 
-def _is_known(network: Network) -> bool:
-    loss = network.loss_function
-    return lib.pymlp_loss(loss.name.encode()) >= 0 and not any(loss.numbers)
-
-
-def _is_known_optimizer(optimizer: Optimizer) -> bool:
-    changed = optimizer.average, optimizer.clip_norm, optimizer.clip_value
-    plain = changed == (None, None, None) and (optimizer.name == "adamw" or not optimizer.weight_decay)
-    return plain and lib.pymlp_optimizer_kind(optimizer.name.encode()) >= 0
-
-
 def _layers(network: Network) -> object:
     """The table of layers as C takes it."""
     layers = ffi.new("pymlp_layer[]", len(network.table))
@@ -409,6 +392,8 @@ def _loss(network: Network) -> object:
     rule.kind, rule.group, rule.n_numbers = lib.pymlp_loss(loss.name.encode()), loss.group, len(loss.numbers)
     numbers = ffi.new("double[]", loss.numbers)
     rule.numbers = numbers
+    if isinstance(loss, CompiledLoss):
+        rule.function = ffi.cast("void *", loss.address)
     _KEPT[rule] = numbers
     return rule
 
