@@ -224,9 +224,9 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
     ) -> MLPClassifier:
         """Fit to rows that come in chunks, of which one at a time is in memory; a pass over them is an epoch.
 
-        Batches are cut as if the chunks were one array: rows left over at the end of a chunk go to the front of the next
-        one's.  With ``shuffle=False`` the result is that of `fit` on all rows, to the bit (with `standardize` up to
-        rounding); else each chunk is shuffled by itself.  Chunks of many batches whose rows are in no order make
+        Batches are cut as if the chunks were one array: rows left over at the end of a chunk go to the front of the
+        next one's.  With ``shuffle=False`` the result is that of `fit` on all rows, to the bit (with `standardize` up
+        to rounding); else each chunk is shuffled by itself.  Chunks of many batches whose rows are in no order make
         that as good as shuffling all rows.
 
         Parameters

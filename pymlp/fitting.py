@@ -24,7 +24,7 @@ from pymlp.inference import outputs_of
 from pymlp.lbfgs import FullBatch, Iterate, Minimisation
 from pymlp.network import Network
 from pymlp.optimizers import OPTIMIZERS, Optimizer, new_slots
-from pymlp.rows import rows_of
+from pymlp.rows import chosen_rows, rows_of
 from pymlp.standardisation import Standardisation
 from pymlp.stopping import Descent, StoppingRule
 from pymlp.streams import Stream, StreamedRows
@@ -78,8 +78,8 @@ class Data:
 
     ``labels`` are the targets that ``y`` encodes.  ``weight`` is what the loss counts rows by, ``sample_weight`` what
     scores do: without the weights of classes.  ``first`` says that the parameters are drawn anew, ``incremental`` that
-    this is ``partial_fit``.  ``given`` is X and y as the user gave them, for callbacks.  Of rows that come in chunks X is
-    a `pymlp.streams.Stream`, and y, labels and weights are None.
+    this is ``partial_fit``.  ``given`` is X and y as the user gave them, for callbacks.  Of rows that come in chunks X
+    is a `pymlp.streams.Stream`, and y, labels and weights are None.
     """
 
     X: Any
@@ -377,7 +377,9 @@ def _split(draft: MultilayerPerceptron, data: Data) -> tuple[np.ndarray | None, 
     if len(held_out) < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
     weight = None if data.sample_weight is None else data.sample_weight[held_out]
-    return training, Scored(data.X[held_out], data.y[held_out], data.labels[held_out], weight)
+    # a function of the user's wants an array
+    X = chosen_rows(data.X, held_out) if draft.scoring is None else data.X[held_out]
+    return training, Scored(X, data.y[held_out], data.labels[held_out], weight)
 
 
 def _batch_size(batch_size: Any, n_rows: int) -> int:

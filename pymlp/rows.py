@@ -68,6 +68,30 @@ class GatheredRows(DenseRows):
         return X, self.y[numbers], weight, local, starts[first : last + 1] - starts[first]
 
 
+class ChosenRows:
+    """Some rows of an array, copied only when they are read.
+
+    Parameters
+    ----------
+    X : ndarray of shape (rows, inputs)
+    numbers : int64 ndarray
+    """
+
+    def __init__(self, X: np.ndarray, numbers: np.ndarray) -> None:
+        self.X, self.numbers = X, numbers
+        self.shape, self.dtype = (len(numbers), X.shape[1]), X.dtype
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self.X[self.numbers[rows]]
+
+
+def chosen_rows(X: Any, numbers: np.ndarray) -> Any:
+    """Rows of X by their numbers: a copy, unless an array would have a large one."""
+    if isinstance(X, np.ndarray) and len(numbers) * X.shape[1] * X.dtype.itemsize > SMALL_COPY_BYTES:
+        return ChosenRows(X, numbers)
+    return X[numbers]
+
+
 def rows_of(
     network: Network, X: Any, y: np.ndarray, weight: np.ndarray | None, numbers: np.ndarray | None = None
 ) -> DenseRows:

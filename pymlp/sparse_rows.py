@@ -163,7 +163,7 @@ class SparseRows:
         return result
 
     @property
-    def T(self) -> Transposed:  # noqa: N802 - NumPy's name
+    def T(self) -> Transposed:
         """The transpose, as a factor on the left."""
         return Transposed(self)
 

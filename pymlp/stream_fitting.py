@@ -1,7 +1,7 @@
-"""What ``fit_stream`` does before it trains: chunks are checked and encoded, and what must be known of all rows found out.
+"""What ``fit_stream`` does before it trains: chunks are checked and encoded, and what must be known of all rows found.
 
-A pass before the first epoch is made only where it must be: to count the rows and to gather the classes, if they are not
-given, and one to learn the scalings, if columns are standardised.
+A pass before the first epoch is made only where it must be: to count the rows and to gather the classes, if they are
+not given, and one to learn the scalings, if columns are standardised.
 """
 
 from __future__ import annotations

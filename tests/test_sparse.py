@@ -26,6 +26,8 @@ SHAPES = {
     "two hidden layers, many rows": (201, (64, 40, 33, 4)),
     "two blocks of rows": (4100, (40, 5, 2)),
 }
+# max_iter ends fits in an epoch or an iteration
+ENDED = "Maximum iterations|failed to converge"
 SHARES = (0.0, 0.03, 0.5, 1.0)
 
 
@@ -120,12 +122,14 @@ def test_sparse_equals_dense(engine, shape, dtype):
             out, gradient = np.empty((n_rows, case.network.outputs), dtype), np.empty_like(case.params)
             used.forward(case.params, given, out)
             loss = used.loss_gradient(case.params, given, case.y, case.weight, gradient)
+            backward = np.empty_like(case.params)
+            used.backward(case.params, given, case.y, backward)
             params, slots = case.params.copy(), new_slots(optimizer, len(case.params), dtype)
             losses, rates = np.empty(len(starts) - 1), np.full(len(starts) - 1, 0.01)
             used.train_steps(
                 optimizer, params, slots, 0, given, case.y, case.weight, order, starts, rates, losses
             )  # fmt: skip
-            outcomes.append((out, gradient, np.array([loss]), losses, params))
+            outcomes.append((out, gradient, backward, np.array([loss]), losses, params))
         for expected, found in zip(*outcomes, strict=True):
             agree(found, expected, engine, dtype)
 
@@ -188,8 +192,8 @@ def test_what_does_not_fit_a_plan_is_refused(engine):
         plan.forward(case.params, narrow, out)
     with pytest.raises(ValueError, match="exceed the plan's batch_size=9"):
         engine.plan(case.network, 9).loss_gradient(case.params, own, case.y, None, np.empty_like(case.params))
-    with pytest.raises(ValueError, match="X must be a C-contiguous float64 array"):
-        plan.backward(case.params, own, out, np.empty_like(case.params))
+    with pytest.raises(ValueError, match="x_gradient is not offered where X is sparse"):
+        plan.backward(case.params, own, out, None, np.empty((10, 6)))
     linked = Network(6, (Dense(6, residual=True), Dense(2, "identity")), dtype="float64")
     with pytest.raises(ValueError, match="not only a dense layer"):
         engine.plan(linked, 10).forward(linked.initial_params(0), own, out)
@@ -260,16 +264,35 @@ def test_train_never_makes_thin_rows_dense(scattered, form, backend, never_dense
 def test_estimators_never_make_thin_rows_dense(scattered, options, never_dense):
     X, dense, y = scattered
     options = {"hidden_layer_sizes": 5, "max_iter": 3, "random_state": 0, **options}
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match=ENDED):
         on_dense, on_sparse = (MLPClassifier(**options).fit(each, y) for each in (dense, X))
     assert on_sparse.params_.tobytes() == on_dense.params_.tobytes()
     assert on_sparse.predict_proba(X).tobytes() == on_dense.predict_proba(dense).tobytes()
     assert on_sparse.score(X, y) == on_dense.score(dense, y)
     if options.get("solver") != "lbfgs" and "early_stopping" not in options:
         assert on_sparse.partial_fit(X, y).params_.tobytes() == on_dense.partial_fit(dense, y).params_.tobytes()
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match=ENDED):
         numbers = MLPRegressor(**options).fit(X, dense[:, :2])
     np.testing.assert_array_equal(numbers.predict(X[4:6]), numbers.predict(dense[4:6]))
+
+
+@pytest.mark.parametrize("backend", pymlp.backends.available())
+def test_a_loss_of_the_users_own_over_sparse_rows(scattered, backend, never_dense):
+    X, dense, y = scattered
+
+    def loss(y, output):
+        return ((output - y) ** 4).sum(axis=1), 4 * (output - y) ** 3
+
+    network = Network.from_widths((400, 6, 1), loss=loss, dtype="float64", l2=0.01)
+    outcomes = []
+    for given in (dense, X):
+        params = network.initial_params(0)
+        train(
+            network, params, given, y, epochs=2, batch_size=64, random_state=0, backend=backend,
+            optimizer=SGD(clip_norm=1.0),
+        )  # fmt: skip
+        outcomes.append(params)
+    agree(outcomes[1], outcomes[0], FUSED[0] if backend == "c" else ENGINES[-1])
 
 
 def test_a_network_whose_inputs_drop_out_gets_its_rows_dense_batch_by_batch(scattered, monkeypatch):
@@ -315,6 +338,6 @@ def test_callbacks_and_the_protocol_see_the_given_matrix(scattered):
         if not hasattr(Look, name):
             setattr(Look, name, lambda self, estimator, context: None)
     model = MLPClassifier(5, max_iter=1, random_state=0).set_callbacks(Look())
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match=ENDED):
         model.fit(X, y)
     assert all(each is X for each in seen)

@@ -130,6 +130,10 @@ class Plan:
         row_offset: int = 0,
     ) -> None:
         """Gradients of ``sum(network(X) * output_gradient)`` to the parameters and to X."""
+        if isinstance(X, SparseRows):
+            with self._running():
+                self._definition.backward(params, X, output_gradient, gradient, x_gradient, step, row_offset)
+            return
         params = self._checked_params(params)
         X = self._checked("X", X, (None, self.network.inputs), batch=True)
         output_gradient = self._checked("output_gradient", output_gradient, (len(X), self.network.outputs))
