@@ -132,7 +132,9 @@ def dense_blocks(X: Any, rows: int, dtype: str) -> Iterator[tuple[slice, np.ndar
 
 def is_gathered(X: Any, dtype: str) -> bool:
     """Whether the rows of X must be made dense, or converted to `dtype`, before an engine can take them."""
-    return (hasattr(X, "tocsr") and not isinstance(X, SparseRows)) or X.dtype != dtype
+    if isinstance(X, SparseRows):
+        return X.dtype != dtype
+    return hasattr(X, "tocsr") or isinstance(X, ChosenRows) or X.dtype != dtype
 
 
 def is_converted_late(X: Any, dtype: str) -> bool:

@@ -148,16 +148,18 @@ def _as_matrix(X: Any, dtypes: tuple[str, ...]) -> tuple[Any, list[Any] | None]:
     return matrix_of(columns, dtypes), [name for name, _ in columns]
 
 
-def _asked_dtype(X: Any, dtypes: tuple[str, ...]) -> Any:
-    # what to ask scikit-learn for; None keeps the type, and with it an array whose copy would be large
+def _asked(X: Any, dtypes: tuple[str, ...]) -> dict[str, Any]:
+    # What to ask scikit-learn for.  None keeps the type, and with it an array whose copy would be large; its numbers
+    # are looked at by _check_range, because scikit-learn makes an array of truth values of all of them.
     fits = isinstance(X, np.ndarray) and X.dtype in dtypes
-    return None if not fits and is_converted_late(X, dtypes[0]) else dtypes
+    if not fits and is_converted_late(X, dtypes[0]):
+        return {"dtype": None, "ensure_all_finite": False}
+    return {"dtype": dtypes}
 
 
 def _check_range(X: Any, dtype: str) -> None:
-    # of an array that is converted later, scikit-learn has looked at the numbers in their own type
     if isinstance(X, np.ndarray) and X.dtype != dtype and first_non_finite(X, dtype) is not None:
-        raise ValueError(f"Input X contains a value too large for dtype('{dtype}').")
+        raise ValueError(f"Input X contains NaN, infinity or a value too large for dtype('{dtype}').")
 
 
 def _is_ready(X: Any, y: Any, dtypes: tuple[str, ...]) -> bool:
@@ -208,7 +210,7 @@ def check_training_data(
     matrix, names = _as_matrix(X, dtypes)
     try:
         if names is None:
-            X_checked, y = validate_data(estimator, X, y, dtype=_asked_dtype(X, dtypes), reset=reset, **options)
+            X_checked, y = validate_data(estimator, X, y, reset=reset, **_asked(X, dtypes), **options)
         else:
             # the names are the table's, the numbers the matrix's
             validate_data(estimator, X, reset=reset, skip_check_array=True)
@@ -251,7 +253,7 @@ def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
     matrix, names = _as_matrix(X, (dtype,))
     try:
         if names is None:
-            checked = validate_data(estimator, X, dtype=_asked_dtype(X, (dtype,)), reset=False, **options)
+            checked = validate_data(estimator, X, reset=False, **_asked(X, (dtype,)), **options)
         else:
             validate_data(estimator, X, reset=False, skip_check_array=True)
             checked = check_array(matrix, dtype=dtype, estimator=estimator, input_name="X", **options)
