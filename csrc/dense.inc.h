@@ -108,12 +108,13 @@ static void NAME(store_gradient)(const pymlp_plan *plan, const struct NAME(gradi
     const REAL *w = (const REAL *)plan->packed + unit->place;
     VECTOR squares[TILE_VECTORS] = {ZERO}, absolutes[TILE_VECTORS] = {ZERO};
     for (int64_t row = 0; row < unit->inputs; row++, w += unit->layer->pitch, sums += unit->layer->pitch) {
-        REAL gradient[PANEL];
+        REAL padded[PANEL];
+        REAL *there = job->gradient + unit->layer->weight + (unit->input + row) * unit->layer->outputs + unit->column;
+        REAL *gradient = unit->columns == PANEL ? there : padded;
         for (int64_t i = 0; i < width; i += LANES)
             NAME(store)(gradient + i, NAME(finished)(job, NAME(load)(w + i), NAME(load)(sums + i), &squares[i / LANES],
                                                      &absolutes[i / LANES]));
-        memcpy(job->gradient + unit->layer->weight + (unit->input + row) * unit->layer->outputs + unit->column, gradient,
-               (size_t)unit->columns * sizeof(REAL));
+        if (gradient == padded) memcpy(there, padded, (size_t)unit->columns * sizeof(REAL));
     }
     if (job->penalised) NAME(record_penalties)(plan, unit, (const REAL *)squares, (const REAL *)absolutes);
 }
@@ -131,6 +132,11 @@ static void NAME(dense_bias_gradient)(const pymlp_plan *plan, const struct NAME(
 static void NAME(given_sums)(const struct NAME(gradient_job) *job, const struct NAME(unit) *unit, REAL *sums) {
     const struct layer *layer = unit->layer;
     const REAL *from = job->given + layer->weight + unit->input * layer->outputs + unit->column;
+    if (unit->columns == PANEL) {
+        for (int64_t row = 0; row < unit->inputs; row++)
+            memcpy(sums + row * PANEL, from + row * layer->outputs, PANEL * sizeof(REAL));
+        return;
+    }
     /* vectors run over the ends of rows */
     memset(sums, 0, UNIT_INPUTS * PANEL * sizeof(REAL));
     for (int64_t row = 0; row < unit->inputs; row++)

@@ -73,7 +73,7 @@ struct layer {
     struct places places[2]; /* in inference; in forward as in training */
     int64_t matrix_inputs, vectors; /* parameters: a matrix (matrix_inputs, outputs) and so many vectors (outputs) */
     int64_t weight, bias;           /* offsets in the flat vector: the matrix, and the first vector */
-    int64_t scalars;                /* place of what it keeps of each row: (rows, number of the kind's scalars) */
+    int64_t scalars, row_scalars;   /* place of what it keeps of each row, (rows, row_scalars) */
     /* Packed: panels of `panel` columns (the instruction set's), each (padded_inputs, panel), so that a tile reads its
      * weights in one run; the transpose likewise, each panel (padded_outputs, panel).  A vector: padded_outputs numbers.
      * Weights of fewer outputs than a vector has lanes are one panel (padded_inputs, outputs) without gaps: its update
@@ -185,6 +185,17 @@ struct engine {
 #define LEAST_TRIED 4e5
 #define MOST_TRIED 3e7
 
+/* a plan of more numbers is refused before any product of sizes is made: 2**47, far above any memory */
+#define MOST_NUMBERS 140737488355328.0
+
+static inline int64_t pymlp_rounded_up(int64_t count, int64_t multiple) {
+    return (count + multiple - 1) / multiple * multiple;
+}
+
+/* Whether there can be a network of these layers. */
+bool pymlp_is_table(const pymlp_layer *rows, int64_t n_rows);
+/* Fills plan->layers, of which there are as many as plan->n_layers says, and the counts that follow from them. */
+int pymlp_describe_layers(pymlp_plan *plan, const pymlp_layer *given);
 /* Threads for a piece of work of so many multiply-adds between two barriers. */
 int pymlp_threads_for(const pymlp_plan *plan, double multiply_adds);
 /* What a training step of so many rows is worth in multiply-adds. */

@@ -155,17 +155,20 @@ static void NAME(optimize)(const struct NAME(rule) *rule, int64_t rows, int64_t 
     }
 }
 
-/* Sum of squares of `count` numbers of the gradient, clipped by value: 16 chains in double, whatever the vectors, then a
- * fixed tree. */
+/* Sum of squares of `count` numbers of the gradient, clipped by value where `clip` is not infinite: 16 chains in double,
+ * whatever the vectors, then a fixed tree. */
 static double NAME(sum_of_squares)(int64_t count, const REAL *g, REAL clip) {
     enum { CHAINS = 16 };
     double sums[CHAINS] = {0};
+    REAL rest[CHAINS] = {0};
+    const int64_t whole = count / CHAINS * CHAINS;
+    if (whole < count) memcpy(rest, g + whole, (size_t)(count - whole) * sizeof(REAL));
     for (int64_t start = 0; start < count; start += CHAINS) {
-        REAL numbers[CHAINS] = {0};
-        memcpy(numbers, g + start, (size_t)(count - start < CHAINS ? count - start : CHAINS) * sizeof(REAL));
+        const REAL *numbers = start < whole ? g + start : rest;
+#pragma GCC unroll 16
         for (int i = 0; i < CHAINS; i++) {
-            REAL x = numbers[i];
-            if (clip != 0) x = x > clip ? clip : x < -clip ? -clip : x;
+            REAL x = numbers[i] > clip ? clip : numbers[i];
+            x = x < -clip ? -clip : x;
             sums[i] += (double)x * (double)x;
         }
     }
@@ -177,10 +180,11 @@ static double NAME(sum_of_squares)(int64_t count, const REAL *g, REAL clip) {
 /* The sums of squares of the gradient's chunks of which this thread has its share */
 static void NAME(square_chunks)(const pymlp_plan *plan, const REAL *gradient, double clip_value, int index, int members) {
     const int64_t chunks = (plan->n_parameters + NORM_CHUNK - 1) / NORM_CHUNK;
+    const REAL clip = clip_value != 0 ? (REAL)clip_value : INFINITY_;
     for (int64_t chunk = chunks * index / members; chunk < chunks * (index + 1) / members; chunk++) {
         const int64_t start = chunk * NORM_CHUNK, left = plan->n_parameters - start;
         plan->squares[chunk] =
-            NAME(sum_of_squares)(left < NORM_CHUNK ? left : NORM_CHUNK, gradient + start, (REAL)clip_value);
+            NAME(sum_of_squares)(left < NORM_CHUNK ? left : NORM_CHUNK, gradient + start, clip);
     }
 }
 
