@@ -40,7 +40,7 @@ def row_weights(
 
     Parameters
     ----------
-    class_weight : "balanced", dict, list of dict (one for each column of a label matrix) or None
+    class_weight : "balanced", dict, sequence of dict (one for each column of a label matrix) or None
         A dict gives classes their weights, 1 where it has none.  For a label matrix each column has classes 0 and 1,
         and a row's weight is the product over the columns.
     targets : ClassTargets
@@ -57,7 +57,7 @@ def row_weights(
         return sample_weight
     if targets.kind == "multilabel-indicator":
         each = [class_weight] * targets.columns if class_weight == "balanced" else class_weight
-        if not isinstance(each, list) or len(each) != targets.columns:
+        if not isinstance(each, (list, tuple)) or len(each) != targets.columns:
             raise ValueError(
                 f"class_weight must be 'balanced' or a list of {targets.columns} dicts for a label matrix of so many "
                 f"columns, got {class_weight!r}"
@@ -67,7 +67,7 @@ def row_weights(
             positions = column.astype(np.intp)
             weight *= _of_classes(of_column, np.array([0, 1]), positions, sample_weight)[positions]
     else:
-        if isinstance(class_weight, list):
+        if isinstance(class_weight, (list, tuple)):
             raise ValueError(f"class_weight must be 'balanced' or a dict for single labels, got {class_weight!r}")
         positions = encoded[:, 0].astype(np.intp) if targets.kind == "binary" else encoded.argmax(axis=1)
         weight = _of_classes(class_weight, targets.classes, positions, sample_weight)[positions]

@@ -16,42 +16,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from pymlp import scores, threadpools  # noqa: F401 - threadpools makes the engine known to threadpoolctl
+from pymlp.availability import gives_probabilities, is_stochastic, takes_streams
 from pymlp.class_weights import row_weights
 from pymlp.losses import CustomLoss, GaussianNLL, Loss, Quantile, loss_of
 from pymlp.network import Network
 from pymlp.perceptron import FurtherParameters, MultilayerPerceptron, plain
 from pymlp.targets import KINDS, PROBABILITIES, ClassTargets, NumberTargets, distinct_labels
 from pymlp.validation import CLASSIFIER_CONSTRAINTS, REGRESSOR_CONSTRAINTS, check_sample_weight, check_targets
-
-
-def _is_stochastic(estimator: MultilayerPerceptron) -> bool:
-    if estimator.solver == "lbfgs":
-        raise AttributeError("partial_fit is only available for stochastic optimizers. lbfgs is not stochastic.")
-    return True
-
-
-def _takes_streams(estimator: MLPClassifier) -> bool:
-    if estimator.class_weight == "balanced":
-        raise AttributeError(
-            "class_weight 'balanced' is not supported for partial_fit. In order to use 'balanced' weights, use "
-            "compute_class_weight('balanced', classes=classes, y=y). In place of y you can use a large enough sample "
-            "of the full training set target to properly estimate the class frequency distributions. Pass the "
-            "resulting weights as the class_weight parameter."
-        )
-    return _is_stochastic(estimator)
-
-
-def _gives_probabilities(estimator: MLPClassifier) -> bool:
-    if "network_" in estimator.__dict__:
-        has_them = estimator.network_.output_activation in PROBABILITIES
-    elif isinstance(estimator.loss, (str, Loss)):
-        loss = loss_of(estimator.loss)
-        has_them = loss.output_activation in PROBABILITIES
-    else:
-        has_them = True
-    if not has_them:
-        raise AttributeError(f"probability estimates are not available for loss={estimator.loss!r}")
-    return True
 
 
 @dataclass(eq=False, repr=False)
@@ -69,17 +40,18 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
 
     Parameters
     ----------
-    hidden_layer_sizes : int or sequence of int, default=(100,)
-        Widths of the hidden layers; ``()`` is a linear model.
+    hidden_layer_sizes : int, Dense or sequence of these, default=(100,)
+        Hidden layers; ``()`` is a linear model.  A number is a width, ``Dense(64, "gelu", dropout=0.1)`` says more of a
+        layer (see `pymlp.Dense`); both may be mixed.
     activation : str or sequence of str, default="relu"
-        Of the hidden layers, one for all or one for each: "identity", "logistic", "tanh", "relu", and beyond
-        scikit-learn "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus".
+        Of the hidden layers given as widths, one for all or one for each layer: "identity", "logistic", "tanh", "relu",
+        and beyond scikit-learn "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus".
     solver : str or option object of `pymlp.optimizers`, default="adam"
         "adam" (Kingma and Ba, 2015), "sgd" (gradient descent with momentum), another name in
         `pymlp.optimizers.OPTIMIZERS`, or "lbfgs" (L-BFGS over all rows at once).  An object such as
         ``AdamW(weight_decay=0.1)`` has its own parameters, and those below count for nothing.
     alpha : float, default=0.0001
-        L2 penalty on the weights, divided by the rows of the batch.
+        Penalty on the weights, divided by the rows of the batch: L2, or what `l1_ratio` makes of it.
     batch_size : int or "auto", default="auto"
         "auto" is ``min(200, rows)``.
     learning_rate : {"constant", "invscaling", "adaptive"}, schedule or callable, default="constant"
@@ -113,10 +85,29 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         Epochs without improvement before training stops.
     max_fun : int, default=15000
         Most evaluations of the loss, for "lbfgs".
-    loss : {"log_loss"}, default="log_loss"
+    loss : str, object of `pymlp.losses` or callable, default="log_loss"
+        "log_loss", "focal", "hinge", "squared_hinge" or "perceptron"; ``LogLoss(label_smoothing=0.1)`` and
+        ``Focal(gamma=2)`` carry their own numbers.  Two classes and label matrices have one output a column, and the
+        form of the loss for that.  The last three have no probabilities: ``decision_function`` and ``predict`` alone.
+        A callable ``loss(y, output)`` gives the value of each row and the gradient by the outputs, which are
+        probabilities; `CustomLoss` takes other outputs, `CompiledLoss` compiled code.
+    class_weight : "balanced", dict, list of dict or None, default=None
+        What the loss counts rows of each class by, besides their own weight; a list has a dict for each column of a
+        label matrix.  "balanced": in inverse proportion to the rows of the class, counted by their weights.  Scores do
+        not take these weights.
+    dropout : float, default=0.0
+        Probability that an output of a hidden layer given as a width is 0 in a training step (see `pymlp.Dense`).  Not
+        for "lbfgs".
+    l1_ratio : float, default=0.0
+        Part of `alpha` that is an L1 penalty (Zou and Hastie, "Regularization and variable selection via the elastic
+        net", 2005).  "lbfgs" meets its kink at 0 with a subgradient: weights get small there, not 0.
     scoring : str, callable or None, default=None
         What validation rows are scored by, higher is better: a name that scikit-learn knows, or
         ``scoring(estimator, X, y)``; weighted if it takes ``sample_weight``.  None is the accuracy (of a regressor R2).
+    standardize : bool, default=False
+        Bring the columns of X to mean 0 and deviation 1 for the training, by the weighted training rows of the first
+        fit; constant columns count for nothing, sparse ones are scaled and not shifted.  It is folded into the first
+        layer afterwards: `params_` take raw values, and prediction costs nothing more.
     max_time : float or None, default=None
         Seconds after which training ends with the last complete epoch; the first one is always completed.
     dtype : {"float32", "float64"} or None, default=None
@@ -124,6 +115,8 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
     roll_back : bool, default=False
         Where an epoch ends with numbers that are not finite, go back to the end of the one before, halve the rate, warn
         and go on.  Not for "lbfgs".
+    input_dropout : float, default=0.0
+        Probability that an input counts as 0 in a training step.  Not for "lbfgs".
 
     Attributes
     ----------
@@ -193,7 +186,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         """
         return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
 
-    @available_if(_takes_streams)
+    @available_if(takes_streams)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """Train for one epoch over the given rows, going on from the present state.
 
@@ -261,7 +254,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         outputs = self._outputs(X)
         return self._targets.decode(outputs)
 
-    @available_if(_gives_probabilities)
+    @available_if(gives_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class, shape (rows, classes), or of each label, (rows, labels).
 
@@ -270,7 +263,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         check_is_fitted(self)
         return self._outputs(X, with_complement=self.n_outputs_ == 1)
 
-    @available_if(_gives_probabilities)
+    @available_if(gives_probabilities)
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithm of `predict_proba`."""
         probabilities = self.predict_proba(X)
@@ -392,10 +385,17 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
 
     Parameters
     ----------
-    loss : {"squared_error", "poisson"}, default="squared_error"
-        "poisson" predicts positive means by an exponential output; y must not be negative.
-    hidden_layer_sizes, activation, solver, ..., max_fun, dtype
+    loss : str, object of `pymlp.losses` or callable, default="squared_error"
+        "squared_error", "absolute_error", "huber" or ``Huber(delta=1)``; "poisson", "gamma", "tweedie" or
+        ``Tweedie(power=1.5)``, which predict positive means by an exponential output; "quantile" or
+        ``Quantile([0.1, 0.5, 0.9])``, which predicts all its levels at once; "gaussian_nll", which learns a standard
+        deviation too (``predict(X, return_std=True)``).  A callable ``loss(y, output)`` gives the value of each row and
+        the gradient by the outputs; `CompiledLoss` takes compiled code.
+    hidden_layer_sizes, activation, solver, ..., max_fun, dropout, ..., input_dropout
         See `MLPClassifier`.
+    standardize_target : bool, default=False
+        Bring each target to mean 0 and deviation 1 for the training; predictions are in its own units.  Losses, and the
+        numbers that losses have, are in those of the training.  Not for the losses with an exponential output.
 
     Attributes
     ----------
@@ -451,7 +451,7 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         """
         return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
 
-    @available_if(_is_stochastic)
+    @available_if(is_stochastic)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Train for one epoch over the given rows, going on from the present state; arguments as for `fit`."""
         return self._fit(X, y, sample_weight, incremental=True)

@@ -17,6 +17,8 @@ NUMBERS = "biuf"
 
 def columns_of(X: Any) -> list[tuple[Any, Any]] | None:
     """Names and columns of a table; None if X is no table, or one of sparse columns."""
+    if isinstance(X, np.ndarray):
+        return None
     if hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2:
         if any(hasattr(dtype, "fill_value") for dtype in X.dtypes):
             return None

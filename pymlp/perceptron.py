@@ -295,7 +295,8 @@ class MultilayerPerceptron(BaseEstimator):
                 f"the model has the layer widths {self.network_.widths}, but its parameters and the data now ask for "
                 f"{network.widths}; call fit with warm_start=False"
             )
-        if not first and _shapes(network) != _shapes(self.network_):
+        same = first or network.layers == self.network_.layers
+        if not same and _shapes(network) != _shapes(self.network_):
             raise ValueError(
                 f"the model has the layers {self.network_.layers}, but its parameters now ask for {network.layers}, "
                 "which learn other arrays; call fit with warm_start=False"

@@ -101,8 +101,19 @@ class Scaling:
         )
 
     def apply(self, values: Any, dtype: str) -> Any:
-        """The scaled values (rows, columns), in C order, or sparse as they were."""
+        """The scaled values (rows, columns), in C order, or sparse as they were.
+
+        Raises
+        ------
+        ValueError
+            Sparse values would have to be shifted.
+        """
         if hasattr(values, "tocsr"):
+            if self.mean.any():
+                raise ValueError(
+                    "X is sparse, but its columns are standardized as those of the dense X of the first fit: they "
+                    "would have to be shifted, and not be sparse any more"
+                )
             values = values.tocsr()
             data = (values.data / self.deviation[values.indices]).astype(dtype)
             return type(values)((data, values.indices, values.indptr), values.shape)

@@ -79,7 +79,7 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
 CLASSIFIER_CONSTRAINTS = {
     **PARAMETER_CONSTRAINTS,
     "loss": _losses(CLASS_LOSSES),
-    "class_weight": [None, StrOptions({"balanced"}), dict, list],
+    "class_weight": [None, StrOptions({"balanced"}), dict, list, tuple],
 }
 REGRESSOR_CONSTRAINTS = {
     **PARAMETER_CONSTRAINTS,

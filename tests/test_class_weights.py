@@ -5,9 +5,11 @@ import pytest
 
 pytest.importorskip("sklearn", reason="compares with the weights of scikit-learn")
 
+from sklearn.base import clone
 from sklearn.utils.class_weight import compute_sample_weight
 from small_models import small
 
+import pymlp
 from pymlp import Focal, MLPClassifier, MLPRegressor, Quantile, config_context
 from pymlp.class_weights import row_weights
 from pymlp.targets import ClassTargets
@@ -103,6 +105,17 @@ def test_balanced_weights_have_no_partial_fit(iris):
     with pytest.raises(AttributeError) as failure:
         model.partial_fit(*iris)
     assert "not supported for partial_fit" in str(failure.value.__cause__)
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_weights_are_kept(kind, tmp_path):
+    X, y = RANDOM.normal(size=(50, 4)), LABELS[kind]
+    model = small(class_weight=DICTS[kind]).fit(X, y)
+    model.save(tmp_path / "model")
+    again = pymlp.load(tmp_path / "model")
+    assert again.class_weight == (tuple(DICTS[kind]) if kind == "multilabel-indicator" else DICTS[kind])
+    np.testing.assert_array_equal(again.fit(X, y).params_, model.params_)
+    np.testing.assert_array_equal(clone(model).fit(X, y).params_, model.params_)
 
 
 def test_balanced_weights_find_the_rare_class():

@@ -176,6 +176,19 @@ def test_model_state_round_trip_through_json(iris, kind):
         cls._from_model_state(network, params, {"class": cls.__name__})
 
 
+@pytest.mark.parametrize("cls", [MLPClassifier, MLPRegressor])
+def test_files_of_the_first_version_load(iris, cls):
+    X, y = iris
+    model = small(cls).fit(X, y)
+    network, params, metadata = model._model_state()
+    own = inspect.signature(getattr(neural_network, cls.__name__)).parameters
+    kept = {*own, "loss", "dtype"}
+    metadata["parameters"] = {name: value for name, value in metadata["parameters"].items() if name in kept}
+    again = cls._from_model_state(network, params, metadata)
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    assert again.get_params() == model.get_params()
+
+
 # ---------------------------------------------------------------------------------------------------------- predicting
 
 

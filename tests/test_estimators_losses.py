@@ -99,7 +99,7 @@ def test_classifiers_learn_by_every_loss(iris, loss, kind, tmp_path):
     assert twin.partial_fit(X, y).params_.tobytes() == model.partial_fit(X, y).params_.tobytes()
 
 
-@pytest.mark.parametrize("loss", ["hinge", Focal(), CustomLoss(half_squares), cross_entropy, "log_loss"], ids=str)
+@pytest.mark.parametrize("loss", ["hinge", Focal(), CustomLoss(half_squares), cross_entropy, "log_loss", "?"], ids=str)
 def test_probabilities_are_known_to_exist_before_a_fit(loss):
     assert hasattr(small(loss=loss), "predict_proba") == (loss != "hinge" and not isinstance(loss, CustomLoss))
 

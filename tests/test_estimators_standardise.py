@@ -182,6 +182,17 @@ def test_sparse_columns_are_scaled_without_a_shift(raw, solver):
     np.testing.assert_allclose(model.predict(sparse.csr_matrix(X)), expected.predict(scaler.transform(X)), rtol=1e-8)
 
 
+def test_sparse_rows_after_dense_ones(raw):
+    X, y = raw
+    model = small(MLPRegressor, standardize=True).fit(X, y)
+    before = model.params_.copy()
+    with pytest.raises(ValueError, match="X is sparse, but its columns are standardized as those of the dense X"):
+        model.partial_fit(sparse.csr_matrix(X), y)
+    np.testing.assert_array_equal(model.params_, before)
+    np.testing.assert_allclose(model.predict(sparse.csr_matrix(X)), model.predict(X), rtol=1e-10)
+    small(MLPRegressor, standardize=True).fit(sparse.csr_matrix(X), y).partial_fit(X, y)
+
+
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_large_arrays_are_scaled_batch_by_batch(raw, solver, monkeypatch):
     X, y = np.round(raw[0]).astype("int16"), raw[1]

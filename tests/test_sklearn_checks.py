@@ -50,7 +50,7 @@ CLASSIFIERS = [
     MLPClassifier(loss=cross_entropy),
     MLPClassifier(class_weight="balanced"),
     MLPClassifier(dropout=0.1, input_dropout=0.05),
-    MLPClassifier(hidden_layer_sizes=[Dense(32, "gelu", normalization="layer"), Dense(32, "silu", residual=True), 16]),
+    MLPClassifier(hidden_layer_sizes=[Dense(12, "gelu", normalization="layer"), Dense(12, "silu", residual=True), 8]),
     MLPClassifier(hidden_layer_sizes=[Dense(32, "relu", parametric=True, max_norm=3.0)], activation=["relu"]),
     MLPClassifier(l1_ratio=0.5, alpha=0.01),
     MLPClassifier(standardize=True),
@@ -69,7 +69,7 @@ REGRESSORS = [
     MLPRegressor(standardize=True, standardize_target=True),
     MLPRegressor(standardize=True, standardize_target=True, solver="lbfgs"),
     MLPRegressor(loss="gaussian_nll", standardize_target=True),
-    MLPRegressor(hidden_layer_sizes=(Dense(32, "tanh", normalization="layer"), Dense(32, residual=True))),
+    MLPRegressor(hidden_layer_sizes=(Dense(24, "tanh", normalization="layer"), Dense(24, residual=True))),
     MLPRegressor(solver=AdamW(average="swa"), learning_rate=Plateau()),
 ]
 
