@@ -204,7 +204,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         """
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
-    @available_if(_takes_streams)
+    @available_if(takes_streams)
     def fit_stream(
         self,
         source: Any,
@@ -456,7 +456,7 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         """Train for one epoch over the given rows, going on from the present state; arguments as for `fit`."""
         return self._fit(X, y, sample_weight, incremental=True)
 
-    @available_if(_is_stochastic)
+    @available_if(is_stochastic)
     def fit_stream(
         self,
         source: Any,
