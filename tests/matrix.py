@@ -189,8 +189,7 @@ def make_feature_case(
     of_network = {key: options.pop(key) for key in NETWORK_OPTIONS if key in options}
     # the output layer can have a largest norm; the seed fills both words of the generator's key
     row = loss_of(loss)
-    outputs = -(-3 // row.group) * row.group
-    last = Dense(outputs, row.output_activation, max_norm=options.get("max_norm"))
+    last = Dense(-(-3 // row.group) * row.group, row.output_activation, max_norm=options.get("max_norm"))
     hidden = tuple(Dense(width, activation, **options) for _ in range(layers))
     network = Network(width, (*hidden, last), loss, dtype, seed=2**40 + seed, **of_network)
     draw = np.random.default_rng(seed)
