@@ -179,7 +179,7 @@ def make_feature_case(
     width: int = 33,
     layers: int = 2,
     activation: str = "tanh",
-    loss: str = "log_loss",
+    loss: Any = "log_loss",
     dtype: str = "float64",
     weight: str = "random",
     seed: int = 0,
