@@ -16,11 +16,15 @@ from matrix import (
     OTHERS,
     Case,
     Engine,
+    make_case,
     make_feature_case,
 )
 
 from pymlp.backends import BLOCK_ROWS
+from pymlp.layers import Dense
+from pymlp.network import Network
 from pymlp.optimizers import SGD, Adam, Lion, Optimizer, new_slots
+from pymlp.philox import kept
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -148,6 +152,40 @@ def test_more_rows_than_a_block(engine: Engine) -> None:
         assert_close(found, expected[name], 1e-9, name)
 
 
+@pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
+@by_other
+def test_a_parametric_unit_takes_every_activation(engine: Engine, activation: str) -> None:
+    # mixtures on both sides of 0 and 1
+    case = make_case(15, (5, Dense(17, activation, parametric=True, dropout=0.2), 3))
+    case.network.views(case.params)["layers.0.mixture"][:] = np.linspace(-1, 2, 17)
+    expected = verbs(NUMPY, case, 3)
+    for name, found in verbs(engine, case, 3).items():
+        assert_close(found, expected[name], FLOAT64_TOLERANCE, name)
+
+
+@pytest.mark.parametrize("input_dropout", [0.0, 0.3])
+@by_other
+def test_a_residual_of_the_inputs(engine: Engine, input_dropout: float) -> None:
+    # two rows read the first buffer, or what the mask makes of it
+    case = make_case(15, (5, Dense(5, "tanh", residual=True), 3), input_dropout=input_dropout)
+    expected = verbs(NUMPY, case, 3)
+    for name, found in verbs(engine, case, 3).items():
+        assert_close(found, expected[name], FLOAT64_TOLERANCE, name)
+
+
+@pytest.mark.parametrize("first_row", [0, 6])
+@pytest.mark.parametrize("step", [0, 3, 2**32 + 9])
+@by_engine
+def test_every_engine_draws_the_same_mask(engine: Engine, step: int, first_row: int) -> None:
+    # a network that passes its inputs on
+    network = Network(37, (Dense(37, "identity"),), input_dropout=0.4, seed=2**64 - 3, dtype="float64")
+    params = np.concatenate([np.eye(37).ravel(), np.zeros(37)])
+    out = np.empty((11, 37))
+    engine.plan(network, 11).forward(params, np.ones((11, 37)), out, step, first_row)
+    mask = kept(0.4, 11, 37, seed=2**64 - 3, step=step, layer=0, first_row=first_row)
+    np.testing.assert_array_equal(out, np.where(mask, 1 / (1 - 0.4), 0))
+
+
 @by_engine
 def test_a_batch_in_two_shards(engine: Engine) -> None:
     # row_offset: what makes shards of a batch, on several machines, draw the masks of the whole
@@ -184,6 +222,20 @@ def test_dropout_keeps_its_share_and_the_mean(engine: Engine) -> None:
     assert abs((kept[0] & kept[1]).mean() - 0.75**2) < 0.02
     plan.forward(case.params, case.X, outputs[0])
     np.testing.assert_array_equal(outputs[0], 1)
+
+
+@by_engine
+def test_only_norms_that_are_too_large_are_scaled_down(engine: Engine) -> None:
+    case = make_case(9, (5, Dense(19, "tanh", max_norm=0.5), 3))
+    params, slots = case.params.copy(), new_slots(SGD(), len(case.params), "float64")
+    case.network.weights(params)[0][:, 3] *= 0.1
+    before = params.copy()
+    engine.plan(case.network, 9).update(SGD(), params, np.zeros_like(params), slots, 0, 0.1)
+    (first, second), (first_before, second_before) = map(case.network.weights, (params, before))
+    norms = np.linalg.norm(first_before, axis=0)
+    np.testing.assert_allclose(first, first_before * np.minimum(1, 0.5 / norms), rtol=1e-14)
+    np.testing.assert_array_equal(first[:, 3], first_before[:, 3])
+    np.testing.assert_array_equal(second, second_before)
 
 
 @by_engine

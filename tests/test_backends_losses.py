@@ -18,6 +18,7 @@ from matrix import (
     NUMPY,
     OTHERS,
     WEIGHT_KINDS,
+    Case,
     Engine,
     make_case,
     run_backward,
@@ -97,6 +98,20 @@ def test_every_loss_with_every_kind_of_weight(engine: Engine, loss: str, weight:
 @by_other
 def test_parameters(engine: Engine, loss: Any, dtype: str) -> None:
     check(engine, loss=loss, weight="random", dtype=dtype)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@by_engine
+def test_a_row_of_weight_zero_counts_as_removed_even_where_its_loss_is_infinite(engine: Engine, loss: str) -> None:
+    case = make_case(6, (3, 4, 2), "tanh", loss, weight="some zero")
+    there = case.weight > 0
+    case.y[~there] = np.inf
+    value, gradient = run_loss_gradient(engine, case)
+    expected = run_loss_gradient(
+        NUMPY, Case(case.network, case.params, case.X[there], case.y[there], case.weight[there])
+    )
+    np.testing.assert_allclose(value, expected[0], rtol=1e-12)
+    np.testing.assert_allclose(gradient, expected[1], rtol=0, atol=1e-12 * np.abs(expected[1]).max())
 
 
 @by_dtype
