@@ -17,12 +17,17 @@ from pymlp.config import config_context, get_config, set_config
 from pymlp.network import Dense, Network
 
 if TYPE_CHECKING:
+    from pymlp.displays.first_layer import FirstLayerDisplay
+    from pymlp.displays.network import NetworkDisplay
+    from pymlp.displays.training_curve import TrainingCurveDisplay
     from pymlp.estimators import MLPClassifier, MLPRegressor
     from pymlp.files import ModelFormatError, load, load_network, save, save_network
+    from pymlp.loggers import CSVLog, JSONLinesLog, TensorBoardLog
     from pymlp.losses import CompiledLoss, CustomLoss, Focal, GaussianNLL, Huber, LogLoss, Quantile, Tweedie
     from pymlp.optimizers import SGD, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
     from pymlp.predictor import Predictor
     from pymlp.progress import ProgressBar
+    from pymlp.pruning import OptunaPruning
     from pymlp.range_test import find_learning_rate
     from pymlp.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Plateau, Step
     from pymlp.selection import show_config
@@ -34,22 +39,27 @@ __version__ = "0.1.0"
 _LAZY = {
     "Adam": "pymlp.optimizers",
     "AdamW": "pymlp.optimizers",
+    "CSVLog": "pymlp.loggers",
     "CompiledLoss": "pymlp.losses",
     "Constant": "pymlp.schedules",
     "Cosine": "pymlp.schedules",
-    "Exponential": "pymlp.schedules",
     "CustomLoss": "pymlp.losses",
+    "Exponential": "pymlp.schedules",
+    "FirstLayerDisplay": "pymlp.displays.first_layer",
     "Focal": "pymlp.losses",
     "GaussianNLL": "pymlp.losses",
     "Huber": "pymlp.losses",
     "InverseScaling": "pymlp.schedules",
+    "JSONLinesLog": "pymlp.loggers",
     "Lion": "pymlp.optimizers",
     "LogLoss": "pymlp.losses",
     "MLPClassifier": "pymlp.estimators",
     "MLPRegressor": "pymlp.estimators",
     "ModelFormatError": "pymlp.files",
     "NAdam": "pymlp.optimizers",
+    "NetworkDisplay": "pymlp.displays.network",
     "OneCycle": "pymlp.schedules",
+    "OptunaPruning": "pymlp.pruning",
     "Plateau": "pymlp.schedules",
     "Predictor": "pymlp.predictor",
     "ProgressBar": "pymlp.progress",
@@ -59,8 +69,10 @@ _LAZY = {
     "SGD": "pymlp.optimizers",
     "SparseRows": "pymlp.sparse_rows",
     "Step": "pymlp.schedules",
-    "find_learning_rate": "pymlp.range_test",
+    "TensorBoardLog": "pymlp.loggers",
+    "TrainingCurveDisplay": "pymlp.displays.training_curve",
     "Tweedie": "pymlp.losses",
+    "find_learning_rate": "pymlp.range_test",
     "load": "pymlp.files",
     "load_network": "pymlp.files",
     "save": "pymlp.files",
@@ -73,16 +85,19 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "CSVLog",
     "CompiledLoss",
     "Constant",
     "Cosine",
     "CustomLoss",
     "Dense",
     "Exponential",
+    "FirstLayerDisplay",
     "Focal",
     "GaussianNLL",
     "Huber",
     "InverseScaling",
+    "JSONLinesLog",
     "Lion",
     "LogLoss",
     "MLPClassifier",
@@ -90,7 +105,9 @@ __all__ = [
     "ModelFormatError",
     "NAdam",
     "Network",
+    "NetworkDisplay",
     "OneCycle",
+    "OptunaPruning",
     "Plateau",
     "Predictor",
     "ProgressBar",
@@ -99,6 +116,8 @@ __all__ = [
     "Rprop",
     "SparseRows",
     "Step",
+    "TensorBoardLog",
+    "TrainingCurveDisplay",
     "Tweedie",
     "config_context",
     "find_learning_rate",

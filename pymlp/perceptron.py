@@ -21,6 +21,7 @@ from pymlp import backends, fitting, stream_fitting
 from pymlp.callbacks import check_callbacks
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.layers import Dense
+from pymlp.looking_inside import LookingInside
 from pymlp.losses import CustomLoss, described_loss, loss_description
 from pymlp.network import Network
 from pymlp.options import describe, from_description, is_option
@@ -105,7 +106,7 @@ class FurtherParameters:
 
 
 @dataclass(eq=False, repr=False)
-class MultilayerPerceptron(BaseEstimator):
+class MultilayerPerceptron(LookingInside, BaseEstimator):
     """What the classifier and the regressor share: the parameters of both, and all but the handling of targets."""
 
     hidden_layer_sizes: Any = (100,)
