@@ -19,7 +19,7 @@ import numpy as np
 from pymlp.functions import ACTIVATIONS
 from pymlp.layers import KINDS, Dense, Row, table_of
 from pymlp.losses import Loss, described_loss, loss_description, loss_of
-from pymlp.options import check_number
+from pymlp.options import check_number, of_python
 
 if TYPE_CHECKING:
     from pymlp.summary import Summary
@@ -113,7 +113,7 @@ class Network:
         Number of input columns, at least 1.
     layers : sequence of Dense
         The chain from the first hidden layer to the output layer, at least one.  The output layer's activation is the
-        one its loss is defined over (see `pymlp.functions.LOSSES`); hidden layers take any element-wise activation.
+        one its loss is defined over (see `pymlp.losses`); hidden layers take any element-wise activation.
     loss : str, object of `pymlp.losses` or callable, default="squared_error"
         A name in `pymlp.losses.LOSSES`, a loss with its parameters, or a function (see `pymlp.losses.CustomLoss`).
     dtype : {"float32", "float64"}, default="float32"
@@ -237,14 +237,14 @@ class Network:
         What came after the first version of the description is left out where it has its default.
         """
         found = {
-            each.name: getattr(self, each.name)
+            each.name: of_python(getattr(self, each.name))
             for each in fields(self)
             if each.name in FIRST_FIELDS or getattr(self, each.name) != each.default
         }
         found["loss"] = loss_description(self.loss)
         found["layers"] = [
             {
-                each.name: getattr(layer, each.name)
+                each.name: of_python(getattr(layer, each.name))
                 for each in fields(layer)
                 if each.name in FIRST_FIELDS or getattr(layer, each.name) != each.default
             }

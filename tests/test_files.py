@@ -12,7 +12,7 @@ import pytest
 import pymlp
 from pymlp.files import FORMAT_VERSION, ModelFormatError, load, load_network, read, save, save_network
 from pymlp.layers import Dense
-from pymlp.losses import LogLoss
+from pymlp.losses import LogLoss, Quantile
 from pymlp.network import DTYPES, Network
 
 safetensors = pytest.importorskip("safetensors", reason="the public reader comes with the extra 'test'")
@@ -446,6 +446,14 @@ def test_estimators_that_cannot_be_saved(tmp_path):
     with pytest.raises(ValueError, match=r"not a class derived from it.* got Derived"):
         save(Derived(), tmp_path / "model")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_network_of_numbers_of_numpy_is_kept(tmp_path):
+    for loss in (LogLoss(np.float32(0.25)), Quantile(np.array([0.25, 0.5]))):
+        layers = Dense(4, dropout=np.float32(0.5)), Dense(2, loss.output_activation)
+        network = Network(3, layers, loss, input_dropout=np.float32(0.25))
+        save_network(network, network.initial_params(0), tmp_path / "model")
+        assert load_network(tmp_path / "model")[0] == network
 
 
 def test_an_old_file_keeps_its_permissions(saved):

@@ -354,3 +354,11 @@ def test_parameters_change_all_or_none() -> None:
     assert loss.set_params(delta=3.0).numbers == (3.0,)
     with pytest.raises(ValueError, match="has no parameter 'alpha'"):
         AbsoluteError().set_params(alpha=1)
+
+
+def test_quantiles_are_equal_by_their_levels():
+    array, listed = Quantile(np.array([0.25, 0.5])), Quantile([0.25, 0.5])
+    assert array == listed == Quantile((0.25, 0.5))
+    assert hash(array) == hash(listed)
+    assert array != Quantile([0.25, 0.75])
+    assert array != "quantile"

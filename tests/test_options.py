@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import numpy as np
@@ -34,6 +35,12 @@ def test_what_is_given_is_stored_as_it_is():
     assert Step(epochs).get_params()["epochs"] is epochs
     rate = np.float32(0.25)
     assert AdamW(weight_decay=rate).weight_decay is rate
+
+
+def test_numbers_of_numpy_are_described_by_those_of_python():
+    described = options.describe(AdamW(weight_decay=np.float32(0.25))), options.describe(Step(np.array([3, 5])))
+    assert json.loads(json.dumps(described))[0]["parameters"]["weight_decay"] == 0.25
+    assert [type(epoch) for epoch in described[1]["parameters"]["epochs"]] == [int, int]
 
 
 def test_parameters_change_together_or_not_at_all():
