@@ -212,6 +212,8 @@ static bool NAME(limited_update)(const struct NAME(run) *run, struct NAME(gradie
     job->bias_rule = job->rule;
     NAME(spare)(&job->bias_rule);
     job->rows = 0;
+    /* the sums of the blocks are in the gradient already */
+    job->first = job->last = true;
     job->penalised = false;
     job->inverse = 1;
     job->gradient = NULL;
