@@ -132,6 +132,8 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("momentum", self.momentum, 0, 1)
+        if not isinstance(self.nesterov, (bool, np.bool_)):
+            raise ValueError(f"nesterov must be True or False, got {self.nesterov!r}")
 
     def apply(self, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, numbers: tuple[float, ...]) -> None:
         """One step of the rule in place; `numbers` are a row of `coefficients`."""

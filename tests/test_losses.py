@@ -319,6 +319,7 @@ def test_a_file_does_not_hold_a_function() -> None:
     ("make", "message"),
     [
         (lambda: loss_of("hubert"), "loss='hubert' is unknown; known: squared_error, absolute_error, huber"),
+        (lambda: loss_of(LogLoss), "loss must be a name, an object of pymlp.losses or a callable, got <class"),
         (lambda: loss_of(3), "loss must be a name, an object of pymlp.losses or a callable, got 3"),
         (lambda: Huber(0), r"delta must be in \(0, inf\), got 0"),
         (lambda: Huber(math.nan), r"delta must be in \(0, inf\), got nan"),
