@@ -33,6 +33,14 @@ def _of_classes(
     return weights
 
 
+def check_counted(weight: np.ndarray | None) -> None:
+    """ValueError if the weights of the rows and of their classes leave no row that counts."""
+    if weight is not None and not weight.any():
+        raise ValueError(
+            "class_weight must not be zero for the classes of all rows, or of all that have a sample_weight"
+        )
+
+
 def row_weights(
     class_weight: Any, targets: ClassTargets, encoded: np.ndarray, sample_weight: np.ndarray | None
 ) -> np.ndarray | None:

@@ -321,7 +321,10 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         return row_weights(self.class_weight, self._targets, encoded, sample_weight)
 
     def _encode_validation(self, y: Any, network: Network) -> np.ndarray:
-        unknown = np.setdiff1d(distinct_labels(y), self.classes_)
+        try:
+            unknown = np.setdiff1d(distinct_labels(y), self.classes_)
+        except ValueError as error:
+            raise ValueError(f"y_val must hold labels as y does: {error}") from error
         if len(unknown):
             raise ValueError(f"y_val has classes that y has not: {unknown}; y has {self.classes_}")
         return self._targets.encode(y, network.dtype)
@@ -534,7 +537,7 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         return self._encode(y, dtype, first=first, incremental=True, classes=classes)
 
     def _encode_chunk(self, y: Any, network: Network) -> np.ndarray:
-        return self._encode_more(y, network, "y of this chunk")
+        return self._encode_more(y, network, "its y")
 
     def _loss_weight(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
         return sample_weight
@@ -550,7 +553,10 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         return targets.encode(columns)
 
     def _columns(self, y: Any, dtype: str, name: str) -> np.ndarray:
-        columns = np.ascontiguousarray(y.reshape(len(y), -1), dtype)
+        try:
+            columns = np.ascontiguousarray(y.reshape(len(y), -1), dtype)
+        except ValueError as error:
+            raise ValueError(f"{name} must hold numbers: {error}") from error
         lowest = loss_of(self.loss).lowest_target
         if columns.min() < lowest:
             row, column = np.unravel_index(int(np.argmax(columns < lowest)), columns.shape)

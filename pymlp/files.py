@@ -320,8 +320,7 @@ def _read_metadata(metadata: dict[str, str]) -> tuple[Network, str | None, dict[
         raise ModelFormatError(f"__metadata__ has the unknown key {_shown(next(iter(metadata)))}")
     try:
         network = Network.from_description(description)
-    except (ValueError, OverflowError, SyntaxError) as error:
-        # NumPy reads the name of a dtype as a literal of Python: that is the SyntaxError
+    except (ValueError, OverflowError) as error:
         raise ModelFormatError(f"__metadata__['network']: {error}") from error
     return network, estimator, state, pymlp_version
 

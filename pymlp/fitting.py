@@ -256,6 +256,9 @@ def _take_iterate(draft: MultilayerPerceptron, network: Network, minimisation: M
     draft.n_iter_, draft.loss_ = iterate.iterations, iterate.loss
     # an interruption may have come between an entry and its point
     draft.history_ = {name: values[: iterate.iterations] for name, values in minimisation.history.items()}
+    # not those of an earlier fit either
+    for attribute in ("validation_scores_", "best_validation_score_"):
+        draft.__dict__.pop(attribute, None)
     if minimisation.score is not None:
         draft.validation_scores_ = list(draft.history_["validation_score"])
         draft.best_validation_score_ = max(draft.validation_scores_, default=None)

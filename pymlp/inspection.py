@@ -33,7 +33,7 @@ def output_of(target: Any, known: Sequence[Any], outputs: int) -> tuple[int | No
     if target is None:
         return (0 if outputs == 1 else None), 1
     known = np.asarray(known).tolist()
-    if target not in known:
+    if np.ndim(target) or target not in known:
         raise ValueError(f"target must be one of {known}, got {target!r}")
     position = known.index(target)
     return (position, 1) if len(known) == outputs else (0, 1 if position else -1)

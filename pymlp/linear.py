@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from pymlp import backends
-from pymlp.class_weights import row_weights
+from pymlp.class_weights import check_counted, row_weights
 from pymlp.classifiers import (
     check_labelled_data,
     known_classes,
@@ -145,6 +145,8 @@ class Discriminant(ClassifierMixin, VersionedState, BaseEstimator):
             encoded = targets.encode(y, dtype)
             weight = check_sample_weight(sample_weight, X.shape[0], dtype)
             weight = row_weights(self.class_weight, targets, encoded, weight)
+            if not incremental:
+                check_counted(weight)
             self._learn(Examples(X, encoded, weight, dtype, first, incremental))
         return self
 

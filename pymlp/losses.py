@@ -48,7 +48,8 @@ class CustomLoss(Loss):
         return ()
 
     def __post_init__(self) -> None:
-        if not callable(self.function):
+        # a class is a callable
+        if not callable(self.function) or isinstance(self.function, type):
             raise ValueError(f"loss must be a name, an object of pymlp.losses or a callable, got {self.function!r}")
         if self.output_activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)

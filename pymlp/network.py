@@ -8,7 +8,7 @@ distributed training and tests all work on that vector, so there is one layout a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from numbers import Integral
@@ -19,7 +19,7 @@ import numpy as np
 from pymlp.functions import ACTIVATIONS
 from pymlp.layers import KINDS, Dense, Row, table_of
 from pymlp.losses import Loss, described_loss, loss_description, loss_of
-from pymlp.options import check_number
+from pymlp.options import check_number, of_python
 
 if TYPE_CHECKING:
     from pymlp.summary import Summary
@@ -113,7 +113,7 @@ class Network:
         Number of input columns, at least 1.
     layers : sequence of Dense
         The chain from the first hidden layer to the output layer, at least one.  The output layer's activation is the
-        one its loss is defined over (see `pymlp.functions.LOSSES`); hidden layers take any element-wise activation.
+        one its loss is defined over (see `pymlp.losses`); hidden layers take any element-wise activation.
     loss : str, object of `pymlp.losses` or callable, default="squared_error"
         A name in `pymlp.losses.LOSSES`, a loss with its parameters, or a function (see `pymlp.losses.CustomLoss`).
     dtype : {"float32", "float64"}, default="float32"
@@ -144,12 +144,12 @@ class Network:
     def __post_init__(self) -> None:
         if not isinstance(self.inputs, Integral) or isinstance(self.inputs, bool) or self.inputs < 1:
             raise ValueError(f"inputs must be an integer of at least 1, got {self.inputs!r}")
-        layers = tuple(self.layers)
+        layers = tuple(self.layers) if isinstance(self.layers, Iterable) else ()
         if not layers or not all(isinstance(layer, Dense) for layer in layers):
             raise ValueError(f"layers must be at least one Dense, got {self.layers!r}")
         loss = loss_of(self.loss)
-        dtype = np.dtype(self.dtype).name
-        if dtype not in DTYPES:
+        dtype = next((name for name in DTYPES if self.dtype == np.dtype(name)), None)
+        if dtype is None:
             raise ValueError(f"dtype={self.dtype!r} is not one of {', '.join(DTYPES)}")
         for position, layer in enumerate(layers[:-1]):
             if not ACTIVATIONS[layer.activation].hidden:
@@ -166,10 +166,8 @@ class Network:
                 f"loss={self.loss!r} has {loss.group} outputs for each target, but there are {layers[-1].outputs}"
             )
         for name in ("l1", "l2"):
-            value = float(getattr(self, name))
-            if not (0.0 <= value < np.inf):
-                raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)!r}")
-            object.__setattr__(self, name, value)
+            check_number(name, getattr(self, name), 0, np.inf, high_open=True)
+            object.__setattr__(self, name, float(getattr(self, name)))
         check_number("input_dropout", self.input_dropout, 0, 1, high_open=True)
         if not isinstance(self.seed, Integral) or not 0 <= self.seed < 2**64:
             raise ValueError(f"seed must be an integer of 64 bits, at least 0, got {self.seed!r}")
@@ -237,14 +235,14 @@ class Network:
         What came after the first version of the description is left out where it has its default.
         """
         found = {
-            each.name: getattr(self, each.name)
+            each.name: of_python(getattr(self, each.name))
             for each in fields(self)
             if each.name in FIRST_FIELDS or getattr(self, each.name) != each.default
         }
         found["loss"] = loss_description(self.loss)
         found["layers"] = [
             {
-                each.name: getattr(layer, each.name)
+                each.name: of_python(getattr(layer, each.name))
                 for each in fields(layer)
                 if each.name in FIRST_FIELDS or getattr(layer, each.name) != each.default
             }

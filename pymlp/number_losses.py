@@ -114,6 +114,13 @@ class Quantile(SquaredError):
         if any(after <= before for before, after in pairwise(levels)):
             raise ValueError(f"levels must ascend, got {self.levels!r}")
 
+    def __eq__(self, other: object) -> bool:
+        # levels may be an array or a list, which have no equality that is one truth, or no hash
+        return type(other) is type(self) and self.numbers == other.numbers
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.numbers))
+
     def _repeated(self, y: Array) -> Array:
         return np.tile(np.array(self.numbers, y.dtype), y.shape[1] // self.group)
 

@@ -108,7 +108,15 @@ class SGD(Optimizer):
 
     ``velocity = momentum * velocity - rate * gradient``; then the parameters grow by the velocity, or with Nesterov's
     momentum by ``momentum * velocity - rate * gradient`` with the new velocity (Sutskever et al., "On the importance
-    of initialization and momentum in deep learning", 2013).  See `Optimizer` for the parameters that all share.
+    of initialization and momentum in deep learning", 2013).
+
+    Parameters
+    ----------
+    momentum : float, default=0.9
+        In [0, 1].
+    nesterov : bool, default=True
+    weight_decay, clip_norm, clip_value, average, average_decay, average_start
+        See `Optimizer`.
     """
 
     momentum: float = 0.9
@@ -124,6 +132,8 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("momentum", self.momentum, 0, 1)
+        if not isinstance(self.nesterov, (bool, np.bool_)):
+            raise ValueError(f"nesterov must be True or False, got {self.nesterov!r}")
 
     def apply(self, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, numbers: tuple[float, ...]) -> None:
         """One step of the rule in place; `numbers` are a row of `coefficients`."""
@@ -139,7 +149,15 @@ class Adam(Optimizer):
 
     Step t (counted from 1): ``m = beta_1 m + (1 - beta_1) g``, ``v = beta_2 v + (1 - beta_2) g**2``, and the
     parameters shrink by ``rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon)``.
-    See `Optimizer` for the parameters that all share.
+
+    Parameters
+    ----------
+    beta_1, beta_2 : float, default=0.9, 0.999
+        In [0, 1).
+    epsilon : float, default=1e-8
+        Above 0.
+    weight_decay, clip_norm, clip_value, average, average_decay, average_start
+        See `Optimizer`.
     """
 
     beta_1: float = 0.9
@@ -178,7 +196,16 @@ class Adam(Optimizer):
 
 @option
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), 0.01 by default."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019).
+
+    Parameters
+    ----------
+    beta_1, beta_2, epsilon : float
+        See `Adam`.
+    weight_decay : float, default=0.01
+    clip_norm, clip_value, average, average_decay, average_start
+        See `Optimizer`.
+    """
 
     _: KW_ONLY
     weight_decay: float = 0.01
@@ -191,6 +218,13 @@ class NAdam(Adam):
 
     As Adam, but with ``beta_1 m / (1 - beta_1**(t + 1)) + (1 - beta_1) g / (1 - beta_1**t)`` in place of
     ``m / (1 - beta_1**t)``.
+
+    Parameters
+    ----------
+    beta_1, beta_2, epsilon : float
+        See `Adam`.
+    weight_decay, clip_norm, clip_value, average, average_decay, average_start
+        See `Optimizer`.
     """
 
     name: ClassVar[str] = "nadam"
@@ -212,6 +246,17 @@ class RMSprop(Optimizer):
 
     ``v = rho v + (1 - rho) g**2``, ``velocity = momentum velocity + rate g / (sqrt(v) + epsilon)``, and the parameters
     shrink by the velocity.
+
+    Parameters
+    ----------
+    rho : float, default=0.9
+        In [0, 1).
+    momentum : float, default=0.0
+        In [0, 1].
+    epsilon : float, default=1e-8
+        Above 0.
+    weight_decay, clip_norm, clip_value, average, average_decay, average_start
+        See `Optimizer`.
     """
 
     rho: float = 0.9
@@ -247,6 +292,13 @@ class Lion(Optimizer):
 
     The parameters shrink by ``rate * sign(beta_1 m + (1 - beta_1) g)``; then ``m = beta_2 m + (1 - beta_2) g``.  Rates
     are a third to a tenth of Adam's.
+
+    Parameters
+    ----------
+    beta_1, beta_2 : float, default=0.9, 0.99
+        In [0, 1).
+    weight_decay, clip_norm, clip_value, average, average_decay, average_start
+        See `Optimizer`.
     """
 
     beta_1: float = 0.9
@@ -280,6 +332,15 @@ class Rprop(Optimizer):
     Riedmiller and Braun, "A direct adaptive method for faster backpropagation learning", 1993; where the sign has
     changed, no step is taken (Rprop- with the gradient forgotten: Igel and Huesken, "Improving the Rprop learning
     algorithm", 2000).  The rate is the first step size, and does not count later.
+
+    Parameters
+    ----------
+    shrink, grow : float, default=0.5, 1.2
+        What a step size is multiplied by where the sign has changed, in (0, 1), and where it has not, above 1.
+    least, most : float, default=1e-6, 50
+        Bounds of the step sizes.
+    weight_decay, clip_norm, clip_value, average, average_decay, average_start
+        See `Optimizer`.
     """
 
     shrink: float = 0.5

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, dataclass_transform
 
+import numpy as np
+
 Kind = TypeVar("Kind", bound=type)
 
 # the kinds of option objects by name, for model files
@@ -63,8 +65,18 @@ def is_option(value: Any) -> bool:
 
 
 def describe(value: Any) -> dict[str, Any]:
-    """An option object as a dict that `from_description` reads."""
-    return {"option": type(value).__name__, "parameters": value.get_params()}
+    """An option object as a dict that `from_description` reads (JSON-ready)."""
+    return {
+        "option": type(value).__name__,
+        "parameters": {name: of_python(parameter) for name, parameter in value.get_params().items()},
+    }
+
+
+def of_python(value: Any) -> Any:
+    """Numbers and lists of Python in place of NumPy's, which JSON does not know."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [of_python(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def from_description(description: dict[str, Any]) -> Any:

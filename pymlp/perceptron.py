@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from pymlp import backends, fitting, stream_fitting
 from pymlp.callbacks import check_callbacks
+from pymlp.class_weights import check_counted
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.layers import Dense
 from pymlp.looking_inside import LookingInside
@@ -257,6 +258,9 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
         y, loss = self._encode(labels, dtype, first=first, incremental=incremental, classes=classes)
         sample_weight = check_sample_weight(sample_weight, X.shape[0], dtype)
         weight = self._loss_weight(y, sample_weight)
+        if not incremental:
+            # of a stream's rows these may be some that do not count
+            check_counted(weight)
         network = self._network_for(X.shape[1], y.shape[1], loss, dtype)
         self._check_network(network, first=first)
         scored = self._check_validation(*validation, network)

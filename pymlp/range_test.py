@@ -16,6 +16,7 @@ from pymlp import backends
 from pymlp.interruptible import run_interruptibly
 from pymlp.network import Network, random_source
 from pymlp.optimizers import Adam, new_slots
+from pymlp.options import check_number
 from pymlp.rows import DenseRows, rows_of
 from pymlp.training import check_count, check_data, check_optimizer, check_params
 
@@ -147,8 +148,8 @@ def find_learning_rate(
     True
     """
     steps = check_count("steps", steps, least=10)
-    if not 0 < lowest < highest < np.inf:
-        raise ValueError(f"lowest and highest must be finite rates above 0, in this order, got {lowest!r}, {highest!r}")
+    check_number("lowest", lowest, 0, np.inf, low_open=True, high_open=True)
+    check_number("highest", highest, lowest, np.inf, low_open=True, high_open=True)
     if isinstance(model, Network):
         draw = random_source(random_state)
         network, (X, y, weight) = model, check_data(model, X, y, sample_weight)

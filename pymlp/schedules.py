@@ -7,14 +7,14 @@ steps ``first .. first + count - 1`` of a run of ``total`` steps whose epochs ha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 
-from pymlp.options import option
+from pymlp.options import check_number, option
 
 
 @option
@@ -36,8 +36,7 @@ class InverseScaling:
     name: ClassVar[str] = "invscaling"
 
     def __post_init__(self) -> None:
-        if not self.power >= 0:
-            raise ValueError(f"power must be at least 0, got {self.power!r}")
+        check_number("power", self.power, 0, np.inf, high_open=True)
 
     def after_rows(self, base: float, rows: int) -> float:
         """The rate once `rows` rows have been seen."""
@@ -66,11 +65,11 @@ class Step:
     name: ClassVar[str] = "step"
 
     def __post_init__(self) -> None:
-        places = [self.epochs] if isinstance(self.epochs, Integral) else list(self.epochs)
-        whole = all(isinstance(place, Integral) and place >= 1 for place in places)
+        places = list(self.epochs) if isinstance(self.epochs, (Sequence, np.ndarray)) else [self.epochs]
+        whole = all(isinstance(place, Integral) and not isinstance(place, bool) and place >= 1 for place in places)
         if not places or not whole or any(later <= place for place, later in pairwise(places)):
             raise ValueError(f"epochs must be an integer above 0, or a rising sequence of them, got {self.epochs!r}")
-        _check_factor(self.factor)
+        check_number("factor", self.factor, 0, 1, low_open=True)
 
     def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
         """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
@@ -99,7 +98,7 @@ class Exponential:
     name: ClassVar[str] = "exponential"
 
     def __post_init__(self) -> None:
-        _check_factor(self.factor)
+        check_number("factor", self.factor, 0, 1, low_open=True)
 
     def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
         """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
@@ -131,14 +130,11 @@ class Cosine:
     name: ClassVar[str] = "cosine"
 
     def __post_init__(self) -> None:
-        if not self.warmup >= 0:
-            raise ValueError(f"warmup must be at least 0 epochs, got {self.warmup!r}")
+        check_number("warmup", self.warmup, 0, np.inf, high_open=True)
         if not isinstance(self.restarts, Integral) or self.restarts < 0:
             raise ValueError(f"restarts must be an integer of at least 0, got {self.restarts!r}")
-        if not 0 <= self.final <= 1:
-            raise ValueError(f"final must be a fraction of the base rate in [0, 1], got {self.final!r}")
-        if not 0 < self.multiplier < np.inf:
-            raise ValueError(f"multiplier must be a finite number above 0, got {self.multiplier!r}")
+        check_number("final", self.final, 0, 1)
+        check_number("multiplier", self.multiplier, 0, np.inf, low_open=True, high_open=True)
 
     def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
         """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
@@ -173,13 +169,11 @@ class OneCycle:
     name: ClassVar[str] = "one_cycle"
 
     def __post_init__(self) -> None:
-        if self.peak is not None and not self.peak > 0:
-            raise ValueError(f"peak must be above 0, got {self.peak!r}")
-        if not 0 < self.rising < 1:
-            raise ValueError(f"rising must be a fraction in (0, 1), got {self.rising!r}")
+        if self.peak is not None:
+            check_number("peak", self.peak, 0, np.inf, low_open=True, high_open=True)
+        check_number("rising", self.rising, 0, 1, low_open=True, high_open=True)
         for name in ("start_divisor", "end_divisor"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+            check_number(name, getattr(self, name), 1, np.inf, high_open=True)
 
     def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
         """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
@@ -217,12 +211,11 @@ class Plateau:
     name: ClassVar[str] = "plateau"
 
     def __post_init__(self) -> None:
-        _check_factor(self.factor)
+        check_number("factor", self.factor, 0, 1, low_open=True)
         if not isinstance(self.patience, Integral) or self.patience < 0:
             raise ValueError(f"patience must be an integer of at least 0, got {self.patience!r}")
         for name in ("tol", "smallest"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)!r}")
+            check_number(name, getattr(self, name), 0, np.inf, high_open=True)
 
     def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
         """Rates before the first fall: float64 array of shape (count,)."""
@@ -264,8 +257,3 @@ def _by_epoch(rate: Callable[[int], float], first: int, count: int, epoch_steps:
     epochs = np.arange(first, first + count) // epoch_steps
     distinct, places = np.unique(epochs, return_inverse=True)
     return np.array([rate(int(epoch)) for epoch in distinct], np.float64)[places]
-
-
-def _check_factor(factor: float) -> None:
-    if not 0 < factor <= 1:
-        raise ValueError(f"factor must be a fraction in (0, 1], got {factor!r}")

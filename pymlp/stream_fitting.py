@@ -18,7 +18,7 @@ from pymlp.network import Network
 from pymlp.streams import Chunk, Source, Stream
 from pymlp.targets import distinct_labels
 from pymlp.training import check_count
-from pymlp.validation import check_chunk
+from pymlp.validation import check_chunk, chunk_named
 
 if TYPE_CHECKING:
     from pymlp.perceptron import MultilayerPerceptron
@@ -61,8 +61,10 @@ def prepare(
     def chunks() -> Iterator[Chunk]:
         for number, chunk in enumerate(source.one_pass()):
             X, labels, weight, _ = check_chunk(draft, chunk, number, (dtype,), reset=False)
-            y = draft._encode_chunk(labels, network)
-            yield X, y, draft._loss_weight(y, weight)
+            with chunk_named(number):
+                y = draft._encode_chunk(labels, network)
+                weight = draft._loss_weight(y, weight)
+            yield X, y, weight
 
     random = check_random_state(draft.random_state)
     stream = Stream(chunks, (n_rows, inputs))

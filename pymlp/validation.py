@@ -5,7 +5,8 @@ Whatever is wrong with parameters or data raises before a model changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import signature
 from numbers import Integral, Number, Real
 from typing import Any
@@ -111,7 +112,10 @@ def check_parameters(estimator: Any) -> None:
 def hidden_layers(hidden_layer_sizes: Any) -> tuple[int | Dense, ...]:
     """Hidden layers as widths or `Dense`; ValueError if a width is not above 0."""
     sizes = list(hidden_layer_sizes) if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
-    if any(not isinstance(size, Dense) and (not isinstance(size, Integral) or size <= 0) for size in sizes):
+    if any(
+        not isinstance(size, Dense) and (isinstance(size, bool) or not isinstance(size, Integral) or size <= 0)
+        for size in sizes
+    ):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
     return tuple(size if isinstance(size, Dense) else int(size) for size in sizes)
 
@@ -228,6 +232,15 @@ def check_training_data(
     return X_checked.tocsr() if hasattr(X_checked, "tocsr") else X_checked, y, dtype
 
 
+@contextmanager
+def chunk_named(number: int) -> Iterator[None]:
+    """Say in a ValueError of the body which chunk of a stream does not fit: `number`, counted from 0."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"chunk {number} of source (counted from 0) does not fit: {error}") from error
+
+
 def check_chunk(
     estimator: Any, chunk: Any, number: int, dtypes: tuple[str, ...], *, reset: bool
 ) -> tuple[Any, np.ndarray, np.ndarray | None, str]:
@@ -238,12 +251,10 @@ def check_chunk(
     if not isinstance(chunk, (tuple, list)) or len(chunk) not in (2, 3):
         raise ValueError(f"chunk {number} of source must be (X, y) or (X, y, weight), got {type(chunk).__name__}")
     X, y, *rest = chunk
-    try:
+    with chunk_named(number):
         X, y, dtype = check_training_data(estimator, X, y, dtypes=dtypes, reset=reset, numeric=is_regressor(estimator))
         # a whole chunk may count for nothing
         weight = check_sample_weight(rest[0] if rest else None, X.shape[0], dtype, "weight", some=False)
-    except ValueError as error:
-        raise ValueError(f"chunk {number} of source (counted from 0) does not fit: {error}") from error
     return X, y, weight, dtype
 
 

@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from small_models import small
 
 import pymlp
-from pymlp import Focal, MLPClassifier, MLPRegressor, Quantile, config_context
+from pymlp import Focal, LogisticRegression, MLPClassifier, MLPRegressor, Quantile, config_context
 from pymlp.class_weights import row_weights
 from pymlp.targets import ClassTargets
 
@@ -176,3 +176,22 @@ def test_a_weight_of_zero_is_no_row(case, solver, backend):
         np.testing.assert_array_equal(weighted.params_, removed.params_)
     np.testing.assert_allclose(weighted.params_, removed.params_, rtol=1e-10, atol=1e-12)
     assert weighted.loss_ == pytest.approx(removed.loss_, rel=1e-12)
+
+
+@pytest.mark.parametrize("cls", [MLPClassifier, LogisticRegression], ids=lambda cls: cls.__name__)
+def test_some_row_must_count(cls):
+    X, y = RANDOM.normal(size=(50, 3)), LABELS["binary"]
+    model = cls(max_iter=2, random_state=0).fit(X, y)
+    params = model.params_.copy()
+    for class_weight, sample_weight in (({0: 0, 1: 0}, None), ({0: 0}, (y == 0).astype(float))):
+        with pytest.raises(ValueError, match="class_weight must not be zero"):
+            model.set_params(class_weight=class_weight).fit(X, y, sample_weight)
+    np.testing.assert_array_equal(model.params_, params)
+
+
+def test_a_chunk_may_be_of_a_class_that_does_not_count():
+    X, y = RANDOM.normal(size=(50, 3)), LABELS["binary"]
+    model = small(class_weight={0: 0}).partial_fit(X, y, classes=[0, 1])
+    params = model.params_.copy()
+    model.partial_fit(X[y == 0], y[y == 0])
+    np.testing.assert_array_equal(model.params_, params)

@@ -113,6 +113,8 @@ def test_what_cannot_be_differentiated(iris):
     classifier, regressor = small().fit(*iris), small(MLPRegressor).fit(*iris)
     with pytest.raises(ValueError, match=r"target must be one of \[0, 1, 2\], got 3"):
         classifier.input_gradient(iris[0], target=3)
+    with pytest.raises(ValueError, match=r"target must be one of \[0, 1, 2\], got array"):
+        classifier.input_gradient(iris[0], target=np.array([0, 1]))
     with pytest.raises(ValueError, match=r"target must be one of \[0\], got 1"):
         regressor.input_gradient(iris[0], target=1)
     with pytest.raises(ValueError, match="response_method='predict' is not one of auto, decision_function"):

@@ -319,6 +319,7 @@ def test_a_file_does_not_hold_a_function() -> None:
     ("make", "message"),
     [
         (lambda: loss_of("hubert"), "loss='hubert' is unknown; known: squared_error, absolute_error, huber"),
+        (lambda: loss_of(LogLoss), "loss must be a name, an object of pymlp.losses or a callable, got <class"),
         (lambda: loss_of(3), "loss must be a name, an object of pymlp.losses or a callable, got 3"),
         (lambda: Huber(0), r"delta must be in \(0, inf\), got 0"),
         (lambda: Huber(math.nan), r"delta must be in \(0, inf\), got nan"),
@@ -354,3 +355,11 @@ def test_parameters_change_all_or_none() -> None:
     assert loss.set_params(delta=3.0).numbers == (3.0,)
     with pytest.raises(ValueError, match="has no parameter 'alpha'"):
         AbsoluteError().set_params(alpha=1)
+
+
+def test_quantiles_are_equal_by_their_levels():
+    array, listed = Quantile(np.array([0.25, 0.5])), Quantile([0.25, 0.5])
+    assert array == listed == Quantile((0.25, 0.5))
+    assert hash(array) == hash(listed)
+    assert array != Quantile([0.25, 0.75])
+    assert array != "quantile"

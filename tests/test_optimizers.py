@@ -138,6 +138,7 @@ def test_adams_correction_fades() -> None:
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
+        (SGD, {"nesterov": "no"}, "nesterov must be True or False, got 'no'"),
         (SGD, {"momentum": 1.5}, r"momentum must be in \[0, 1\], got 1.5"),
         (SGD, {"momentum": -0.1}, r"momentum must be in \[0, 1\], got -0.1"),
         (SGD, {"momentum": np.nan}, r"momentum must be in \[0, 1\], got nan"),

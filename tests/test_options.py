@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import numpy as np
@@ -36,6 +37,12 @@ def test_what_is_given_is_stored_as_it_is():
     assert AdamW(weight_decay=rate).weight_decay is rate
 
 
+def test_numbers_of_numpy_are_described_by_those_of_python():
+    described = options.describe(AdamW(weight_decay=np.float32(0.25))), options.describe(Step(np.array([3, 5])))
+    assert json.loads(json.dumps(described))[0]["parameters"]["weight_decay"] == 0.25
+    assert [type(epoch) for epoch in described[1]["parameters"]["epochs"]] == [int, int]
+
+
 def test_parameters_change_together_or_not_at_all():
     schedule = Cosine(warmup=1)
     assert schedule.set_params(warmup=3, restarts=2) is schedule
@@ -43,7 +50,7 @@ def test_parameters_change_together_or_not_at_all():
     assert repr(schedule) == "Cosine(warmup=3, restarts=2)"
     with pytest.raises(ValueError, match="Cosine has no parameter 'warm'; it has: warmup, restarts"):
         schedule.set_params(final=0.5, warm=2)
-    with pytest.raises(ValueError, match="warmup must be at least 0 epochs, got -1"):
+    with pytest.raises(ValueError, match=r"warmup must be in \[0, inf\), got -1"):
         schedule.set_params(final=0.5, warmup=-1)
     assert schedule == Cosine(warmup=3, restarts=2)
     with pytest.raises(AttributeError):

@@ -84,8 +84,9 @@ def test_the_plot():
     ("changes", "message"),
     [
         ({"steps": 3}, "steps must be an integer of at least 10, got 3"),
-        ({"lowest": 1.0, "highest": 0.1}, "lowest and highest must be finite rates above 0, in this order, got 1.0"),
-        ({"highest": np.inf}, "lowest and highest"),
+        ({"lowest": 1.0, "highest": 0.1}, r"highest must be in \(1, inf\), got 0.1"),
+        ({"highest": np.inf}, "highest must be"),
+        ({"lowest": "small"}, "lowest must be"),
         ({"optimizer": "adam"}, "optimizer must be an object"),
         ({"batch_size": 0}, "batch_size must be an integer of at least 1"),
         ({"params": np.zeros(3)}, "params must be a float64 array"),

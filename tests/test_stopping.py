@@ -66,6 +66,16 @@ def test_without_early_stopping_the_scores_are_noted_and_change_nothing(iris, cl
     assert model.fit(X, y).validation_scores_ is None
 
 
+def test_scores_of_an_earlier_fit_do_not_stay_with_lbfgs(iris):
+    X, y = iris
+    for solver in ("lbfgs", "adam"):
+        model = small(solver=solver, warm_start=True).fit(X, y, X_val=X[::2], y_val=y[::2])
+        model.set_params(solver="lbfgs").fit(X, y)
+        assert not hasattr(model, "validation_scores_")
+        assert not hasattr(model, "best_validation_score_")
+        assert set(model.history_["validation_score"]) == {None}
+
+
 def test_the_iterations_of_lbfgs_are_scored(iris):
     X, y = iris
     expected = small(solver="lbfgs").fit(X, y)
@@ -128,6 +138,10 @@ def test_bad_validation_rows_are_named_and_change_nothing(iris, validation, mess
 
 def test_validation_targets_must_fit_a_regression(iris):
     X, y = iris
+    with pytest.raises(ValueError, match="y_val must hold labels as y does"):
+        small().fit(X, y, X_val=X, y_val=X[:, 0])
+    with pytest.raises(ValueError, match="y_val must hold numbers"):
+        small(MLPRegressor).fit(X, y, X_val=X, y_val=np.where(y == 0, "a", "b"))
     with pytest.raises(ValueError, match="y_val has 2 target columns, but y has 1"):
         small(MLPRegressor).fit(X, y, X_val=X, y_val=X[:, :2])
     with pytest.raises(ValueError, match="y_val must be at least 0 for loss='poisson', but row 3"):

@@ -272,6 +272,11 @@ def test_sources_that_are_none(data):
         small().fit_stream(lambda: None)
     with pytest.raises(ValueError, match="source gave no rows"):
         small().fit_stream([])
+    X, y, _ = data
+    with pytest.raises(ValueError, match=r"chunk 1 .*has classes not in"):
+        small().fit_stream([(X, y), (X, y + 7)], classes=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"chunk 1 .*its y has 2 target columns"):
+        small(MLPRegressor).fit_stream([(X, y), (X, X[:, :2])])
     with pytest.raises(ValueError, match=r"chunk 0 of source must be \(X, y\) or \(X, y, weight\), got ndarray"):
         small().fit_stream(data[:2])
 
