@@ -331,13 +331,16 @@ def test_compiled_code_is_copied_and_pickled_by_its_address(monkeypatch: pytest.
     loss = CompiledLoss(Code(), "softmax")
     for copied in (copy.deepcopy(loss), clone(loss), pickle.loads(pickle.dumps(loss))):
         # a new object: set_params changes one in place
-        assert type(copied) is CompiledLoss and copied is not loss
-        assert copied.function is loss.function and copied.output_activation == "softmax"
+        assert type(copied) is CompiledLoss
+        assert copied is not loss
+        assert copied.function is loss.function
+        assert copied.output_activation == "softmax"
     stored = pickle.dumps(loss)
     monkeypatch.setattr(losses, "_PROCESS", bytes(16))
     elsewhere = pickle.loads(stored)
     # nothing is called that lies at the address by chance
-    assert not isinstance(elsewhere, CompiledLoss) and elsewhere.output_activation == "softmax"
+    assert not isinstance(elsewhere, CompiledLoss)
+    assert elsewhere.output_activation == "softmax"
     with pytest.raises(ValueError, match="neither a file nor another process holds"):
         elsewhere.value(np.zeros((1, 2)), np.zeros((1, 2)))
 
