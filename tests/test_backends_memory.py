@@ -115,7 +115,7 @@ def half_square(y: np.ndarray, output: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def test_batches_that_cannot_be(engine: Engine, starts: list[int], loss: object) -> None:
     case = make_case(10, (3, 4, 2), loss=loss)
     arguments = train_arguments(case) | {"starts": np.array(starts)}
-    with pytest.raises(ValueError, match="starts|batch"):
+    with pytest.raises(ValueError, match=r"starts|batch"):
         engine.plan(case.network, 10).train_steps(**arguments)
     # not even the first, which could be
     np.testing.assert_array_equal(arguments["params"], case.params)
