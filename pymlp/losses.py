@@ -13,6 +13,7 @@ the levels of `Quantile`, the mean and the deviation of `GaussianNLL`) gets each
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -89,7 +90,8 @@ class CompiledLoss(CustomLoss):
     function : int, or an object with an integer ``address`` such as a ``numba.cfunc``
         Address of ``void f(int64 rows, int64 outputs, const real *y, const real *output, real *value, real *gradient)``
         with arrays in C order of the network's dtype: value (rows,), gradient by the outputs (rows, outputs).  It is
-        called from several threads at once, each with a few rows.
+        called from several threads at once, each with a few rows.  Another process has other code at that address, so
+        a model that was unpickled there predicts, but refuses to train.
     output_activation : str, default="identity"
     """
 
@@ -117,8 +119,23 @@ class CompiledLoss(CustomLoss):
         _COMPILED(self.address)(len(y), output.shape[1], *arrays)
         return value, gradient
 
+    def __deepcopy__(self, memo: Any) -> CompiledLoss:
+        # the code is one, and what holds it need not know how to be copied
+        return CompiledLoss(self.function, self.output_activation)
+
+    def __sklearn_clone__(self) -> CompiledLoss:
+        return CompiledLoss(self.function, self.output_activation)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _PICKLED[self.address] = self.function
+        return _unpickled, (self.address, self.output_activation, _PROCESS)
+
 
 _COMPILED = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p] * 4)
+# tells this process, and those forked from it, from all others: compiled code lies elsewhere there
+_PROCESS = os.urandom(16)
+# what holds the code of losses that were pickled: it must outlive them
+_PICKLED: dict[int, Any] = {}
 
 # with their defaults; CustomLoss and CompiledLoss have none
 LOSSES: dict[str, Loss] = {
@@ -182,5 +199,13 @@ def described_loss(description: Any) -> Any:
     return loss
 
 
+def _unpickled(address: int, output_activation: str, process: bytes) -> CustomLoss:
+    if process != _PROCESS:
+        return CustomLoss(_not_stored, output_activation)
+    return CompiledLoss(_PICKLED.get(address, address), output_activation)
+
+
 def _not_stored(y: Array, output: Array) -> tuple[Array, Array]:
-    raise ValueError("the model was trained with a loss of its own, which its file does not hold: set loss anew")
+    raise ValueError(
+        "the model was trained with a loss of its own, which neither a file nor another process holds: set loss anew"
+    )

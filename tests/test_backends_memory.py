@@ -105,6 +105,22 @@ def test_a_row_number_outside_the_data(engine: Engine, row: int) -> None:
     assert not arguments["slots"].any()
 
 
+def half_square(y: np.ndarray, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return ((output - y) ** 2).sum(axis=1) / 2, output - y
+
+
+@pytest.mark.parametrize("loss", ["squared_error", half_square])
+@pytest.mark.parametrize("starts", [[0, 5, 20], [0, 12, 6], [0, 5, 21], [-5, 5, 10]])
+@by_engine
+def test_batches_that_cannot_be(engine: Engine, starts: list[int], loss: object) -> None:
+    case = make_case(10, (3, 4, 2), loss=loss)
+    arguments = train_arguments(case) | {"starts": np.array(starts)}
+    with pytest.raises(ValueError, match=r"starts|batch"):
+        engine.plan(case.network, 10).train_steps(**arguments)
+    # not even the first, which could be
+    np.testing.assert_array_equal(arguments["params"], case.params)
+
+
 @by_engine
 def test_stop_before_a_verb_and_work_afterwards(engine: Engine) -> None:
     case = make_case(10, (3, 4, 2), "tanh", weight="random")

@@ -137,6 +137,8 @@ def test_compiled_code_is_a_loss(diabetes):
     X, y = diabetes
     own, built_in = (small(MLPRegressor, loss=loss).fit(X, y) for loss in (CompiledLoss(compiled), "squared_error"))
     np.testing.assert_allclose(own.params_, built_in.params_, rtol=1e-9, atol=1e-11)
+    for copied in (clone(own), copy.deepcopy(own), pickle.loads(pickle.dumps(own))):
+        np.testing.assert_array_equal(copied.fit(X, y).params_, own.params_)
 
 
 def test_label_smoothing_bounds_the_scores(iris):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import special
+from sklearn.base import clone
 
+from pymlp import losses
 from pymlp.functions import ACTIVATIONS
 from pymlp.losses import (
     LOSSES,
@@ -311,8 +314,35 @@ def test_a_file_does_not_hold_a_function() -> None:
     assert described == {"option": "CustomLoss", "parameters": {"output_activation": "logistic"}}
     loss = described_loss(described)
     assert loss.output_activation == "logistic"
-    with pytest.raises(ValueError, match="a loss of its own, which its file does not hold"):
+    with pytest.raises(ValueError, match="a loss of its own, which neither a file nor another process holds"):
         loss.value(*NUMBERS)
+
+
+class Code:
+    """Compiled code as Numba holds it: with an address, and with what can neither be copied nor pickled."""
+
+    address = 4096
+
+    def __reduce__(self) -> None:
+        raise TypeError("not to be pickled")
+
+
+def test_compiled_code_is_copied_and_pickled_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = CompiledLoss(Code(), "softmax")
+    for copied in (copy.deepcopy(loss), clone(loss), pickle.loads(pickle.dumps(loss))):
+        # a new object: set_params changes one in place
+        assert type(copied) is CompiledLoss
+        assert copied is not loss
+        assert copied.function is loss.function
+        assert copied.output_activation == "softmax"
+    stored = pickle.dumps(loss)
+    monkeypatch.setattr(losses, "_PROCESS", bytes(16))
+    elsewhere = pickle.loads(stored)
+    # nothing is called that lies at the address by chance
+    assert not isinstance(elsewhere, CompiledLoss)
+    assert elsewhere.output_activation == "softmax"
+    with pytest.raises(ValueError, match="neither a file nor another process holds"):
+        elsewhere.value(np.zeros((1, 2)), np.zeros((1, 2)))
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,12 @@ def train_steps(
     losses: np.ndarray,
 ) -> None:
     """What `Plan.train_steps` is: the loop of a plan's `loss_gradient` and `update` over the batches."""
+    sizes = np.diff(starts)
+    if starts[0] < 0 or starts[-1] > len(order) or (sizes < 0).any() or (sizes > plan.batch_size).any():
+        raise ValueError(
+            f"starts must rise from at least 0 to at most {len(order)}, the length of order, in batches of at most "
+            f"batch_size={plan.batch_size} rows, got {starts}"
+        )
     used = order[starts[0] : starts[-1]]
     if len(used) and (used.min() < 0 or used.max() >= X.shape[0]):
         raise IndexError(f"order holds a row number outside the {X.shape[0]} rows of X")
