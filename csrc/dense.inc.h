@@ -5,41 +5,29 @@
 /* rows of the batch that a unit's tiles go through at once: 256 rows of a panel of deltas stay in L1 */
 enum { NAME(BATCH_BLOCK) = 256 };
 
-/* Columns to work on in the band that starts at `column`: whole vectors */
-ALWAYS_INLINE int64_t NAME(band_width)(int64_t columns, int64_t column) {
-    return columns - column < BAND ? (columns - column + LANES - 1) / LANES * LANES : BAND;
+static void NAME(dense_forward)(const struct NAME(strip) *strip) {
+    const struct layer *layer = strip->layer;
+    const REAL *packed = strip->plan->packed;
+    const struct NAME(fused) fused = {.kind = strip->activated ? pymlp_value_tiles[layer->activation] : TILE_PLAIN};
+    NAME(multiply)(strip->plan, strip->rows, layer->outputs, layer->inputs, strip->in, strip->in_band,
+                   packed + layer->packed_weight, layer->panel_size, layer->pitch, packed + layer->packed_bias, strip->z,
+                   strip->band, false, fused);
+    if (strip->activated && fused.kind == TILE_PLAIN) NAME(activate)(strip);
 }
 
-static void NAME(dense_forward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *in,
-                                int64_t in_band, REAL *z, REAL *a, int64_t band, bool activated) {
-    const REAL *packed = plan->packed;
-    const struct NAME(fused) fused = {.kind = activated ? pymlp_value_tiles[layer->activation] : TILE_PLAIN};
-    NAME(multiply)(plan, rows, layer->outputs, layer->inputs, in, in_band, packed + layer->packed_weight,
-                   layer->panel_size, layer->pitch, packed + layer->packed_bias, z, band, fused);
-    if (!activated || fused.kind != TILE_PLAIN || (layer->activation == ACTIVATION_identity && a == z)) return;
-    for (int64_t column = 0, at = 0; column < layer->outputs; column += BAND, at += band)
-        NAME(activate_band)(layer->activation, rows, NAME(band_width)(layer->outputs, column), z + at, a + at);
-}
-
-/* `deltas` come in as gradient to the outputs (to the pre-activations if not `activated`, or if the layer after has taken
- * the slope) and leave as gradient to the pre-activations; in_deltas, where wanted, becomes the gradient to the inputs. */
-static void NAME(dense_backward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *z,
-                                 const REAL *a, REAL *deltas, int64_t band, bool activated, REAL *in_deltas,
-                                 int64_t in_band) {
-    if (activated && layer->activation != ACTIVATION_identity && !(layer->flags & SLOPE_IS_TAKEN))
-        for (int64_t column = 0, at = 0; column < layer->outputs; column += BAND, at += band)
-            NAME(multiply_slope_band)(layer->activation, rows, NAME(band_width)(layer->outputs, column), z + at, a + at,
-                                      deltas + at);
-    if (in_deltas == NULL) return;
+static void NAME(dense_backward)(const struct NAME(strip) *strip) {
+    const struct layer *layer = strip->layer;
+    const pymlp_plan *plan = strip->plan;
+    NAME(take_slope)(strip);
+    if (strip->in_deltas == NULL) return;
     struct NAME(fused) fused = {.kind = TILE_PLAIN};
     if (layer->flags & TAKES_INPUT_SLOPE) {
-        const struct buffer *input = &plan->buffers[layer->input_buffer];
-        fused.kind = pymlp_value_tiles[layer[-1].activation] + 1;
-        fused.outputs = (const REAL *)input->outputs - (const REAL *)input->deltas;
+        fused.kind = pymlp_value_tiles[plan->layers[layer->input_buffer - 1].activation] + 1;
+        fused.outputs = strip->in - strip->in_deltas;
     }
-    NAME(multiply)(plan, rows, layer->inputs, layer->outputs, deltas, band,
+    NAME(multiply)(plan, strip->rows, layer->inputs, layer->outputs, strip->deltas, strip->band,
                    (const REAL *)plan->transposes + layer->packed_transpose, layer->padded_outputs * PANEL, PANEL, NULL,
-                   in_deltas, in_band, fused);
+                   strip->in_deltas, strip->in_band, layer->flags & ADDS_INTO_DELTAS, fused);
 }
 
 /* Records the penalties' partial sums of a unit. */
@@ -66,7 +54,10 @@ ALWAYS_INLINE bool NAME(is_narrow)(const struct layer *layer) { return layer->pi
 /* Brings what is left of a unit's update to its end. */
 static void NAME(finish_update)(const pymlp_plan *plan, struct NAME(pending) *pending) {
     if (pending->job == NULL) return;
-    NAME(update_rows)(pending, pending->rows);
+    if (pending->job->rule.woven)
+        NAME(update_rows)(pending, pending->rows);
+    else
+        NAME(update_at_once)(plan, pending);
     const struct NAME(unit) *unit = &pending->unit;
     if (pending->job->penalised && !NAME(is_narrow)(unit->layer))
         NAME(record_penalties)(plan, unit, pending->squares, pending->absolutes);
@@ -117,45 +108,39 @@ static void NAME(store_gradient)(const pymlp_plan *plan, const struct NAME(gradi
     const REAL *w = (const REAL *)plan->packed + unit->place;
     VECTOR squares[TILE_VECTORS] = {ZERO}, absolutes[TILE_VECTORS] = {ZERO};
     for (int64_t row = 0; row < unit->inputs; row++, w += unit->layer->pitch, sums += unit->layer->pitch) {
-        REAL gradient[PANEL];
+        REAL padded[PANEL];
+        REAL *there = job->gradient + unit->layer->weight + (unit->input + row) * unit->layer->outputs + unit->column;
+        REAL *gradient = unit->columns == PANEL ? there : padded;
         for (int64_t i = 0; i < width; i += LANES)
             NAME(store)(gradient + i, NAME(finished)(job, NAME(load)(w + i), NAME(load)(sums + i), &squares[i / LANES],
                                                      &absolutes[i / LANES]));
-        memcpy(job->gradient + unit->layer->weight + (unit->input + row) * unit->layer->outputs + unit->column, gradient,
-               (size_t)unit->columns * sizeof(REAL));
+        if (gradient == padded) memcpy(there, padded, (size_t)unit->columns * sizeof(REAL));
     }
     if (job->penalised) NAME(record_penalties)(plan, unit, (const REAL *)squares, (const REAL *)absolutes);
-}
-
-/* Adds the sums of the blocks before, keeps them for the blocks after; `place` in the packed arrays. */
-static void NAME(join_blocks)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, int64_t count,
-                              int64_t place, REAL *sums) {
-    REAL *before = (REAL *)plan->sums + place;
-    if (!job->first)
-        for (int64_t i = 0; i < count; i += LANES) NAME(store)(sums + i, NAME(load)(before + i) + NAME(load)(sums + i));
-    if (!job->last)
-        for (int64_t i = 0; i < count; i += LANES) NAME(store)(before + i, NAME(load)(sums + i));
 }
 
 /* The bias gradient of a panel: column sums of the deltas, one chain over the rows each. */
 static void NAME(dense_bias_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
                                       const struct NAME(unit) *unit, int vectors, const REAL *deltas) {
-    const struct layer *layer = unit->layer;
-    int64_t place = layer->packed_bias + unit->column;
-    REAL sums[PANEL];
     VECTOR chains[TILE_VECTORS] = {{0}};
     for (int64_t row = 0; row < job->rows; row++)
         for (int v = 0; v < vectors; v++) chains[v] = chains[v] + NAME(load)(deltas + row * BAND + v * LANES);
-    for (int v = 0; v < vectors; v++) NAME(store)(sums + v * LANES, chains[v]);
-    NAME(join_blocks)(plan, job, vectors * LANES, place, sums);
-    if (!job->last) return;
-    for (int v = 0; v < vectors; v++)
-        NAME(store)(sums + v * LANES, NAME(load)(sums + v * LANES) * NAME(splat)(job->inverse));
-    if (job->gradient != NULL)
-        memcpy(job->gradient + layer->bias + unit->column, sums, (size_t)unit->columns * sizeof(REAL));
-    else
-        NAME(optimize)(&job->bias_rule, vectors * LANES, (REAL *)plan->packed + place, sums,
-                       (REAL *)plan->slots[0] + place, (REAL *)plan->slots[1] + place);
+    NAME(finish_vector)(plan, job, unit, 0, vectors, chains);
+}
+
+/* The sums of a unit from the flat gradient that the job was given: rows of the unit's pitch, or of a panel */
+static void NAME(given_sums)(const struct NAME(gradient_job) *job, const struct NAME(unit) *unit, REAL *sums) {
+    const struct layer *layer = unit->layer;
+    const REAL *from = job->given + layer->weight + unit->input * layer->outputs + unit->column;
+    if (unit->columns == PANEL) {
+        for (int64_t row = 0; row < unit->inputs; row++)
+            memcpy(sums + row * PANEL, from + row * layer->outputs, PANEL * sizeof(REAL));
+        return;
+    }
+    /* vectors run over the ends of rows */
+    memset(sums, 0, UNIT_INPUTS * PANEL * sizeof(REAL));
+    for (int64_t row = 0; row < unit->inputs; row++)
+        memcpy(sums + row * layer->pitch, from + row * layer->outputs, (size_t)unit->columns * sizeof(REAL));
 }
 
 /* Gradient sums of a unit over the block's rows: sums[input][column] = chain over the rows of a * delta.  What is pending
@@ -163,7 +148,8 @@ static void NAME(dense_bias_gradient)(const pymlp_plan *plan, const struct NAME(
 static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const REAL *a, const REAL *deltas, REAL *sums,
                                 struct NAME(pending) *pending) {
     const int64_t tiles = (inputs + TILE_ROWS - 1) / TILE_ROWS;
-    const bool woven = WEAVES && inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL;
+    const bool woven = WEAVES && inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL &&
+                       pending->job->rule.woven;
     NAME(column_tile_function) *const *functions = woven ? NAME(woven_tiles) : NAME(column_tiles);
     if (woven) {
         /* spread evenly: a burst of divisions would fill the queues that the products wait in */
@@ -218,12 +204,15 @@ static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradi
     int64_t count = unit.inputs, width = vectors * LANES, stride = PANEL;
     if (pending->job != NULL) pending->ahead = unit.place - pending->unit.place;
     if (NAME(is_narrow)(layer)) {
-        NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums, pending);
         count = (unit.inputs * unit.columns + LANES - 1) / LANES;
         stride = LANES;
-    } else {
-        NAME(gradient_sums)(job->rows, unit.inputs, vectors, a, deltas, sums, pending);
     }
+    if (job->given != NULL)
+        NAME(given_sums)(job, &unit, sums);
+    else if (NAME(is_narrow)(layer))
+        NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums, pending);
+    else
+        NAME(gradient_sums)(job->rows, unit.inputs, vectors, a, deltas, sums, pending);
     NAME(finish_update)(plan, pending);
     if (unit.input == 0) NAME(dense_bias_gradient)(plan, job, &unit, vectors, deltas);
     for (int64_t i = 0; i < count; i++)
@@ -234,16 +223,3 @@ static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradi
     else
         NAME(begin_update)(plan, job, &unit, count, width, stride, pending);
 }
-
-/* A layer kind is these three functions. */
-struct NAME(layer_functions) {
-    void (*forward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *in, int64_t in_band,
-                    REAL *z, REAL *a, int64_t band, bool activated);
-    void (*backward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *z, const REAL *a,
-                     REAL *deltas, int64_t band, bool activated, REAL *in_deltas, int64_t in_band);
-    void (*gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, const struct layer *layer,
-                     int64_t unit, struct NAME(pending) *pending);
-};
-
-#define LAYER_FUNCTIONS(name) {NAME(name##_forward), NAME(name##_backward), NAME(name##_gradient)},
-static const struct NAME(layer_functions) NAME(layer_kinds)[N_LAYER_KINDS] = {LAYER_KIND_ROWS(LAYER_FUNCTIONS)};

@@ -1,7 +1,8 @@
 /* functions.inc.h: the bodies of the rows in functions.h: activations, losses and optimizers, a vector at a time.
  *
  * An activation NAME is value_NAME(z) and slope_NAME(z, a); of z and a the slope reads the one its row names.
- * A loss is term_NAME(y, p), the loss of one output, summed over the outputs of a row.
+ * A loss is term_NAME(y, p, c), the loss of one output, summed over the outputs of a row, and delta_NAME(y, p, c), the
+ * gradient that its row names; c is its number (a quantile's level, say), where it has one.
  * An optimizer is in update.inc.h.
  */
 
@@ -95,20 +96,126 @@ ALWAYS_INLINE VECTOR NAME(clipped_probability)(VECTOR p) {
     return NAME(at_most)(NAME(at_least)(p, REAL_EPSILON), 1 - REAL_EPSILON);
 }
 
-ALWAYS_INLINE VECTOR NAME(term_squared_error)(VECTOR y, VECTOR p) {
+/* the larger; of numbers that compare as neither, the first */
+ALWAYS_INLINE VECTOR NAME(larger)(VECTOR x, VECTOR other) { return NAME(select)(x < other, other, x); }
+ALWAYS_INLINE VECTOR NAME(smaller)(VECTOR x, VECTOR other) { return NAME(select)(x > other, other, x); }
+
+/* 1, -1 or, where it is neither above nor below, x: a zero or no number */
+ALWAYS_INLINE VECTOR NAME(sign)(VECTOR x) {
+    return NAME(select)(x > ZERO, ONE, NAME(select)(x < ZERO, -ONE, x));
+}
+
+/* x**power for x >= 0 */
+ALWAYS_INLINE VECTOR NAME(power)(VECTOR x, VECTOR power) { return NAME(vector_exp)(power * NAME(vector_log)(x)); }
+
+ALWAYS_INLINE VECTOR NAME(term_squared_error)(VECTOR y, VECTOR p, VECTOR c) {
     VECTOR difference = y - p;
     return difference * difference;
 }
-ALWAYS_INLINE VECTOR NAME(term_log_loss)(VECTOR y, VECTOR p) { return -NAME(y_log)(y, NAME(clipped_probability)(p)); }
-ALWAYS_INLINE VECTOR NAME(term_binary_log_loss)(VECTOR y, VECTOR p) {
+ALWAYS_INLINE VECTOR NAME(delta_squared_error)(VECTOR y, VECTOR p, VECTOR c) { return p - y; }
+
+ALWAYS_INLINE VECTOR NAME(term_absolute_error)(VECTOR y, VECTOR p, VECTOR c) { return NAME(absolute)(y - p); }
+ALWAYS_INLINE VECTOR NAME(delta_absolute_error)(VECTOR y, VECTOR p, VECTOR c) { return NAME(sign)(p - y); }
+
+/* c: the distance up to which it is squared */
+ALWAYS_INLINE VECTOR NAME(term_huber)(VECTOR y, VECTOR p, VECTOR c) {
+    VECTOR distance = NAME(absolute)(y - p), near = NAME(smaller)(distance, c);
+    return near * FMA(NAME(splat)(-0.5f), near, distance);
+}
+ALWAYS_INLINE VECTOR NAME(delta_huber)(VECTOR y, VECTOR p, VECTOR c) {
+    return NAME(larger)(NAME(smaller)(p - y, c), -c);
+}
+
+/* c: the level */
+ALWAYS_INLINE VECTOR NAME(term_quantile)(VECTOR y, VECTOR p, VECTOR c) {
+    VECTOR residual = y - p;
+    return NAME(larger)(c * residual, (c - ONE) * residual);
+}
+ALWAYS_INLINE VECTOR NAME(delta_quantile)(VECTOR y, VECTOR p, VECTOR c) {
+    return NAME(select)(y > p, -c, NAME(select)(y < p, ONE - c, ZERO));
+}
+
+ALWAYS_INLINE VECTOR NAME(term_log_loss)(VECTOR y, VECTOR p, VECTOR c) {
+    return -NAME(y_log)(y, NAME(clipped_probability)(p));
+}
+ALWAYS_INLINE VECTOR NAME(delta_log_loss)(VECTOR y, VECTOR p, VECTOR c) { return p - y; }
+ALWAYS_INLINE VECTOR NAME(term_binary_log_loss)(VECTOR y, VECTOR p, VECTOR c) {
     VECTOR q = NAME(clipped_probability)(p);
     return -(NAME(y_log)(y, q) + NAME(y_log)(ONE - y, ONE - q));
 }
-ALWAYS_INLINE VECTOR NAME(term_poisson)(VECTOR y, VECTOR p) { return NAME(y_log)(y, y / p) - y + p; }
+ALWAYS_INLINE VECTOR NAME(delta_binary_log_loss)(VECTOR y, VECTOR p, VECTOR c) { return p - y; }
+
+/* c: the exponent */
+ALWAYS_INLINE VECTOR NAME(term_focal)(VECTOR y, VECTOR p, VECTOR c) {
+    VECTOR q = NAME(clipped_probability)(p);
+    return -NAME(power)(ONE - q, c) * NAME(y_log)(y, q);
+}
+ALWAYS_INLINE VECTOR NAME(delta_focal)(VECTOR y, VECTOR p, VECTOR c) {
+    VECTOR q = NAME(clipped_probability)(p), rest = ONE - q;
+    return y * NAME(power)(rest, c - ONE) * FMA(c * q, NAME(vector_log)(q), -rest);
+}
+ALWAYS_INLINE VECTOR NAME(term_binary_focal)(VECTOR y, VECTOR p, VECTOR c) {
+    return NAME(term_focal)(y, p, c) + NAME(term_focal)(ONE - y, ONE - p, c);
+}
+ALWAYS_INLINE VECTOR NAME(delta_binary_focal)(VECTOR y, VECTOR p, VECTOR c) {
+    return FMA(NAME(delta_focal)(y, p, c), ONE - p, -(NAME(delta_focal)(ONE - y, ONE - p, c) * p));
+}
+
+/* classes 0 and 1 as -1 and 1 */
+ALWAYS_INLINE VECTOR NAME(class_sign)(VECTOR y) { return FMA(NAME(splat)(2), y, -ONE); }
+ALWAYS_INLINE VECTOR NAME(delta_at_margin)(VECTOR y, VECTOR p, VECTOR margin) {
+    VECTOR s = NAME(class_sign)(y);
+    return NAME(select)(s * p <= margin, -s, ZERO);
+}
+ALWAYS_INLINE VECTOR NAME(term_hinge)(VECTOR y, VECTOR p, VECTOR c) {
+    return NAME(at_least)(FMA(-NAME(class_sign)(y), p, ONE), 0);
+}
+ALWAYS_INLINE VECTOR NAME(delta_hinge)(VECTOR y, VECTOR p, VECTOR c) { return NAME(delta_at_margin)(y, p, ONE); }
+ALWAYS_INLINE VECTOR NAME(term_perceptron)(VECTOR y, VECTOR p, VECTOR c) {
+    return NAME(at_least)(-NAME(class_sign)(y) * p, 0);
+}
+ALWAYS_INLINE VECTOR NAME(delta_perceptron)(VECTOR y, VECTOR p, VECTOR c) {
+    return NAME(delta_at_margin)(y, p, ZERO);
+}
+ALWAYS_INLINE VECTOR NAME(term_squared_hinge)(VECTOR y, VECTOR p, VECTOR c) {
+    VECTOR inside = NAME(term_hinge)(y, p, c);
+    return inside * inside;
+}
+ALWAYS_INLINE VECTOR NAME(delta_squared_hinge)(VECTOR y, VECTOR p, VECTOR c) {
+    return NAME(splat)(-2) * NAME(class_sign)(y) * NAME(term_hinge)(y, p, c);
+}
+
+ALWAYS_INLINE VECTOR NAME(term_poisson)(VECTOR y, VECTOR p, VECTOR c) { return NAME(y_log)(y, y / p) - y + p; }
+ALWAYS_INLINE VECTOR NAME(delta_poisson)(VECTOR y, VECTOR p, VECTOR c) { return p - y; }
+
+ALWAYS_INLINE VECTOR NAME(term_gamma)(VECTOR y, VECTOR p, VECTOR c) {
+    VECTOR ratio = y / p;
+    return ratio - NAME(vector_log)(ratio) - ONE;
+}
+ALWAYS_INLINE VECTOR NAME(delta_gamma)(VECTOR y, VECTOR p, VECTOR c) { return ONE - y / p; }
+
+/* y x**power, and 0 where y is 0 */
+ALWAYS_INLINE VECTOR NAME(y_power)(VECTOR y, VECTOR x, VECTOR power) {
+    return NAME(select)(y == ZERO, ZERO, y * NAME(power)(x, power));
+}
+/* c: the power of the mean that is the variance, in (1, 2) */
+ALWAYS_INLINE VECTOR NAME(term_tweedie)(VECTOR y, VECTOR p, VECTOR c) {
+    VECTOR lower = ONE - c, upper = NAME(splat)(2) - c;
+    return NAME(power)(y, upper) / (lower * upper) - NAME(y_power)(y, p, lower) / lower + NAME(power)(p, upper) / upper;
+}
+ALWAYS_INLINE VECTOR NAME(delta_tweedie)(VECTOR y, VECTOR p, VECTOR c) {
+    return NAME(power)(p, NAME(splat)(2) - c) - NAME(y_power)(y, p, ONE - c);
+}
 
 /* what the sum of a row's terms is multiplied by to be its reported loss */
 static REAL NAME(loss_factor)(int loss, int64_t outputs) {
-    return loss == LOSS_squared_error ? (REAL)(0.5 / (double)outputs) : 1;
+    switch (loss) {
+        case LOSS_squared_error: return (REAL)(0.5 / (double)outputs);
+        case LOSS_absolute_error:
+        case LOSS_huber:
+        case LOSS_quantile: return (REAL)(1 / (double)outputs);
+        default: return 1;
+    }
 }
 
 /* a = value(z) over rows of `width` numbers, BAND apart: one band of a buffer, or part of it.  a may be z. */

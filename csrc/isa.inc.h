@@ -6,6 +6,8 @@
  *   VECTOR_BYTES  bytes of a vector
  *   TILE_ROWS, TILE_VECTORS   the micro-kernel's largest tile; TILE_VECTORS vectors hold 8, 16 or 32 numbers
  *   FMA_F32(a, b, c), FMA_F64, SQRT_F32, SQRT_F64   on vectors
+ *   WIDE_PRODUCT(a, b)  64-bit products of the lower halves of vectors of 64-bit numbers
+ *   ROOT(x)       square root of one double
  *   HALF_FMA_F32, HALF_FMA_F64   on vectors of half the bytes (absent: narrow columns take a whole vector)
  *   WIDENED_F32(x), WIDENED_F64, NARROWED_F32, NARROWED_F64   with them: from half a vector to a whole one, whose other
  *                                half may be anything, and back

@@ -18,6 +18,8 @@
 #define NARROWED_F64(x) _mm256_castpd256_pd128((__m256d)(x))
 #define SQRT_F32(a) ((VECTOR)_mm256_sqrt_ps((__m256)(a)))
 #define SQRT_F64(a) ((VECTOR)_mm256_sqrt_pd((__m256d)(a)))
+#define WIDE_PRODUCT(a, b) (_mm256_mul_epu32((__m256i)(a), (__m256i)(b)))
+#define ROOT(x) _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)))
 #define VECTOR_REGISTER(x) "+x"(x)
 #include "float_mode_x86.h"
 #include "isa.inc.h"

@@ -18,6 +18,8 @@
 #define NARROWED_F64(x) _mm512_castpd512_pd256((__m512d)(x))
 #define SQRT_F32(a) ((VECTOR)_mm512_sqrt_ps((__m512)(a)))
 #define SQRT_F64(a) ((VECTOR)_mm512_sqrt_pd((__m512d)(a)))
+#define WIDE_PRODUCT(a, b) (_mm512_mul_epu32((__m512i)(a), (__m512i)(b)))
+#define ROOT(x) _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)))
 #define VECTOR_REGISTER(x) "+v"(x)
 #include "float_mode_x86.h"
 #include "isa.inc.h"

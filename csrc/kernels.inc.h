@@ -149,10 +149,11 @@ ALWAYS_INLINE int NAME(vectors_of)(int64_t columns) {
 ALWAYS_INLINE int64_t NAME(place_of)(int64_t column, int64_t band) { return column / BAND * band + column % BAND; }
 
 /* C = start + A B over `rows` rows; A (rows, depth) and C (rows, columns) in bands, B in packed panels `b_panel` apart whose
- * rows are `pitch` apart.  Bias: one row of start, or NULL.  `fused`: what becomes of whole sums.  Gives up between panels when the plan is told to stop. */
+ * rows are `pitch` apart.  start: C itself if it `adds`, else the bias in every row, or zeros if that is NULL.  `fused`: what
+ * becomes of whole sums.  Gives up between panels when the plan is told to stop. */
 static void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns, int64_t depth, const REAL *a,
                            int64_t a_band, const REAL *b, int64_t b_panel, int64_t pitch, const REAL *bias, REAL *c,
-                           int64_t c_band, struct NAME(fused) fused) {
+                           int64_t c_band, bool adds, struct NAME(fused) fused) {
     int64_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     for (int64_t k = 0; k < depth; k += NAME(DEPTH_BLOCK)) {
         int64_t count = depth - k < NAME(DEPTH_BLOCK) ? depth - k : NAME(DEPTH_BLOCK);
@@ -167,8 +168,9 @@ static void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns
                 int64_t row = NAME(tile_start)(rows, tiles, tile);
                 int64_t height = NAME(tile_start)(rows, tiles, tile + 1) - row;
                 REAL *to = result + row * BAND;
-                const REAL *start = k > 0 ? to : bias == NULL ? NAME(zeros) : bias + column;
-                functions[height](vectors, count, left + row * BAND, a_band, right, pitch, start, k > 0 ? BAND : 0, to,
+                const bool on_top = adds || k > 0;
+                const REAL *start = on_top ? to : bias == NULL ? NAME(zeros) : bias + column;
+                functions[height](vectors, count, left + row * BAND, a_band, right, pitch, start, on_top ? BAND : 0, to,
                                   fused.outputs);
             }
         }
@@ -251,7 +253,7 @@ static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number
     const int64_t panels = NAME(panels_in_block)(layer, block * NAME(BLOCK_PANELS));
     const int64_t panel = block * NAME(BLOCK_PANELS) + within % panels;
     unit.input = within / panels * UNIT_INPUTS;
-    unit.inputs = layer->inputs - unit.input < UNIT_INPUTS ? layer->inputs - unit.input : UNIT_INPUTS;
+    unit.inputs = layer->matrix_inputs - unit.input < UNIT_INPUTS ? layer->matrix_inputs - unit.input : UNIT_INPUTS;
     unit.column = panel * PANEL;
     unit.columns = layer->outputs - unit.column < PANEL ? layer->outputs - unit.column : PANEL;
     unit.place = layer->packed_weight + panel * layer->panel_size + unit.input * layer->pitch;
@@ -283,7 +285,7 @@ static void NAME(transpose_unit)(const pymlp_plan *plan, const struct NAME(unit)
         }
 }
 
-/* Copies a share of the rows of a flat vector (a layer's bias counts as one more row) to their packed places, or back.
+/* Copies a share of the rows of a flat vector (a layer's vectors count as further rows) to their packed places, or back.
  * Row by row, because the flat side is then one run; padding stays 0. */
 static void NAME(repack)(const pymlp_plan *plan, int index, int members, REAL *flat, REAL *packed, bool back) {
     const int64_t from = plan->n_parameters * index / members, to = plan->n_parameters * (index + 1) / members;
@@ -292,11 +294,12 @@ static void NAME(repack)(const pymlp_plan *plan, int index, int members, REAL *f
         const int64_t width = layer->outputs;
         /* the rows that begin in from .. to - 1 */
         int64_t row = from <= layer->weight ? 0 : (from - layer->weight + width - 1) / width;
-        for (; row <= layer->inputs && layer->weight + row * width < to; row++) {
-            const bool is_bias = row == layer->inputs;
-            REAL *there = packed + (is_bias ? layer->packed_bias : layer->packed_weight + row * layer->pitch);
+        for (; row < layer->matrix_inputs + layer->vectors && layer->weight + row * width < to; row++) {
+            const int64_t vector = row - layer->matrix_inputs;
+            REAL *there = packed + (vector >= 0 ? layer->packed_bias + vector * layer->padded_outputs
+                                                : layer->packed_weight + row * layer->pitch);
             REAL *here = flat + layer->weight + row * width;
-            const int64_t step = is_bias ? PANEL : layer->panel_size;
+            const int64_t step = vector >= 0 ? PANEL : layer->panel_size;
             for (int64_t column = 0; column < width; column += PANEL, there += step) {
                 if (width - column >= PANEL)
                     memcpy(back ? here + column : there, back ? there : here + column, PANEL * sizeof(REAL));

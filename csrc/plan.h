@@ -20,12 +20,36 @@ enum { BLOCK_ROWS = 4096 };
 /* inputs of a unit of phase 2, and rows and columns of one partial sum of the penalties: the same for every instruction
  * set, because the order of sums must be */
 enum { UNIT_INPUTS = 32, PENALTY_COLUMNS = 8 };
+/* numbers of the flat vector in one partial sum of the gradient's norm */
+enum { NORM_CHUNK = 4096 };
+/* scratch of the output layer: outputs of a vector of rows, so many times */
+enum { HEAD_PIECES = 4 };
 /* columns of a band of a buffer: a unit's inputs, and one or more panels */
 enum { BAND = UNIT_INPUTS };
 
-/* TAKES_INPUT_SLOPE: the product that makes the deltas of the layer's inputs multiplies them by the slope of the activation
- * that made those inputs; SLOPE_IS_TAKEN: so the layer that made them need not. */
-enum { NEEDS_INPUT_GRADIENT = 1, TAKES_INPUT_SLOPE = 2, SLOPE_IS_TAKEN = 4 };
+/* NEEDS_INPUT_GRADIENT, NEEDS_SECOND_GRADIENT: parameters lie before the buffer that the layer reads; IS_TRAINED: they lie
+ * in the layer or before.  ADDS_INTO_DELTAS, ADDS_INTO_SECOND: a later layer reads the same buffer, and has left its share of
+ * the deltas there.  TAKES_INPUT_SLOPE: the product that makes the deltas of the layer's inputs, the last share of them,
+ * multiplies them by the slope of the activation that made those inputs; SLOPE_IS_TAKEN: so the layer that made them need
+ * not. */
+enum {
+    NEEDS_INPUT_GRADIENT = 1,
+    TAKES_INPUT_SLOPE = 2,
+    SLOPE_IS_TAKEN = 4,
+    NEEDS_SECOND_GRADIENT = 8,
+    ADDS_INTO_DELTAS = 16,
+    ADDS_INTO_SECOND = 32,
+    IS_TRAINED = 64
+};
+
+/* Inference keeps a strip of rows of the buffers that are still read, in so many pieces of memory at most; the network's
+ * inputs are in none, or in the first. */
+enum { MOST_STRIPS = 8, INPUTS = -1 };
+
+/* Where a layer finds and leaves a strip of its buffers: numbers of pieces, or INPUTS. */
+struct places {
+    int source, second, output;
+};
 
 /* The outputs of a layer, or the network's inputs, for all rows of a block, in bands of BAND columns: number (row, column)
  * is at (column / BAND) * band + row * BAND + column % BAND.  A tile reads rows, or columns, of a band in one run, which
@@ -35,6 +59,10 @@ struct buffer {
     void *outputs;
     void *inputs; /* pre-activations; the same as outputs where slopes are taken from those */
     void *deltas; /* gradient to the outputs, then to the pre-activations */
+    /* while the plan is laid out */
+    bool is_read;      /* by a layer that was looked at */
+    int place;         /* piece of memory it has in inference */
+    int64_t last_reader, made_by; /* layers; made_by: the one that wrote it, past those left out, and 1 more */
 };
 
 struct layer {
@@ -42,9 +70,12 @@ struct layer {
     int64_t inputs, outputs;
     int input_buffer, second_buffer, output_buffer; /* numbers in plan->buffers; second: -1 where there is none */
     double setting, max_norm;
-    int64_t weight, bias;            /* offsets in the flat vector */
+    struct places places[2]; /* in inference; in forward as in training */
+    int64_t matrix_inputs, vectors; /* parameters: a matrix (matrix_inputs, outputs) and so many vectors (outputs) */
+    int64_t weight, bias;           /* offsets in the flat vector: the matrix, and the first vector */
+    int64_t scalars;                /* place of what it keeps of each row: (rows, number of the kind's scalars) */
     /* Packed: panels of `panel` columns (the instruction set's), each (padded_inputs, panel), so that a tile reads its
-     * weights in one run; the transpose likewise, each panel (padded_outputs, panel).  Bias: padded_outputs numbers.
+     * weights in one run; the transpose likewise, each panel (padded_outputs, panel).  A vector: padded_outputs numbers.
      * Weights of fewer outputs than a vector has lanes are one panel (padded_inputs, outputs) without gaps: its update
      * then takes whole vectors.  `pitch`: numbers from one row of a panel to the next; panel_size: from panel to panel. */
     int64_t panels, padded_inputs, padded_outputs, pitch, panel_size;
@@ -70,14 +101,22 @@ struct pymlp_plan {
     int64_t widest;                 /* numbers of a row of the widest layer, in whole bands */
     int64_t strip_numbers;          /* of a strip of the widest layer */
     int64_t n_layers, n_parameters, n_units, n_penalties, packed_size, transpose_size;
+    int64_t n_scalars;              /* kept of a row, by all layers */
+    int n_strips;                   /* pieces of memory that inference needs */
+    bool splits_columns;            /* every layer of inference can be computed column by column */
+    bool copies_inputs;             /* inference reads the inputs by vectors, which may reach past their end */
+    bool has_max_norm;
     double multiply_adds; /* of one row, forward */
     struct layer *layers;
     struct buffer *buffers; /* n_layers + 1 */
     void *packed;           /* weights and biases of all layers */
     void *transposes;
     void *slots[MOST_SLOTS]; /* laid out like `packed` */
+    void *gradient;          /* flat; used where its norm is clipped */
+    double *squares;         /* of the gradient's chunks of NORM_CHUNK numbers: sums of squares */
     void *sums;              /* gradient of the blocks so far, laid out like `packed` */
     void *row_losses;        /* (block rows) */
+    void *scalars;           /* that layers keep of each row */
     double *penalties;       /* (n_penalties, 2): sums of squares and of absolute values */
     void *scratch;           /* a piece for each thread */
     size_t scratch_bytes;    /* of one piece */
@@ -120,7 +159,7 @@ struct operations {
     void (*pack)(pymlp_plan *plan, const void *params);
     int (*predict)(pymlp_plan *plan, void *scratch, const void *X, int64_t rows, void *out, bool with_complement,
                    int n_threads);
-    /* the same for one row on the calling thread; scratch: twice the widest layer */
+    /* the same for one row on the calling thread; scratch: the widest layer for each of the strips */
     void (*predict_row)(const pymlp_plan *plan, void *scratch, const void *X, void *out, bool with_complement);
     int (*evaluate)(int activation, bool slope, const void *z, int64_t count, void *out);
     double (*measure_peak)(int n_threads, double seconds);
@@ -137,6 +176,17 @@ struct engine {
 #define LEAST_TRIED 4e5
 #define MOST_TRIED 3e7
 
+/* a plan of more numbers is refused before any product of sizes is made: 2**47, far above any memory */
+#define MOST_NUMBERS 140737488355328.0
+
+static inline int64_t pymlp_rounded_up(int64_t count, int64_t multiple) {
+    return (count + multiple - 1) / multiple * multiple;
+}
+
+/* Whether there can be a network of these layers. */
+bool pymlp_is_table(const pymlp_layer *rows, int64_t n_rows);
+/* Fills plan->layers, of which there are as many as plan->n_layers says, and the counts that follow from them. */
+int pymlp_describe_layers(pymlp_plan *plan, const pymlp_layer *given);
 /* Threads for a piece of work of so many multiply-adds between two barriers. */
 int pymlp_threads_for(const pymlp_plan *plan, double multiply_adds);
 /* What inference of so many rows is worth in multiply-adds.  A weight that serves a single row costs two to three of

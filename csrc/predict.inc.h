@@ -11,6 +11,7 @@
 struct NAME(prediction) {
     pymlp_plan *plan;
     const REAL *params; /* flat vector to pack first; NULL: packed already */
+    int64_t step, first_row; /* what masks depend on; step < 0: inference */
     char *scratch;      /* a piece of plan->scratch_bytes for each thread */
     const REAL *X;
     REAL *out;
@@ -20,10 +21,10 @@ struct NAME(prediction) {
     atomic_bool stopped;
 };
 
-/* One of a thread's two pieces of memory for the activations of a strip; before them lies room for output columns. */
+/* One of a thread's pieces of memory for the activations of a strip; before them lies room for output columns. */
 ALWAYS_INLINE REAL *NAME(strip_of)(const pymlp_plan *plan, char *scratch, int thread, int number) {
     REAL *own = (REAL *)(scratch + (size_t)thread * plan->scratch_bytes);
-    return own + 3 * plan->layers[plan->n_layers - 1].outputs * LANES + number * plan->strip_numbers;
+    return own + HEAD_PIECES * plan->layers[plan->n_layers - 1].outputs * LANES + number * plan->strip_numbers;
 }
 
 /* panels whose chains one row carries at the same time: 8 vectors hide the latency of two units */
@@ -48,8 +49,8 @@ ALWAYS_INLINE void NAME(row_product)(const int vectors, int64_t depth, const REA
 }
 
 /* dense_forward for one row, whose bands then lie one after the other: a plain vector. */
-static void NAME(dense_row)(const pymlp_plan *plan, const struct layer *layer, const REAL *in, REAL *out,
-                            bool activated) {
+static void NAME(dense_row)(const pymlp_plan *plan, const struct layer *layer, const REAL *in, const REAL *second,
+                            REAL *out, bool activated) {
     const REAL *weight = (const REAL *)plan->packed + layer->packed_weight;
     const REAL *bias = (const REAL *)plan->packed + layer->packed_bias;
     const int64_t depth = layer->inputs, b_panel = layer->panel_size;
@@ -70,33 +71,79 @@ static void NAME(dense_row)(const pymlp_plan *plan, const struct layer *layer, c
     if (activated) NAME(activate_band)(layer->activation, 1, (layer->outputs + LANES - 1) / LANES * LANES, out, out);
 }
 
-typedef void NAME(row_function)(const pymlp_plan *plan, const struct layer *layer, const REAL *in, REAL *out,
-                                bool activated);
-#define ROW_FUNCTION(name) NAME(name##_row),
+/* One row through a kind that has no shorter way */
+static void NAME(any_row)(const pymlp_plan *plan, const struct layer *layer, const REAL *in, const REAL *second,
+                          REAL *out, bool activated) {
+    const struct NAME(strip) strip = {.plan = plan, .layer = layer, .rows = 1, .activated = activated, .step = -1,
+                                      .in = in, .second = second, .in_band = BAND, .second_band = BAND, .band = BAND,
+                                      .z = out, .a = out};
+    NAME(layer_kinds)[layer->kind].forward(&strip);
+}
+
+typedef void NAME(row_function)(const pymlp_plan *plan, const struct layer *layer, const REAL *in, const REAL *second,
+                                REAL *out, bool activated);
+#define ROW_FUNCTION(name, matrix, vectors, scalars, nature, gradient, row) NAME(row),
 static NAME(row_function) *const NAME(row_functions)[N_LAYER_KINDS] = {LAYER_KIND_ROWS(ROW_FUNCTION)};
 
-/* One layer of a few rows in bands `in_band` and `band` apart. */
-static void NAME(layer_forward)(const pymlp_plan *plan, const struct layer *layer, int64_t rows, const REAL *in,
-                                int64_t in_band, REAL *out, int64_t band, bool activated) {
-    if (rows == 1)
-        NAME(row_functions)[layer->kind](plan, layer, in, out, activated);
-    else
-        NAME(layer_kinds)[layer->kind].forward(plan, layer, rows, in, in_band, out, out, band, activated);
+/* Whether a layer is left out */
+ALWAYS_INLINE bool NAME(is_skipped)(const struct layer *layer, int64_t step) {
+    return step < 0 && pymlp_layer_kind_rows[layer->kind].nature & TRAINS_ONLY;
+}
+
+/* One layer of a few rows from `first` on, in bands `band` apart. */
+static void NAME(layer_forward)(const struct NAME(prediction) *call, const struct layer *layer, int64_t first,
+                                int64_t rows, const REAL *in, const REAL *second, REAL *out, int64_t band) {
+    const pymlp_plan *plan = call->plan;
+    const bool activated = layer->output_buffer < plan->n_layers;
+    if (rows == 1 && call->step < 0) {
+        NAME(row_functions)[layer->kind](plan, layer, in, second, out, activated);
+        return;
+    }
+    const struct NAME(strip) strip = {.plan = plan, .layer = layer, .rows = rows, .activated = activated,
+                                      .step = call->step, .first_row = call->first_row + first, .in = in,
+                                      .second = second, .in_band = band, .second_band = band, .band = band, .z = out,
+                                      .a = out};
+    NAME(layer_kinds)[layer->kind].forward(&strip);
+}
+
+/* activate_outputs for one row z, whose columns lie in the lanes; every sum is the chain over the columns that it is
+ * there. */
+static void NAME(activate_row)(int activation, int group, int64_t columns, REAL *z) {
+    const int64_t whole = (columns + LANES - 1) / LANES * LANES;
+    switch (activation) {
+        case ACTIVATION_identity: return;
+        case ACTIVATION_softmax: {
+            REAL highest = z[0], sum = 0;
+            for (int64_t i = 1; i < columns; i++) highest = z[i] > highest ? z[i] : highest;
+            for (int64_t i = 0; i < columns; i += LANES)
+                NAME(store)(z + i, NAME(vector_exp)(NAME(load)(z + i) - NAME(splat)(highest)));
+            for (int64_t i = 0; i < columns; i++) sum = sum + z[i];
+            for (int64_t i = 0; i < columns; i += LANES) NAME(store)(z + i, NAME(load)(z + i) / NAME(splat)(sum));
+            return;
+        }
+        case ACTIVATION_ascending:
+        case ACTIVATION_mean_deviation:
+            for (int64_t first = 0; first < columns; first += LANES) {
+                REAL steps[LANES];
+                const int64_t end = columns - first < LANES ? columns : first + LANES;
+                VECTOR step = NAME(vector_softplus)(NAME(load)(z + first));
+                if (activation == ACTIVATION_mean_deviation) step = step + LEAST_DEVIATION;
+                NAME(store)(steps, step);
+                for (int64_t i = first; i < end; i++) {
+                    if (activation == ACTIVATION_mean_deviation)
+                        z[i] = i % 2 == 1 ? steps[i - first] : z[i];
+                    else
+                        z[i] = i % group == 0 ? z[i] : z[i - 1] + steps[i - first];
+                }
+            }
+            return;
+        default: NAME(activate_band)(activation, 1, whole, z, z);
+    }
 }
 
 /* Writes one row of output pre-activations z as outputs; `columns` numbers, or the two of with_complement. */
-static void NAME(write_row)(int activation, int64_t columns, bool with_complement, REAL *z, REAL *out) {
-    if (activation == ACTIVATION_softmax) {
-        /* the lanes hold columns here, but every sum is the chain over the columns that activate_outputs has */
-        REAL highest = z[0], sum = 0;
-        for (int64_t i = 1; i < columns; i++) highest = z[i] > highest ? z[i] : highest;
-        for (int64_t i = 0; i < columns; i += LANES)
-            NAME(store)(z + i, NAME(vector_exp)(NAME(load)(z + i) - NAME(splat)(highest)));
-        for (int64_t i = 0; i < columns; i++) sum = sum + z[i];
-        for (int64_t i = 0; i < columns; i += LANES) NAME(store)(z + i, NAME(load)(z + i) / NAME(splat)(sum));
-    } else if (activation != ACTIVATION_identity) {
-        NAME(activate_band)(activation, 1, (columns + LANES - 1) / LANES * LANES, z, z);
-    }
+static void NAME(write_row)(int activation, int group, int64_t columns, bool with_complement, REAL *z, REAL *out) {
+    NAME(activate_row)(activation, group, columns, z);
     if (with_complement) {
         out[0] = 1 - z[0];
         out[1] = z[0];
@@ -108,7 +155,7 @@ static void NAME(write_row)(int activation, int64_t columns, bool with_complemen
 }
 
 /* The general way below for LANES rows of a vector each, where the vectors written may run over their rows' ends. */
-static void NAME(write_square)(int activation, int64_t columns, const REAL *z, REAL *out, REAL *scratch) {
+static void NAME(write_square)(int activation, int group, int64_t columns, const REAL *z, REAL *out, REAL *scratch) {
     VECTOR square[LANES];
 #pragma GCC unroll 16
     for (int row = 0; row < LANES; row++) square[row] = NAME(load)(z + row * BAND);
@@ -116,7 +163,7 @@ static void NAME(write_square)(int activation, int64_t columns, const REAL *z, R
 #pragma GCC unroll 16
     for (int column = 0; column < LANES; column++)
         if (column < columns) NAME(store)(scratch + column * LANES, square[column]);
-    NAME(activate_outputs)(activation, columns, scratch);
+    NAME(activate_outputs)(activation, group, columns, scratch);
 #pragma GCC unroll 16
     for (int column = 0; column < LANES; column++)
         square[column] = column < columns ? NAME(load)(scratch + column * LANES) : ZERO;
@@ -131,9 +178,10 @@ static void NAME(write_outputs)(const struct NAME(prediction) *call, int64_t fir
                                 int thread) {
     const struct layer *last = &call->plan->layers[call->plan->n_layers - 1];
     const int64_t columns = last->outputs, width = call->with_complement ? 2 : columns;
+    const int group = call->plan->loss_group;
     REAL *out = call->out + first * width;
     if (rows == 1) {
-        NAME(write_row)(last->activation, columns, call->with_complement, z, out);
+        NAME(write_row)(last->activation, group, columns, call->with_complement, z, out);
         return;
     }
     /* rows after which as many numbers of these rows are still to come as a vector may run over */
@@ -150,11 +198,11 @@ static void NAME(write_outputs)(const struct NAME(prediction) *call, int64_t fir
     for (int64_t row = 0; row < rows; row += LANES, out += LANES * width) {
         int64_t count = rows - row < LANES ? rows - row : LANES;
         if (row + LANES <= free && 4 < columns && columns <= LANES) {
-            NAME(write_square)(last->activation, columns, z + row * BAND, out, scratch);
+            NAME(write_square)(last->activation, group, columns, z + row * BAND, out, scratch);
             continue;
         }
         NAME(gather_block)(count, columns, z + row * BAND, BAND, band, scratch);
-        NAME(activate_outputs)(last->activation, columns, scratch);
+        NAME(activate_outputs)(last->activation, group, columns, scratch);
         if (call->with_complement) {
             NAME(store)(scratch + LANES, NAME(load)(scratch));
             NAME(store)(scratch, ONE - NAME(load)(scratch));
@@ -183,42 +231,52 @@ static void NAME(take_rows)(const struct NAME(prediction) *call, int64_t first, 
 static void NAME(predict_strip)(const struct NAME(prediction) *call, int64_t first, int64_t rows, int thread) {
     const pymlp_plan *plan = call->plan;
     const int64_t band = rows * BAND;
-    REAL *const strips[2] = {NAME(strip_of)(plan, call->scratch, thread, 0), NAME(strip_of)(plan, call->scratch, thread, 1)};
-    NAME(take_rows)(call, first, rows, strips[0], band);
-    for (int64_t l = 0; l < plan->n_layers; l++)
-        NAME(layer_forward)(plan, &plan->layers[l], rows, strips[l % 2], band, strips[(l + 1) % 2], band,
-                            l < plan->n_layers - 1);
-    NAME(write_outputs)(call, first, rows, strips[plan->n_layers % 2], band, thread);
+    REAL *const strips = NAME(strip_of)(plan, call->scratch, thread, 0), *out = strips;
+    NAME(take_rows)(call, first, rows, strips, band);
+    for (int64_t l = 0; l < plan->n_layers; l++) {
+        const struct layer *layer = &plan->layers[l];
+        const struct places *places = &layer->places[call->step >= 0];
+        if (NAME(is_skipped)(layer, call->step)) continue;
+        /* the inputs are in the first piece */
+        const REAL *in = strips + (places->source == INPUTS ? 0 : places->source) * plan->strip_numbers;
+        const REAL *second = strips + (places->second == INPUTS ? 0 : places->second) * plan->strip_numbers;
+        out = strips + places->output * plan->strip_numbers;
+        NAME(layer_forward)(call, layer, first, rows, in, second, out, band);
+    }
+    NAME(write_outputs)(call, first, rows, out, band, thread);
 }
 
 /* All rows of the call at once, each thread with its share of every layer's columns; true if told to stop. */
 static bool NAME(predict_by_columns)(const struct NAME(prediction) *call, int index, int members) {
     const pymlp_plan *plan = call->plan;
     const int64_t rows = call->rows, band = rows * BAND;
-    REAL *const strips[2] = {NAME(strip_of)(plan, call->scratch, 0, 0), NAME(strip_of)(plan, call->scratch, 0, 1)};
-    const REAL *in = call->X;
-    if (rows > 1) {
+    REAL *const strips = NAME(strip_of)(plan, call->scratch, 0, 0), *out = strips;
+    const REAL *inputs = call->X;
+    if (rows > 1 || plan->copies_inputs) {
         /* each for itself: a barrier costs more than to copy a few rows */
         REAL *own = NAME(strip_of)(plan, call->scratch, index, 0);
         NAME(take_rows)(call, 0, rows, own, band);
-        in = own;
+        inputs = own;
     }
     for (int64_t l = 0; l < plan->n_layers; l++) {
         struct layer part = plan->layers[l];
-        const bool activated = l < plan->n_layers - 1;
-        REAL *out = strips[(l + 1) % 2];
+        const struct places *places = &part.places[0];
+        if (NAME(is_skipped)(&part, -1)) continue;
+        const REAL *in = places->source == INPUTS ? inputs : strips + places->source * plan->strip_numbers;
+        const REAL *second = places->second == INPUTS ? inputs : strips + places->second * plan->strip_numbers;
+        out = strips + places->output * plan->strip_numbers;
         /* whole bands, because two threads must not write to one cache line */
         const int64_t bands = (part.outputs + BAND - 1) / BAND;
         const int64_t column = bands * index / members * BAND, end = bands * (index + 1) / members * BAND;
+        const int64_t place = NAME(place_of)(column, band);
         part.packed_weight += column / PANEL * part.panel_size;
         part.packed_bias += column;
         part.outputs = (end < part.outputs ? end : part.outputs) - column;
-        if (part.outputs > 0)
-            NAME(layer_forward)(plan, &part, rows, in, band, out + NAME(place_of)(column, band), band, activated);
+        if (pymlp_layer_kind_rows[part.kind].nature & SAME_COLUMNS) in += place;
+        if (part.outputs > 0) NAME(layer_forward)(call, &part, 0, rows, in, second + place, out + place, band);
         if (team_barrier(members, &plan->stop)) return true;
-        in = out;
     }
-    if (index == 0) NAME(write_outputs)(call, 0, rows, strips[plan->n_layers % 2], band, 0);
+    if (index == 0) NAME(write_outputs)(call, 0, rows, out, band, 0);
     return false;
 }
 
@@ -257,7 +315,8 @@ static int64_t NAME(prediction_rows)(const pymlp_plan *plan) {
 static int NAME(run_prediction)(struct NAME(prediction) *call, int n_threads) {
     pymlp_plan *plan = call->plan;
     const int members = team_begin(n_threads);
-    call->by_columns = members > 1 && call->rows <= members * TILE_ROWS && call->rows <= plan->strip_rows;
+    call->by_columns = members > 1 && call->rows <= members * TILE_ROWS && call->rows <= plan->strip_rows &&
+                       plan->splits_columns && call->step < 0;
     const int64_t most = NAME(prediction_rows)(plan);
     int64_t strips = (call->rows + most - 1) / most;
     /* the same number for each thread, where they are few */
@@ -273,8 +332,14 @@ static int NAME(run_prediction)(struct NAME(prediction) *call, int n_threads) {
 }
 
 static int NAME(forward)(pymlp_plan *plan, const void *params, const struct batch *batch, void *out) {
-    struct NAME(prediction) call = {
-        .plan = plan, .params = params, .scratch = plan->scratch, .X = batch->X, .out = out, .rows = batch->rows};
+    struct NAME(prediction) call = {.plan = plan,
+                                    .params = params,
+                                    .step = batch->step,
+                                    .first_row = batch->row_offset,
+                                    .scratch = plan->scratch,
+                                    .X = batch->X,
+                                    .out = out,
+                                    .rows = batch->rows};
     return NAME(run_prediction)(&call, pymlp_threads_for(plan, pymlp_row_work(plan, batch->rows)));
 }
 
@@ -283,23 +348,28 @@ static void NAME(pack)(pymlp_plan *plan, const void *params) {
 }
 
 /* One row on the calling thread, by the shortest way: what is left out takes as long as a small network.
- * scratch: twice the widest layer. */
+ * scratch: the widest layer, as often as there are strips. */
 static void NAME(predict_row)(const pymlp_plan *plan, void *scratch, const void *X, void *out, bool with_complement) {
     __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
-    REAL *const rows[2] = {(REAL *)scratch + plan->widest, scratch};
+    REAL *const rows = scratch, *z = rows;
     const struct layer *layer = plan->layers, *last = layer + plan->n_layers - 1;
-    const REAL *in = X;
+    const REAL *inputs = X;
+    if (plan->copies_inputs) inputs = memcpy(rows, X, (size_t)layer->inputs * sizeof(REAL));
     for (int64_t l = 0; l < plan->n_layers; l++, layer++) {
-        NAME(row_functions)[layer->kind](plan, layer, in, rows[l % 2], layer != last);
-        in = rows[l % 2];
+        const struct places *places = &layer->places[0];
+        if (NAME(is_skipped)(layer, -1)) continue;
+        z = rows + places->output * plan->widest;
+        NAME(row_functions)[layer->kind](
+            plan, layer, places->source == INPUTS ? inputs : rows + places->source * plan->widest,
+            places->second == INPUTS ? inputs : rows + places->second * plan->widest, z, layer != last);
     }
-    NAME(write_row)(last->activation, last->outputs, with_complement, (REAL *)in, out);
+    NAME(write_row)(last->activation, plan->loss_group, last->outputs, with_complement, z, out);
     RESTORE_FLOAT_MODE(mode);
 }
 
 static int NAME(predict)(pymlp_plan *plan, void *scratch, const void *X, int64_t rows, void *out, bool with_complement,
                          int n_threads) {
     struct NAME(prediction) call = {
-        .plan = plan, .scratch = scratch, .X = X, .out = out, .rows = rows, .with_complement = with_complement};
+        .plan = plan, .step = -1, .scratch = scratch, .X = X, .out = out, .rows = rows, .with_complement = with_complement};
     return NAME(run_prediction)(&call, n_threads);
 }

@@ -55,7 +55,8 @@ int pymlp_predictor_create(pymlp_predictor **predictor, const char *instruction_
     new->scratch_bytes = new->plan->scratch_bytes * (size_t)new->plan->n_threads;
     const double work = pymlp_row_work(new->plan, 1);
     new->rows_on_stack = (work < LEAST_SHARED_WORK || pymlp_threads_for(new->plan, work) == 1) &&
-                         2 * (size_t)new->plan->widest * new->plan->operations->real_bytes <= STACK_BYTES;
+                         (size_t)new->plan->n_strips * (size_t)new->plan->widest * new->plan->operations->real_bytes <=
+                             STACK_BYTES;
     new->plan->operations->pack(new->plan, params);
     *predictor = new;
     return PYMLP_OK;

@@ -13,19 +13,16 @@
 #include "plan.h"
 #include "threads.h"
 
-/* a plan of more numbers is refused before any product of sizes is made: 2**47, far above any memory */
-#define MOST_NUMBERS 140737488355328.0
-
 #define ACTIVATION_ROW(name, slope) {#name, slope},
 #define FUSED_ROW(name) [ACTIVATION_##name] = TILE_VALUE_##name,
-#define LOSS_ROW(name, output) {#name, ACTIVATION_##output},
+#define LOSS_ROW(name, output, numbers, delta) {#name, ACTIVATION_##output, numbers, delta},
 #define OPTIMIZER_ROW(name, slots) {#name, slots},
-#define LAYER_KIND_ROW(name) #name,
+#define LAYER_KIND_ROW(name, matrix, vectors, scalars, nature, gradient, row) {#name, matrix, vectors, scalars, nature},
 const struct activation_row pymlp_activation_rows[N_ACTIVATIONS] = {ACTIVATION_ROWS(ACTIVATION_ROW)};
 const int pymlp_value_tiles[N_ACTIVATIONS] = {FUSED_ROWS(FUSED_ROW)};
 const struct loss_row pymlp_loss_rows[N_LOSSES] = {LOSS_ROWS(LOSS_ROW)};
 const struct optimizer_row pymlp_optimizer_rows[N_OPTIMIZERS] = {OPTIMIZER_ROWS(OPTIMIZER_ROW)};
-static const char *const layer_kind_names[N_LAYER_KINDS] = {LAYER_KIND_ROWS(LAYER_KIND_ROW)};
+const struct layer_kind_row pymlp_layer_kind_rows[N_LAYER_KINDS] = {LAYER_KIND_ROWS(LAYER_KIND_ROW)};
 
 #if defined(__x86_64__)
 extern const struct engine pymlp_engine_avx512, pymlp_engine_avx2;
@@ -92,7 +89,7 @@ const char *pymlp_error_text(int code) {
 int pymlp_activation(const char *name) { FIND_NAME(pymlp_activation_rows, N_ACTIVATIONS, .name); }
 int pymlp_loss(const char *name) { FIND_NAME(pymlp_loss_rows, N_LOSSES, .name); }
 int pymlp_optimizer_kind(const char *name) { FIND_NAME(pymlp_optimizer_rows, N_OPTIMIZERS, .name); }
-int pymlp_layer_kind(const char *name) { FIND_NAME(layer_kind_names, N_LAYER_KINDS, ); }
+int pymlp_layer_kind(const char *name) { FIND_NAME(pymlp_layer_kind_rows, N_LAYER_KINDS, .name); }
 
 int pymlp_threads_for(const pymlp_plan *plan, double multiply_adds) {
     /* multiply-adds that make a thread worth its barriers and its cold caches: some 10 us of work */
@@ -108,12 +105,10 @@ int pymlp_plan_threads(const pymlp_plan *plan) {
 
 /* --- the layout of a plan --------------------------------------------------------------------------------------- */
 
-static int64_t rounded_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
-
 /* Numbers from one band of a buffer to the next.  Many bands must not lie a multiple of 4096 bytes apart, or the pieces
  * of a row would share a few cache sets: 15 rows more than such a multiple deals them out evenly. */
 static int64_t band_of(int64_t rows, int64_t width) {
-    if (width > 4 * BAND) rows = rounded_up(rows - 15, 32) + 15;
+    if (width > 4 * BAND) rows = pymlp_rounded_up(rows - 15, 32) + 15;
     return rows * BAND;
 }
 
@@ -123,54 +118,6 @@ static int64_t strip_rows_for(int64_t widest, size_t real_bytes) {
     int64_t rows = 786432 / (int64_t)real_bytes / (widest < 512 ? widest : 512);
     /* 15 rows more than a multiple of 32, for the same reason as in band_of */
     return rows > 256 ? 256 - 17 : rows / 32 * 32 - 17;
-}
-
-/* Fills the table of layers and the counts that follow from it. */
-static int describe_layers(pymlp_plan *plan, const pymlp_layer *given) {
-    const int64_t panel = plan->operations->panel;
-    double size = 0;
-    for (int64_t l = 0; l < plan->n_layers; l++, given++) {
-        if (given->inputs < 1 || given->outputs < 1) return PYMLP_BAD_ARGUMENT;
-        struct layer *layer = &plan->layers[l];
-        *layer = (struct layer){.kind = given->kind,
-                                .activation = given->activation,
-                                .flags = l > 0 ? NEEDS_INPUT_GRADIENT : 0,
-                                .inputs = given->inputs,
-                                .outputs = given->outputs,
-                                .input_buffer = given->source,
-                                .second_buffer = given->second,
-                                .output_buffer = (int)l + 1,
-                                .setting = given->setting,
-                                .max_norm = given->max_norm,
-                                .panels = rounded_up(given->outputs, panel) / panel,
-                                .padded_inputs = rounded_up(given->inputs, UNIT_INPUTS),
-                                .padded_outputs = rounded_up(given->outputs, panel),
-                                .row_groups = rounded_up(given->inputs, UNIT_INPUTS) / UNIT_INPUTS,
-                                .first_unit = plan->n_units,
-                                .first_penalty = plan->n_penalties};
-        /* in floating point first: the products of hostile widths would overflow */
-        size += ((double)given->inputs + UNIT_INPUTS + 1) * ((double)given->outputs + (double)panel);
-        if (size > MOST_NUMBERS) return PYMLP_OUT_OF_MEMORY;
-        layer->weight = plan->n_parameters;
-        layer->bias = layer->weight + layer->inputs * layer->outputs;
-        layer->packed_weight = plan->packed_size;
-        layer->pitch = layer->outputs < plan->operations->lanes ? layer->outputs : panel;
-        layer->panel_size = layer->padded_inputs * layer->pitch;
-        /* a vector read at the last row of a narrow panel ends in the bias */
-        layer->packed_bias = layer->packed_weight + layer->panels * layer->panel_size;
-        layer->packed_transpose = plan->transpose_size;
-        plan->packed_size = layer->packed_bias + layer->padded_outputs;
-        plan->transpose_size += layer->padded_inputs * layer->padded_outputs;
-        plan->n_parameters = layer->bias + layer->outputs;
-        plan->n_units += layer->row_groups * layer->panels;
-        plan->n_penalties += layer->row_groups * (rounded_up(layer->outputs, PENALTY_COLUMNS) / PENALTY_COLUMNS);
-        if (l > 0 && pymlp_value_tiles[layer[-1].activation] != TILE_PLAIN) {
-            layer->flags |= TAKES_INPUT_SLOPE;
-            layer[-1].flags |= SLOPE_IS_TAKEN;
-        }
-        plan->multiply_adds += (double)layer->inputs * (double)layer->outputs;
-    }
-    return PYMLP_OK;
 }
 
 /* Deals out the next piece of the plan's allocation, on a cache line of its own. */
@@ -192,27 +139,34 @@ static void deal_out(pymlp_plan *plan) {
     plan->packed = piece(plan, (double)plan->packed_size, real);
     plan->transposes = piece(plan, (double)plan->transpose_size, real);
     for (int i = 0; i < MOST_SLOTS; i++) plan->slots[i] = piece(plan, (double)plan->packed_size, real);
+    plan->gradient = piece(plan, (double)plan->n_parameters, real);
+    plan->squares = piece(plan, (double)(plan->n_parameters / NORM_CHUNK + 1), sizeof(double));
     plan->sums = piece(plan, plan->batch_size > BLOCK_ROWS ? (double)plan->packed_size : 0, real);
     plan->row_losses = piece(plan, (double)plan->block_rows, real);
+    plan->scalars = piece(plan, (double)plan->block_rows * (double)plan->n_scalars, real);
     int64_t widest = 0;
     for (int64_t b = 0; b <= plan->n_layers; b++) {
         struct buffer *buffer = &plan->buffers[b];
         const struct layer *layer = b > 0 ? &plan->layers[b - 1] : NULL;
         buffer->width = layer == NULL ? plan->layers[0].inputs : layer->outputs;
         buffer->band = band_of(plan->block_rows, buffer->width);
-        const double count = (double)buffer->band * (double)(rounded_up(buffer->width, BAND) / BAND);
-        bool keeps_inputs = layer != NULL && pymlp_activation_rows[layer->activation].slope == SLOPE_FROM_INPUT;
+        const double count = (double)buffer->band * (double)(pymlp_rounded_up(buffer->width, BAND) / BAND);
+        const int nature = layer == NULL ? 0 : pymlp_layer_kind_rows[layer->kind].nature;
+        const bool keeps_inputs =
+            nature & KEEPS_VALUE ||
+            (nature & ACTIVATES && pymlp_activation_rows[layer->activation].slope == SLOPE_FROM_INPUT);
         buffer->outputs = piece(plan, count, real);
         buffer->inputs = keeps_inputs ? piece(plan, count, real) : buffer->outputs;
         buffer->deltas = piece(plan, count, real);
-        if (buffer->width > widest) widest = rounded_up(buffer->width, BAND);
+        if (buffer->width > widest) widest = pymlp_rounded_up(buffer->width, BAND);
     }
     plan->widest = widest;
     plan->strip_rows = strip_rows_for(widest, real);
-    /* a strip of activations twice, and three times the outputs of a vector of rows */
+    /* strips of activations, and HEAD_PIECES times the outputs of a vector of rows */
     const double outputs = (double)plan->layers[plan->n_layers - 1].outputs;
     plan->strip_numbers = plan->strip_rows * widest;
-    const double numbers = 2.0 * (double)plan->strip_numbers + 3.0 * outputs * plan->operations->lanes;
+    const double numbers =
+        plan->n_strips * (double)plan->strip_numbers + HEAD_PIECES * outputs * plan->operations->lanes;
     plan->scratch_bytes = ((size_t)numbers * real + 63) & ~(size_t)63;
     plan->scratch = piece(plan, (double)plan->n_threads * (numbers * (double)real + 64) / (double)real, real);
 }
@@ -244,6 +198,14 @@ static void ask_for_huge_pages(char *from, size_t bytes) {
 #endif
 }
 
+/* Whether the loss has its numbers and its function, and the last layer is one that it is defined over. */
+static bool fits(const pymlp_loss_rule *loss, const pymlp_layer *last) {
+    const struct loss_row *row = &pymlp_loss_rows[loss->kind];
+    return loss->n_numbers == (row->n_numbers == NUMBER_A_LEVEL ? loss->group : row->n_numbers) &&
+           (row->output_activation == ACTIVATION_any || row->output_activation == last->activation) &&
+           last->outputs % loss->group == 0 && (loss->kind != LOSS_compiled || loss->function != NULL);
+}
+
 int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype, const pymlp_layer *layers,
                       int64_t n_layers, const pymlp_loss_rule *loss, double l1, double l2, uint64_t seed,
                       int64_t batch_size, int n_threads, int automatic) {
@@ -253,11 +215,8 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
     if (n_layers < 1 || n_layers > 100000 || loss->kind < 0 || loss->kind >= N_LOSSES || loss->group < 1 ||
         loss->n_numbers < 0 || loss->n_numbers > MOST_LOSS_NUMBERS || batch_size < 1 || n_threads < 1)
         return PYMLP_BAD_ARGUMENT;
-    for (int64_t l = 0; l < n_layers; l++)
-        if (layers[l].kind < 0 || layers[l].kind >= N_LAYER_KINDS || layers[l].activation < 0 ||
-            layers[l].activation >= N_ACTIVATIONS || (l > 0 && layers[l].inputs != layers[l - 1].outputs))
-            return PYMLP_BAD_ARGUMENT;
-    if (layers[n_layers - 1].activation != pymlp_loss_rows[loss->kind].output_activation) return PYMLP_BAD_ARGUMENT;
+    if (!pymlp_is_table(layers, n_layers)) return PYMLP_BAD_ARGUMENT;
+    if (!fits(loss, &layers[n_layers - 1])) return PYMLP_BAD_ARGUMENT;
 
     /* first the head alone, to count; then all of it in one piece */
     const size_t layers_at = (sizeof(pymlp_plan) + 63) & ~(size_t)63;
@@ -280,7 +239,7 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
     head->n_layers = n_layers;
     head->layers = (struct layer *)((char *)head + layers_at);
     head->buffers = (struct buffer *)((char *)head + buffers_at);
-    int code = describe_layers(head, layers);
+    int code = pymlp_describe_layers(head, layers);
     if (code == PYMLP_OK) {
         deal_out(head);
         if (head->counted > MOST_NUMBERS * 8) code = PYMLP_OUT_OF_MEMORY;
@@ -341,7 +300,7 @@ int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, int64_t 
 
 int pymlp_loss_gradient(pymlp_plan *plan, const void *params, const void *X, const void *y, const void *weight,
                         int64_t rows, void *gradient, double *loss, int64_t step, int64_t row_offset) {
-    if (rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
+    if (rows < 0 || rows > plan->batch_size || plan->loss == LOSS_custom) return PYMLP_BAD_ARGUMENT;
     if (!take(plan)) return PYMLP_BUSY;
     const struct batch batch = {
         .X = X, .y = y, .weight = weight, .rows = rows, .step = step, .row_offset = row_offset};
@@ -358,7 +317,7 @@ int pymlp_update(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *param
 int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots, int64_t step,
                       const void *X, const void *y, const void *weight, int64_t n_rows, const int64_t *order,
                       const int64_t *starts, int64_t n_steps, const double *coefficients, double *losses) {
-    if (!is_optimizer(optimizer) || n_steps < 0) return PYMLP_BAD_ARGUMENT;
+    if (!is_optimizer(optimizer) || n_steps < 0 || plan->loss == LOSS_custom) return PYMLP_BAD_ARGUMENT;
     for (int64_t i = 0; i < n_steps; i++) {
         const int64_t rows = starts[i + 1] - starts[i];
         if (starts[i] < 0 || rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
@@ -378,7 +337,8 @@ int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, int
     const struct operations *operations = operations_of(instruction_set, dtype);
     if (operations == NULL) return PYMLP_NO_INSTRUCTION_SET;
     int activation = strcmp(name, "log") == 0 && !slope ? N_ACTIVATIONS : pymlp_activation(name);
-    if (activation < 0 || activation == ACTIVATION_softmax || count < 0) return PYMLP_BAD_ARGUMENT;
+    if (activation < 0 || count < 0) return PYMLP_BAD_ARGUMENT;
+    if (activation < N_ACTIVATIONS && pymlp_activation_rows[activation].slope >= ROW_WISE) return PYMLP_BAD_ARGUMENT;
     return operations->evaluate(activation, slope != 0, z, count, out);
 }
 

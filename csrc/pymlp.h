@@ -98,11 +98,11 @@ void pymlp_predictor_free(pymlp_predictor *predictor);
 int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t rows, void *out);
 
 /* Shuffles order (rows, at most 2^32) as NumPy's RandomState.shuffle would; generator is a bitgen_t of NumPy, which the
- * caller has locked. */
-void pymlp_shuffle(void *generator, int64_t *order, int64_t rows);
+ * caller has locked.  twister: where it is a Mersenne Twister, its 624 words and the number of those used; else NULL. */
+void pymlp_shuffle(void *generator, uint32_t *twister, int64_t *order, int64_t rows);
 
-/* out[i] = function(z[i]), or its slope there, for one activation of the registry (not softmax), or the function "log";
- * for tests and tables of error */
+/* out[i] = function(z[i]), or its slope there, for one activation of the registry (an element-wise one), or the
+ * function "log"; for tests and tables of error */
 int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, int slope, const void *z, int64_t count,
                    void *out);
 /* GFLOP/s of register-only multiply-adds on n_threads threads, and of the micro-kernel at a depth, from cache */

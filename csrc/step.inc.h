@@ -42,6 +42,8 @@ struct NAME(run) {
 /* What a unit costs, in multiply-adds of a vector for each row of the batch: its product, its update, its transpose. */
 static double NAME(unit_cost)(const pymlp_plan *plan, const struct NAME(unit) *unit) {
     const double rows = (double)plan->block_rows, turning = unit->layer->flags & NEEDS_INPUT_GRADIENT ? 16 : 0;
+    if (unit->layer->matrix_inputs == 0)
+        return (double)(unit->layer->vectors * NAME(vectors_of)(unit->columns)) * rows;
     if (NAME(is_narrow)(unit->layer)) {
         const double numbers = (double)(unit->inputs * unit->columns) / LANES;
         return (double)(unit->columns * NAME(vectors_of)(unit->inputs)) * rows + numbers * 13 + UNIT_INPUTS * turning;
@@ -84,10 +86,10 @@ static const struct layer *NAME(layer_of)(const pymlp_plan *plan, int64_t unit) 
 }
 
 /* The transposes of a thread's units, from the packed weights */
-static void NAME(transpose_weights)(const pymlp_plan *plan, int64_t first, int64_t last, bool first_layer_too) {
+static void NAME(transpose_weights)(const pymlp_plan *plan, int64_t first, int64_t last, bool first_layers_too) {
     for (int64_t number = first; number < last; number++) {
         const struct layer *layer = NAME(layer_of)(plan, number);
-        if (!(layer->flags & NEEDS_INPUT_GRADIENT) && !first_layer_too) continue;
+        if (!(layer->flags & NEEDS_INPUT_GRADIENT) && !first_layers_too) continue;
         const struct NAME(unit) unit = NAME(unit_of)(layer, number);
         NAME(transpose_unit)(plan, &unit);
     }
@@ -102,30 +104,26 @@ static void NAME(row_phase)(const struct NAME(run) *run, const struct batch *bat
                             int64_t end, REAL *scratch) {
     const pymlp_plan *plan = run->plan;
     const struct buffer *buffers = plan->buffers;
+    const bool inputs_too = run->x_gradient != NULL;
     const int64_t first = row, all = end - row, strips = (all + plan->strip_rows - 1) / plan->strip_rows;
-    for (int64_t strip = 0; strip < strips; strip++) {
-        row = first + NAME(tile_start)(all, strips, strip);
-        int64_t rows = first + NAME(tile_start)(all, strips, strip + 1) - row;
+    struct NAME(strip) strip = {.plan = plan, .step = batch->step};
+    for (int64_t number = 0; number < strips; number++) {
+        row = first + NAME(tile_start)(all, strips, number);
+        int64_t rows = first + NAME(tile_start)(all, strips, number + 1) - row;
         NAME(rows_to_bands)(rows, buffers[0].width, batch->X, batch->order, block + row,
                             (REAL *)buffers[0].outputs + row * BAND, buffers[0].band);
+        strip.rows = rows;
+        strip.first_row = batch->row_offset + block + row;
         for (int64_t l = 0; l < plan->n_layers; l++) {
-            const struct layer *layer = &plan->layers[l];
-            const struct buffer *in = &buffers[layer->input_buffer], *out = &buffers[layer->output_buffer];
-            NAME(layer_kinds)[layer->kind].forward(plan, layer, rows, (REAL *)in->outputs + row * BAND, in->band,
-                                                   (REAL *)out->inputs + row * BAND, (REAL *)out->outputs + row * BAND,
-                                                   out->band, l < plan->n_layers - 1);
+            NAME(aim)(&strip, l, row);
+            NAME(layer_kinds)[plan->layers[l].kind].forward(&strip);
         }
         NAME(head)(plan, batch, block, row, rows, scratch);
         for (int64_t l = plan->n_layers - 1; l >= 0; l--) {
-            const struct layer *layer = &plan->layers[l];
-            const struct buffer *in = &buffers[layer->input_buffer], *out = &buffers[layer->output_buffer];
-            bool wanted = layer->flags & NEEDS_INPUT_GRADIENT || (l == 0 && run->x_gradient != NULL);
-            NAME(layer_kinds)[layer->kind].backward(plan, layer, rows, (REAL *)out->inputs + row * BAND,
-                                                    (REAL *)out->outputs + row * BAND, (REAL *)out->deltas + row * BAND,
-                                                    out->band, l < plan->n_layers - 1,
-                                                    wanted ? (REAL *)in->deltas + row * BAND : NULL, in->band);
+            NAME(aim_back)(&strip, l, row, inputs_too);
+            NAME(layer_kinds)[plan->layers[l].kind].backward(&strip);
         }
-        if (run->x_gradient != NULL)
+        if (inputs_too)
             NAME(bands_to_rows)(rows, buffers[0].width, (const REAL *)buffers[0].deltas + row * BAND, buffers[0].band,
                                 run->x_gradient + (block + row) * buffers[0].width);
     }
@@ -137,6 +135,21 @@ static double NAME(weight_sum)(const struct batch *batch) {
     for (int64_t i = 0; i < batch->rows; i++)
         sum += (double)((const REAL *)batch->weight)[batch->order == NULL ? i : batch->order[i]];
     return sum;
+}
+
+/* Phase 2 for units `first` .. `last` - 1. */
+static void NAME(unit_phase)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, int64_t first, int64_t last) {
+    struct NAME(pending) pending;
+    pending.job = NULL;
+    pending.turn = 0;
+    /* from the last: a narrow output layer's update finds products to hide under, and the first layer's weights, which the
+     * next step needs first, are left in the caches */
+    for (int64_t number = last - 1; number >= first; number--) {
+        if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) break;
+        const struct layer *layer = NAME(layer_of)(plan, number);
+        NAME(layer_kinds)[layer->kind].gradient(plan, job, layer, number, &pending);
+    }
+    NAME(finish_update)(plan, &pending);
 }
 
 /* Both phases over all blocks of a batch; false if told to stop.  *loss, on thread 0 alone, becomes the sum of the rows'
@@ -156,17 +169,7 @@ static bool NAME(batch_phases)(const struct NAME(run) *run, const struct batch *
             job->rows = rows;
             job->first = block == 0;
             job->last = block + rows == batch->rows;
-            struct NAME(pending) pending;
-            pending.job = NULL;
-            pending.turn = 0;
-            /* from the last: a narrow output layer's update finds products to hide under, and the first layer's
-             * weights, which the next step needs first, are left in the caches */
-            for (int64_t number = last - 1; number >= first; number--) {
-                if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) break;
-                const struct layer *layer = NAME(layer_of)(plan, number);
-                NAME(layer_kinds)[layer->kind].gradient(plan, job, layer, number, &pending);
-            }
-            NAME(finish_update)(plan, &pending);
+            NAME(unit_phase)(plan, job, first, last);
         }
         if (team_barrier(members, &plan->stop)) return false;
     }
@@ -193,6 +196,25 @@ static struct NAME(gradient_job) NAME(job_of)(const pymlp_plan *plan, double wei
     };
 }
 
+/* One optimizer step on units `first` .. `last` - 1 from the gradient in plan->gradient, whose norm is limited; false if told
+ * to stop. */
+static bool NAME(limited_update)(const struct NAME(run) *run, struct NAME(gradient_job) *job, int64_t first, int64_t last,
+                                 int index, int members) {
+    pymlp_plan *plan = run->plan;
+    NAME(square_chunks)(plan, plan->gradient, run->optimizer->clip_value, index, members);
+    if (team_barrier(members, &plan->stop)) return false;
+    NAME(limit_norm)(plan, run->optimizer->clip_norm, &job->rule);
+    job->bias_rule = job->rule;
+    NAME(spare)(&job->bias_rule);
+    job->rows = 0;
+    job->penalised = false;
+    job->inverse = 1;
+    job->gradient = NULL;
+    job->given = plan->gradient;
+    NAME(unit_phase)(plan, job, first, last);
+    return !team_barrier(members, &plan->stop);
+}
+
 /* Steps `from` .. `to`, on `members` threads of which this is number `index`; false if told to stop. */
 static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, int index, int members) {
     pymlp_plan *plan = run->plan;
@@ -209,13 +231,18 @@ static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, in
             if (index == 0) run->losses[step] = 0;
             continue;
         }
-        struct NAME(gradient_job) job = NAME(job_of)(plan, weight_sum, NULL);
+        const bool limited = run->optimizer->clip_norm != 0;
+        struct NAME(gradient_job) job = NAME(job_of)(plan, weight_sum, limited ? plan->gradient : NULL);
         job.rule = NAME(rule_of)(run->optimizer, run->coefficients + N_COEFFICIENTS * step);
-        /* weight decay spares the biases */
         job.bias_rule = job.rule;
-        job.bias_rule.decay = ZERO;
+        NAME(spare)(&job.bias_rule);
         if (!NAME(batch_phases)(run, &batch, &job, first, last, index, members, &loss)) return false;
         if (index == 0) run->losses[step] = (loss + NAME(penalty)(plan)) / weight_sum;
+        if (limited && !NAME(limited_update)(run, &job, first, last, index, members)) return false;
+        if (plan->has_max_norm) {
+            NAME(shorten_weights)(plan, &job.rule, index, members);
+            if (team_barrier(members, &plan->stop)) return false;
+        }
         if (run->tries && index == 0 && (step - from + 1) % NAME(TRIAL_GROUP) == 0) {
             const double now = NAME(seconds_now)(), seconds = (now - began) / NAME(TRIAL_GROUP);
             if (seconds < run->seconds) run->seconds = seconds;
@@ -225,11 +252,15 @@ static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, in
     return true;
 }
 
+static int NAME(slots_of)(const pymlp_optimizer *optimizer) {
+    return pymlp_optimizer_rows[optimizer->kind].n_slots + (optimizer->averages != 0);
+}
+
 static void NAME(training)(void *context, int index, int members) {
     struct NAME(run) *run = context;
     pymlp_plan *plan = run->plan;
     __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
-    const int n_slots = pymlp_optimizer_rows[run->optimizer->kind].n_slots;
+    const int n_slots = NAME(slots_of)(run->optimizer);
     NAME(repack)(plan, index, members, run->trained, plan->packed, false);
     for (int slot = 0; slot < n_slots; slot++)
         NAME(repack)(plan, index, members, run->slots + slot * plan->n_parameters, plan->slots[slot], false);
@@ -362,34 +393,52 @@ static int NAME(train_steps)(pymlp_plan *plan, const pymlp_optimizer *optimizer,
 }
 
 /* The flat vectors have no padding: a vector's worth is copied out and back where a piece ends. */
-static void NAME(update_piece)(const struct NAME(rule) *rule, int64_t count, REAL *w, const REAL *g, REAL *s, REAL *t) {
+static void NAME(update_piece)(const struct NAME(rule) *rule, int n_slots, int64_t count, REAL *w, const REAL *g,
+                               REAL *const *slots) {
     int64_t whole = count / LANES * LANES, rest = count - whole;
-    NAME(optimize)(rule, whole, w, g, s, t);
+    size_t bytes = (size_t)rest * sizeof(REAL);
+    NAME(optimize)(rule, 1, whole, 0, w, g, slots);
     if (rest == 0) return;
-    REAL last[4][LANES] = {{0}};
-    const REAL *from[4] = {w + whole, g + whole, s + whole, t == NULL ? NULL : t + whole};
-    for (int i = 0; i < 4; i++)
-        if (from[i] != NULL) memcpy(last[i], from[i], (size_t)rest * sizeof(REAL));
-    NAME(optimize)(rule, LANES, last[0], last[1], last[2], last[3]);
-    memcpy(w + whole, last[0], (size_t)rest * sizeof(REAL));
-    memcpy(s + whole, last[2], (size_t)rest * sizeof(REAL));
-    if (t != NULL) memcpy(t + whole, last[3], (size_t)rest * sizeof(REAL));
+    REAL last[2 + MOST_SLOTS][LANES] = {{0}}, *last_slots[MOST_SLOTS];
+    memcpy(last[0], w + whole, bytes);
+    memcpy(last[1], g + whole, bytes);
+    for (int i = 0; i < MOST_SLOTS; i++) {
+        last_slots[i] = last[2 + i];
+        if (i < n_slots) memcpy(last_slots[i], slots[i] + whole, bytes);
+    }
+    NAME(optimize)(rule, 1, LANES, 0, last[0], last[1], last_slots);
+    memcpy(w + whole, last[0], bytes);
+    for (int i = 0; i < n_slots; i++) memcpy(slots[i] + whole, last_slots[i], bytes);
 }
 
 static int NAME(update)(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, const void *gradient,
                         void *slots, const double *coefficients) {
     __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
-    REAL *w = params, *s = slots;
-    REAL *t = pymlp_optimizer_rows[optimizer->kind].n_slots > 1 ? s + plan->n_parameters : NULL;
+    REAL *w = params;
     const REAL *g = gradient;
-    struct NAME(rule) rule = NAME(rule_of)(optimizer, coefficients), bias_rule = rule;
-    bias_rule.decay = ZERO;
+    const int n_slots = NAME(slots_of)(optimizer);
+    struct NAME(rule) rule = NAME(rule_of)(optimizer, coefficients);
+    if (optimizer->clip_norm != 0) {
+        NAME(square_chunks)(plan, g, optimizer->clip_value, 0, 1);
+        NAME(limit_norm)(plan, optimizer->clip_norm, &rule);
+    }
+    struct NAME(rule) bias_rule = rule;
+    NAME(spare)(&bias_rule);
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const struct layer *layer = &plan->layers[l];
-        int64_t at = layer->weight;
-        NAME(update_piece)(&rule, layer->inputs * layer->outputs, w + at, g + at, s + at, t == NULL ? NULL : t + at);
-        at = layer->bias;
-        NAME(update_piece)(&bias_rule, layer->outputs, w + at, g + at, s + at, t == NULL ? NULL : t + at);
+        REAL *weight_slots[MOST_SLOTS], *bias_slots[MOST_SLOTS];
+        for (int i = 0; i < MOST_SLOTS; i++) {
+            /* those past the last are never touched */
+            REAL *slot = (REAL *)slots + (i < n_slots ? i : 0) * plan->n_parameters;
+            weight_slots[i] = slot + layer->weight;
+            bias_slots[i] = slot + layer->bias;
+        }
+        const struct NAME(rule) weight_rule = NAME(rule_for)(layer, &rule);
+        NAME(update_piece)(&weight_rule, n_slots, layer->matrix_inputs * layer->outputs, w + layer->weight,
+                           g + layer->weight, weight_slots);
+        NAME(update_piece)(&bias_rule, n_slots, layer->vectors * layer->outputs, w + layer->bias, g + layer->bias,
+                           bias_slots);
+        if (layer->max_norm != 0) NAME(shorten_flat)(layer, &rule, w + layer->weight, weight_slots[n_slots - 1]);
     }
     RESTORE_FLOAT_MODE(mode);
     return PYMLP_OK;

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pymlp.optimizers import SGD, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
     from pymlp.predictor import Predictor
     from pymlp.progress import ProgressBar
-    from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
+    from pymlp.range_test import find_learning_rate
+    from pymlp.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Plateau, Step
     from pymlp.selection import show_config
     from pymlp.training import train
 
@@ -36,6 +37,7 @@ _LAZY = {
     "CompiledLoss": "pymlp.losses",
     "Constant": "pymlp.schedules",
     "Cosine": "pymlp.schedules",
+    "Exponential": "pymlp.schedules",
     "CustomLoss": "pymlp.losses",
     "Focal": "pymlp.losses",
     "GaussianNLL": "pymlp.losses",
@@ -48,12 +50,15 @@ _LAZY = {
     "ModelFormatError": "pymlp.files",
     "NAdam": "pymlp.optimizers",
     "OneCycle": "pymlp.schedules",
+    "Plateau": "pymlp.schedules",
     "Predictor": "pymlp.predictor",
     "ProgressBar": "pymlp.progress",
     "Quantile": "pymlp.losses",
     "RMSprop": "pymlp.optimizers",
     "Rprop": "pymlp.optimizers",
     "SGD": "pymlp.optimizers",
+    "Step": "pymlp.schedules",
+    "find_learning_rate": "pymlp.range_test",
     "Tweedie": "pymlp.losses",
     "load": "pymlp.files",
     "load_network": "pymlp.files",
@@ -72,6 +77,7 @@ __all__ = [
     "Cosine",
     "CustomLoss",
     "Dense",
+    "Exponential",
     "Focal",
     "GaussianNLL",
     "Huber",
@@ -84,13 +90,16 @@ __all__ = [
     "NAdam",
     "Network",
     "OneCycle",
+    "Plateau",
     "Predictor",
     "ProgressBar",
     "Quantile",
     "RMSprop",
     "Rprop",
+    "Step",
     "Tweedie",
     "config_context",
+    "find_learning_rate",
     "get_config",
     "load",
     "load_network",

@@ -7,7 +7,7 @@ targets; what they share is in `pymlp.perceptron`, what fitting does in `pymlp.f
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,39 +16,49 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from pymlp import scores, threadpools  # noqa: F401 - threadpools makes the engine known to threadpoolctl
-from pymlp.losses import LOSSES
+from pymlp.availability import gives_probabilities, is_stochastic, takes_streams
+from pymlp.class_weights import row_weights
+from pymlp.losses import CustomLoss, GaussianNLL, Loss, Quantile, loss_of
 from pymlp.network import Network
-from pymlp.perceptron import MultilayerPerceptron, plain
-from pymlp.targets import KINDS, ClassTargets, distinct_labels
-from pymlp.validation import PARAMETER_CONSTRAINTS, StrOptions
-
-
-def _is_stochastic(estimator: MultilayerPerceptron) -> bool:
-    if estimator.solver == "lbfgs":
-        raise AttributeError("partial_fit is only available for stochastic optimizers. lbfgs is not stochastic.")
-    return True
+from pymlp.perceptron import FurtherParameters, MultilayerPerceptron, plain
+from pymlp.targets import KINDS, PROBABILITIES, ClassTargets, NumberTargets, distinct_labels
+from pymlp.validation import CLASSIFIER_CONSTRAINTS, REGRESSOR_CONSTRAINTS, check_sample_weight, check_targets
 
 
 @dataclass(eq=False, repr=False)
-class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
+class LossOfClasses:
+    """What the classifier takes before the parameters beyond scikit-learn's that it shares with the regressor."""
+
+    _: KW_ONLY
+    loss: Any = "log_loss"
+    class_weight: Any = None
+
+
+@dataclass(eq=False, repr=False)
+class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, MultilayerPerceptron):
     """Multilayer perceptron for classes; parameters and results are those of scikit-learn's class of this name.
 
     Parameters
     ----------
-    hidden_layer_sizes : int or sequence of int, default=(100,)
-        Widths of the hidden layers; ``()`` is a linear model.
+    hidden_layer_sizes : int, Dense or sequence of these, default=(100,)
+        Hidden layers; ``()`` is a linear model.  A number is a width, ``Dense(64, "gelu", dropout=0.1)`` says more of a
+        layer (see `pymlp.Dense`); both may be mixed.
     activation : str or sequence of str, default="relu"
-        Of the hidden layers, one for all or one for each: "identity", "logistic", "tanh", "relu", and beyond
-        scikit-learn "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus".
-    solver : {"adam", "sgd", "lbfgs"}, default="adam"
-        Adam (Kingma and Ba, 2015), gradient descent with momentum, or L-BFGS over all rows at once.
+        Of the hidden layers given as widths, one for all or one for each layer: "identity", "logistic", "tanh", "relu",
+        and beyond scikit-learn "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus".
+    solver : str or option object of `pymlp.optimizers`, default="adam"
+        "adam" (Kingma and Ba, 2015), "sgd" (gradient descent with momentum), another name in
+        `pymlp.optimizers.OPTIMIZERS`, or "lbfgs" (L-BFGS over all rows at once).  An object such as
+        ``AdamW(weight_decay=0.1)`` has its own parameters, and those below count for nothing.
     alpha : float, default=0.0001
-        L2 penalty on the weights, divided by the rows of the batch.
+        Penalty on the weights, divided by the rows of the batch: L2, or what `l1_ratio` makes of it.
     batch_size : int or "auto", default="auto"
         "auto" is ``min(200, rows)``.
-    learning_rate : {"constant", "invscaling", "adaptive"}, default="constant"
-        For "sgd": the rate stays; falls as ``learning_rate_init / (t_ + 1) ** power_t``; is divided by 5 each time
-        patience runs out.
+    learning_rate : {"constant", "invscaling", "adaptive"}, schedule or callable, default="constant"
+        The rate stays; falls as ``learning_rate_init / (t_ + 1) ** power_t``; is divided by 5 each time patience runs
+        out (as in scikit-learn ``solver="adam"`` takes no notice of these names).  An object of `pymlp.schedules` such
+        as ``Cosine(warmup=5)`` runs over `max_iter` epochs, from `learning_rate_init`.  A callable gets the number of a
+        step and gives its rate.
     learning_rate_init : float, default=0.001
     power_t : float, default=0.5
     max_iter : int, default=200
@@ -65,18 +75,48 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Go on from the weights of the last fit.
     momentum : float, default=0.9
     nesterovs_momentum : bool, default=True
+        Of "sgd".
     early_stopping : bool, default=False
         Hold out `validation_fraction` of the rows, stop when their score no longer improves, keep the best weights.
     validation_fraction : float, default=0.1
     beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
-        Of Adam.
+        Of "adam", "adamw" and "nadam".
     n_iter_no_change : int, default=10
         Epochs without improvement before training stops.
     max_fun : int, default=15000
         Most evaluations of the loss, for "lbfgs".
-    loss : {"log_loss"}, default="log_loss"
+    loss : str, object of `pymlp.losses` or callable, default="log_loss"
+        "log_loss", "focal", "hinge", "squared_hinge" or "perceptron"; ``LogLoss(label_smoothing=0.1)`` and
+        ``Focal(gamma=2)`` carry their own numbers.  Two classes and label matrices have one output a column, and the
+        form of the loss for that.  The last three have no probabilities: ``decision_function`` and ``predict`` alone.
+        A callable ``loss(y, output)`` gives the value of each row and the gradient by the outputs, which are
+        probabilities; `CustomLoss` takes other outputs, `CompiledLoss` compiled code.
+    class_weight : "balanced", dict, list of dict or None, default=None
+        What the loss counts rows of each class by, besides their own weight; a list has a dict for each column of a
+        label matrix.  "balanced": in inverse proportion to the rows of the class, counted by their weights.  Scores do
+        not take these weights.
+    dropout : float, default=0.0
+        Probability that an output of a hidden layer given as a width is 0 in a training step (see `pymlp.Dense`).  Not
+        for "lbfgs".
+    l1_ratio : float, default=0.0
+        Part of `alpha` that is an L1 penalty (Zou and Hastie, "Regularization and variable selection via the elastic
+        net", 2005).  "lbfgs" meets its kink at 0 with a subgradient: weights get small there, not 0.
+    scoring : str, callable or None, default=None
+        What validation rows are scored by, higher is better: a name that scikit-learn knows, or
+        ``scoring(estimator, X, y)``; weighted if it takes ``sample_weight``.  None is the accuracy (of a regressor R2).
+    standardize : bool, default=False
+        Bring the columns of X to mean 0 and deviation 1 for the training, by the weighted training rows of the first
+        fit; constant columns count for nothing, sparse ones are scaled and not shifted.  It is folded into the first
+        layer afterwards: `params_` take raw values, and prediction costs nothing more.
+    max_time : float or None, default=None
+        Seconds after which training ends with the last complete epoch; the first one is always completed.
     dtype : {"float32", "float64"} or None, default=None
         Type of the arithmetic; None follows X (anything but float32 becomes float64).
+    roll_back : bool, default=False
+        Where an epoch ends with numbers that are not finite, go back to the end of the one before, halve the rate, warn
+        and go on.  Not for "lbfgs".
+    input_dropout : float, default=0.0
+        Probability that an input counts as 0 in a training step.  Not for "lbfgs".
 
     Attributes
     ----------
@@ -90,7 +130,10 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Of the last epoch, and the lowest (None with early stopping).
     loss_curve_ : list of float
     validation_scores_, best_validation_score_ : list of float, float
-        None without early stopping.
+        None without validation rows.
+    history_ : dict of str to list
+        For each epoch (for "lbfgs" each iteration) its "loss", "validation_score" (None without validation rows),
+        "rate" (of its last step) and "seconds" (of its steps); ``pandas.DataFrame(model.history_)`` is a table of them.
     n_iter_, t_ : int
         Epochs of the last fit, rows seen in all.
     n_features_in_, feature_names_in_, n_outputs_, n_layers_, out_activation_
@@ -106,16 +149,18 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     array([0, 0])
     """
 
-    _: KW_ONLY
-    loss: str = "log_loss"
-    dtype: Any = None
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = CLASSIFIER_CONSTRAINTS
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **PARAMETER_CONSTRAINTS,
-        "loss": [StrOptions({"log_loss"})],
-    }
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPClassifier:
         """Fit to training data.
 
         Parameters
@@ -123,6 +168,10 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         X : array-like or sparse matrix of shape (rows, features)
         y : array-like of shape (rows,), or 0/1 matrix of shape (rows, labels)
         sample_weight : array-like of shape (rows,), optional
+        X_val, y_val : like X and y, optional
+            Rows to score after each epoch: ``validation_scores_``.  With `early_stopping` they take the place of the
+            rows it would hold out, and all of X is trained on.
+        sample_weight_val : array-like of shape (validation rows,), optional
 
         Returns
         -------
@@ -135,9 +184,9 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         KeyboardInterrupt
             After Ctrl-C; the last complete epoch is kept.
         """
-        return self._fit(X, y, sample_weight, incremental=False)
+        return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
 
-    @available_if(_is_stochastic)
+    @available_if(takes_streams)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """Train for one epoch over the given rows, going on from the present state.
 
@@ -160,11 +209,16 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         outputs = self._outputs(X)
         return self._targets.decode(outputs)
 
+    @available_if(gives_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each class, shape (rows, classes), or of each label, (rows, labels)."""
+        """Probability of each class, shape (rows, classes), or of each label, (rows, labels).
+
+        There is none where the loss has no probabilities, such as "hinge".
+        """
         check_is_fitted(self)
         return self._outputs(X, with_complement=self.n_outputs_ == 1)
 
+    @available_if(gives_probabilities)
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithm of `predict_proba`."""
         probabilities = self.predict_proba(X)
@@ -172,7 +226,10 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             return np.log(probabilities, out=probabilities)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Scores before the output activation: (rows,) for two classes, else (rows, classes) or (rows, labels)."""
+        """Scores before the output activation: (rows,) for two classes, else (rows, classes) or (rows, labels).
+
+        For the losses without probabilities they are the outputs.
+        """
         outputs = self._outputs(X, activated=False)
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs
 
@@ -197,9 +254,19 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         else:
             targets = ClassTargets.from_labels(y)
             known = targets.classes
-        encoded = targets.encode(y, dtype)
-        self.classes_, self._targets = known, targets
-        return encoded, targets.loss
+        encoded, loss = targets.encode(y, dtype), targets.loss(self.loss)
+        threshold = 0.5 if loss_of(loss).output_activation in PROBABILITIES else 0.0
+        self.classes_, self._targets = known, replace(targets, threshold=threshold)
+        return encoded, loss
+
+    def _loss_weight(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+        return row_weights(self.class_weight, self._targets, encoded, sample_weight)
+
+    def _encode_validation(self, y: Any, network: Network) -> np.ndarray:
+        unknown = np.setdiff1d(distinct_labels(y), self.classes_)
+        if len(unknown):
+            raise ValueError(f"y_val has classes that y has not: {unknown}; y has {self.classes_}")
+        return self._targets.encode(y, network.dtype)
 
     @staticmethod
     def _check_known(y: Any, known: np.ndarray, *, subset: bool) -> None:
@@ -235,8 +302,11 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         if state["kind"] not in KINDS:
             raise ValueError(f"the model has an unknown kind of classes: {state['kind']!r}")
         self.classes_ = np.array(state["values"], dtype=np.dtype(state["dtype"]))
-        self._targets = ClassTargets(state["kind"], self.classes_, bool(state["sparse_labels"]))
-        if self._targets.columns != network.outputs or self._targets.loss != network.loss:
+        threshold = 0.5 if network.output_activation in PROBABILITIES else 0.0
+        targets = ClassTargets(state["kind"], self.classes_, bool(state["sparse_labels"]), threshold)
+        self._targets = targets
+        fits = isinstance(network.loss, CustomLoss) or targets.loss(self.loss) == network.loss
+        if targets.columns != network.outputs or not fits:
             raise ValueError(f"{len(self.classes_)} {state['kind']} classes do not fit the network's outputs and loss")
 
     def __sklearn_tags__(self) -> Any:
@@ -249,19 +319,26 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 class LossFirst:
     """The one parameter scikit-learn's regressor takes before those it shares with the classifier."""
 
-    loss: str = "squared_error"
+    loss: Any = "squared_error"
 
 
 @dataclass(eq=False, repr=False)
-class MLPRegressor(RegressorMixin, MultilayerPerceptron, LossFirst):
+class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, LossFirst):
     """Multilayer perceptron for numbers; parameters and results are those of scikit-learn's class of this name.
 
     Parameters
     ----------
-    loss : {"squared_error", "poisson"}, default="squared_error"
-        "poisson" predicts positive means by an exponential output; y must not be negative.
-    hidden_layer_sizes, activation, solver, ..., max_fun, dtype
+    loss : str, object of `pymlp.losses` or callable, default="squared_error"
+        "squared_error", "absolute_error", "huber" or ``Huber(delta=1)``; "poisson", "gamma", "tweedie" or
+        ``Tweedie(power=1.5)``, which predict positive means by an exponential output; "quantile" or
+        ``Quantile([0.1, 0.5, 0.9])``, which predicts all its levels at once; "gaussian_nll", which learns a standard
+        deviation too (``predict(X, return_std=True)``).  A callable ``loss(y, output)`` gives the value of each row and
+        the gradient by the outputs; `CompiledLoss` takes compiled code.
+    hidden_layer_sizes, activation, solver, ..., max_fun, dropout, ..., input_dropout
         See `MLPClassifier`.
+    standardize_target : bool, default=False
+        Bring each target to mean 0 and deviation 1 for the training; predictions are in its own units.  Losses, and the
+        numbers that losses have, are in those of the training.  Not for the losses with an exponential output.
 
     Attributes
     ----------
@@ -278,14 +355,20 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron, LossFirst):
     """
 
     _: KW_ONLY
-    dtype: Any = None
+    standardize_target: bool = False
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **PARAMETER_CONSTRAINTS,
-        "loss": [StrOptions({"squared_error", "poisson"})],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = REGRESSOR_CONSTRAINTS
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPRegressor:
         """Fit to training data.
 
         Parameters
@@ -293,6 +376,10 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron, LossFirst):
         X : array-like or sparse matrix of shape (rows, features)
         y : array-like of shape (rows,) or (rows, targets)
         sample_weight : array-like of shape (rows,), optional
+        X_val, y_val : like X and y, optional
+            Rows to score after each epoch: ``validation_scores_``.  With `early_stopping` they take the place of the
+            rows it would hold out, and all of X is trained on.
+        sample_weight_val : array-like of shape (validation rows,), optional
 
         Returns
         -------
@@ -305,32 +392,95 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron, LossFirst):
         KeyboardInterrupt
             After Ctrl-C; the last complete epoch is kept.
         """
-        return self._fit(X, y, sample_weight, incremental=False)
+        return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
 
-    @available_if(_is_stochastic)
+    @available_if(is_stochastic)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Train for one epoch over the given rows, going on from the present state; arguments as for `fit`."""
         return self._fit(X, y, sample_weight, incremental=True)
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Predicted numbers of shape (rows,), or (rows, targets)."""
-        outputs = self._outputs(X)
-        return outputs[:, 0] if self.n_outputs_ == 1 else outputs
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predicted numbers.
 
-    def _encode(self, y: Any, dtype: str, *, first: bool, incremental: bool, classes: Any) -> tuple[np.ndarray, str]:
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, features)
+        return_std : bool, default=False
+            Give the standard deviations as well; for `GaussianNLL` alone.
+
+        Returns
+        -------
+        predicted : ndarray of shape (rows,), (rows, targets), (rows, levels) or (rows, targets, levels)
+            Levels are those of `Quantile`, if it has more than one.
+        deviations : ndarray of the same shape
+            With `return_std`.
+
+        Raises
+        ------
+        ValueError
+            Deviations are asked for and the loss has none.
+        """
+        outputs = self._outputs(X)
+        targets = NumberTargets.of_outputs(self.n_outputs_, self.network_.loss)
+        if not return_std:
+            return targets.decode(outputs)
+        if not isinstance(targets.loss, GaussianNLL):
+            raise ValueError(f"return_std=True needs loss=GaussianNLL(), but the model has loss={self.loss!r}")
+        return targets.decode(outputs), targets.deviations(outputs)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R2 of the predictions; of `Quantile`, D2 by the pinball loss, the mean over its levels.
+
+        D2 is the part of the pinball loss of the best constants that the predictions save: at most 1, and 0 for the
+        quantiles of y themselves.  Validation scores are the same measures.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (rows, features)
+        y : array-like of shape (rows,) or (rows, targets)
+        sample_weight : array-like of shape (rows,), optional
+        """
+        check_is_fitted(self)
+        if not isinstance(self.network_.loss_function, Quantile):
+            return super().score(X, y, sample_weight)
+        outputs = self._outputs(X)
+        targets = NumberTargets.of_outputs(self.n_outputs_, self.network_.loss)
+        y = check_targets(y, len(outputs), targets.columns)
+        weight = check_sample_weight(sample_weight, len(outputs), "float64")
+        return targets.score(outputs, targets.encode(y), weight)
+
+    def _encode(self, y: Any, dtype: str, *, first: bool, incremental: bool, classes: Any) -> tuple[np.ndarray, Any]:
         """Output columns and loss."""
+        loss = self.loss if isinstance(self.loss, (str, Loss)) else CustomLoss(self.loss)
+        if self.standardize_target and loss_of(loss).output_activation == "exp":
+            raise ValueError(
+                f"standardize_target=True needs a loss whose outputs may be shifted and scaled, not loss={self.loss!r}"
+            )
+        return NumberTargets(1, loss_of(loss)).encode(self._columns(y, dtype, "y")), loss
+
+    def _loss_weight(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+        return sample_weight
+
+    def _encode_validation(self, y: Any, network: Network) -> np.ndarray:
+        columns = self._columns(y, network.dtype, "y_val")
+        targets = NumberTargets.of_outputs(network.outputs, network.loss)
+        if columns.shape[1] != targets.columns:
+            raise ValueError(f"y_val has {columns.shape[1]} target columns, but y has {targets.columns}")
+        return targets.encode(columns)
+
+    def _columns(self, y: Any, dtype: str, name: str) -> np.ndarray:
         columns = np.ascontiguousarray(y.reshape(len(y), -1), dtype)
-        lowest = LOSSES[self.loss].lowest_target
+        lowest = loss_of(self.loss).lowest_target
         if columns.min() < lowest:
             row, column = np.unravel_index(int(np.argmax(columns < lowest)), columns.shape)
             raise ValueError(
-                f"y must be at least {lowest:g} for loss={self.loss!r}, but row {row}, column {column} (counted from "
-                f"0) has {columns[row, column]:g}"
+                f"{name} must be at least {lowest:g} for loss={self.loss!r}, but row {row}, column {column} (counted "
+                f"from 0) has {columns[row, column]:g}"
             )
-        return columns, self.loss
+        return columns
 
     def _validation_score(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
-        return scores.r2(outputs, y, weight)
+        return NumberTargets.of_outputs(outputs.shape[1], self.loss).score(outputs, y, weight)
 
     def _stratification(self, y: np.ndarray) -> None:
         return None
@@ -339,5 +489,5 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron, LossFirst):
         """Numbers need no description."""
 
     def _take_target_state(self, metadata: dict[str, Any], network: Network) -> None:
-        if network.loss != self.loss:
+        if loss_of(network.loss) != loss_of(self.loss):
             raise ValueError(f"the network's loss is {network.loss!r}, but loss={self.loss!r}")

@@ -18,13 +18,16 @@ from sklearn.model_selection import train_test_split
 
 from pymlp import backends
 from pymlp.callbacks import Announcer
+from pymlp.course import Course
+from pymlp.epochs import EpochLoop, new_history
 from pymlp.inference import outputs_of
 from pymlp.lbfgs import FullBatch, Iterate, Minimisation
 from pymlp.network import Network
-from pymlp.optimizers import SGD, Adam, new_slots
+from pymlp.optimizers import OPTIMIZERS, Optimizer, new_slots
 from pymlp.rows import rows_of
+from pymlp.standardisation import Standardisation
 from pymlp.stopping import Descent, StoppingRule
-from pymlp.training import EpochLoop
+from pymlp.validation import check_scoring
 
 if TYPE_CHECKING:
     from pymlp.perceptron import MultilayerPerceptron
@@ -32,24 +35,57 @@ if TYPE_CHECKING:
 # a warning shall name the line that called fit: a solver, `fit` here, the estimator's two methods, then that line
 STACK_LEVEL = 5
 
-HISTORY = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_", "_no_improvement_count")
+# what begins anew with a first pass
+HISTORY = (
+    "history_",
+    "loss_curve_",
+    "best_loss_",
+    "validation_scores_",
+    "best_validation_score_",
+    "_no_improvement_count",
+)
 
 
 class DivergedError(ValueError):
     """The weights are no longer finite at the end of a fit."""
 
 
+# the parameters of solvers given by name that the estimator has, under the names it has for them; all others have the
+# solver's own defaults
+_OF_ADAM = {"beta_1": "beta_1", "beta_2": "beta_2", "epsilon": "epsilon"}
+NAMED_PARAMETERS = {
+    "sgd": {"momentum": "momentum", "nesterov": "nesterovs_momentum"},
+    "adam": _OF_ADAM,
+    "adamw": _OF_ADAM,
+    "nadam": _OF_ADAM,
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Checked validation rows: ``y`` as output columns, ``labels`` as targets of the user's own kind, for `scoring`."""
+
+    X: Any
+    y: np.ndarray
+    labels: Any
+    weight: np.ndarray | None
+
+
 @dataclass(frozen=True)
 class Data:
     """Checked training data of one call of fit or partial_fit.
 
-    ``first`` says that the weights are drawn anew, ``incremental`` that this is ``partial_fit``.  ``given`` is X and y
-    as the user gave them, for callbacks.
+    ``labels`` are the targets that ``y`` encodes.  ``weight`` is what the loss counts rows by, ``sample_weight`` what
+    scores do: without the weights of classes.  ``first`` says that the parameters are drawn anew, ``incremental`` that
+    this is ``partial_fit``.  ``given`` is X and y as the user gave them, for callbacks.
     """
 
     X: Any
     y: np.ndarray
+    labels: Any
     weight: np.ndarray | None
+    sample_weight: np.ndarray | None
+    validation: Scored | None
     first: bool
     incremental: bool
     random: np.random.RandomState
@@ -66,16 +102,13 @@ def fit(draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: N
     KeyboardInterrupt
         `draft` then has the last complete epoch, if there was one in this call.
     """
+    network, drawn = _drawn(draft, network, data)
     if data.first:
-        name = draft.activation if isinstance(draft.activation, str) else None
-        params = network.initial_params(data.random, activation=name)
         draft.t_ = 0
         for attribute in HISTORY:
             draft.__dict__.pop(attribute, None)
-    else:
-        params = draft.params_.copy()
     solve = _minimise if draft.solver == "lbfgs" else _descend
-    solve(draft, estimator, network, data, params)
+    solve(draft, estimator, network, data, drawn)
     if not np.isfinite(draft.params_).all():
         raise DivergedError(
             "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -83,10 +116,72 @@ def fit(draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: N
         )
 
 
+@dataclass(frozen=True)
+class StartingPoint:
+    """What the first step of a fit is made of."""
+
+    network: Network
+    params: np.ndarray
+    X: Any
+    y: np.ndarray
+    weight: np.ndarray | None
+    optimizer: Optimizer
+    batch_size: int
+    random: np.random.RandomState
+
+
+def starting_point(draft: MultilayerPerceptron, network: Network, data: Data) -> StartingPoint:
+    """Where a fit would begin; ValueError for a solver that takes all rows at once."""
+    if draft.solver == "lbfgs":
+        raise ValueError("solver='lbfgs' has no learning rate")
+    network, drawn = _drawn(draft, network, data)
+    X, y, params = _scaled(draft, network, data, None, drawn)
+    batch_size = _batch_size(draft.batch_size, data.X.shape[0])
+    return StartingPoint(network, params, X, y, data.weight, _optimizer(draft), batch_size, data.random)
+
+
+def _drawn(draft: MultilayerPerceptron, network: Network, data: Data) -> tuple[Network, np.ndarray | None]:
+    """The network with a seed for its masks, if it has any, and its initial parameters if this is a first pass."""
+    drawn = None
+    if data.first:
+        name = draft.activation if isinstance(draft.activation, str) else None
+        drawn = network.initial_params(data.random, activation=name)
+    if network.input_dropout or any(layer.dropout for layer in network.layers):
+        goes_on = data.incremental and not data.first
+        seed = draft.network_.seed if goes_on else int(data.random.randint(0, 2**64, dtype=np.uint64))
+        network = replace(network, seed=seed)
+    return network, drawn
+
+
+def _scaled(
+    draft: MultilayerPerceptron, network: Network, data: Data, training: np.ndarray | None, drawn: np.ndarray | None
+) -> tuple[Any, np.ndarray, np.ndarray]:
+    """X, y and parameters to train on: those of the data, unless the draft standardises."""
+    before = None if data.first else draft._standardisation
+    params = drawn if drawn is not None else draft._params_to_train()
+    inputs, target = bool(draft.standardize), bool(getattr(draft, "standardize_target", False))
+    if not (inputs or target):
+        draft._standardisation = None
+        return data.X, data.y, draft.params_.copy() if before is not None else params
+    if before is None or (before.inputs is None, before.target is None) != (not inputs, not target):
+        after = Standardisation.of(data.X, data.y, data.weight, training, inputs=inputs, target=target)
+        if network.dtype == "float32" and inputs and not after.inputs.fits_float32:
+            warnings.warn(
+                "some columns of X have means, or units, so large or small that raw values in float32 lose most of "
+                "their digits, also when they are standardized: use dtype='float64', or shift and scale X first",
+                stacklevel=STACK_LEVEL + 1,
+            )
+        if drawn is None:
+            params = after.unfold(network, draft.params_)
+        draft._standardisation = after
+    X, y = draft._standardisation.apply(data.X, data.y, network.dtype)
+    return X, y, params
+
+
 def _announcer(
     estimator: MultilayerPerceptron, data: Data, epochs: int, rows: int, so_far: Callable[[], Any]
 ) -> Announcer:
-    metadata = {} if data.weight is None else {"sample_weight": data.weight}
+    metadata = {} if data.sample_weight is None else {"sample_weight": data.sample_weight}
     X, y = data.given
     values = {"X": lambda: X, "y": lambda: y, "metadata": lambda: metadata, "fitted_estimator": so_far}
     callbacks = getattr(estimator, "_skl_callbacks", ())
@@ -97,29 +192,33 @@ def _copy_with(draft: MultilayerPerceptron, network: Network, params: np.ndarray
     # what callbacks get as fitted_estimator
     fitted = copy.copy(draft)
     fitted.__dict__.pop("_skl_callbacks", None)
-    fitted._take_network(network, params.copy())
+    fitted._take_trained(network, params.copy())
     return fitted
 
 
 def _minimise(
-    draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: Network, data: Data, params: np.ndarray
+    draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: Network, data: Data, drawn: np.ndarray | None
 ) -> None:
-    batch = FullBatch(backends.get(), network, data.X, data.y, data.weight)
+    X, y, params = _scaled(draft, network, data, None, drawn)
+    batch = FullBatch(backends.get(), network, X, y, data.weight)
 
     def so_far() -> MultilayerPerceptron:
         reached = minimisation.accepted
         return _copy_with(draft, network, params if reached is None else reached.params)
 
     announcer = _announcer(estimator, data, draft.max_iter, data.X.shape[0], so_far)
-    minimisation = Minimisation(batch, announcer)
+    score = None
+    if data.validation is not None:
+        score = _scorer(draft, network, batch.plan, data.validation)
+    minimisation = Minimisation(batch, announcer, score, draft.max_time)
     try:
         with announcer:
             ending = minimisation.run(params, max_iter=draft.max_iter, max_fun=draft.max_fun, tol=draft.tol)
     except KeyboardInterrupt:
         if minimisation.accepted is not None:
-            _take_iterate(draft, network, minimisation.accepted)
+            _take_iterate(draft, network, minimisation, minimisation.accepted)
         raise
-    _take_iterate(draft, network, ending.iterate)
+    _take_iterate(draft, network, minimisation, ending.iterate)
     if not ending.converged:
         advice = ""
         if ending.iterate.iterations == draft.max_iter:
@@ -132,38 +231,51 @@ def _minimise(
         )
 
 
-def _take_iterate(draft: MultilayerPerceptron, network: Network, iterate: Iterate) -> None:
+def _take_iterate(draft: MultilayerPerceptron, network: Network, minimisation: Minimisation, iterate: Iterate) -> None:
     draft.n_iter_, draft.loss_ = iterate.iterations, iterate.loss
-    draft._take_network(network, iterate.params)
+    # an interruption may have come between an entry and its point
+    draft.history_ = {name: values[: iterate.iterations] for name, values in minimisation.history.items()}
+    if minimisation.score is not None:
+        draft.validation_scores_ = list(draft.history_["validation_score"])
+        draft.best_validation_score_ = max(draft.validation_scores_, default=None)
+    draft._take_trained(network, iterate.params)
 
 
 def _descend(
-    draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: Network, data: Data, params: np.ndarray
+    draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: Network, data: Data, drawn: np.ndarray | None
 ) -> None:
     descent = _descent(draft, network, data)
-    training, held_out = _split(draft, data)
+    training, scored = _split(draft, data)
+    X, y, params = _scaled(draft, network, data, training, drawn)
+    # unless the average was changed in the meantime
+    if descent.params is not None and np.array_equal(descent.slots[-1], params):
+        params = descent.params.copy()
     n_rows = data.X.shape[0] if training is None else len(training)
     batch_size = _batch_size(draft.batch_size, n_rows)
+    epoch_steps = -(-n_rows // batch_size)
+    descent.course.begin(draft.max_iter * epoch_steps, epoch_steps, n_rows)
     plan = backends.get().Plan(network, batch_size)
-    score = None
-    if held_out is not None:
-        score = _scorer(draft, plan, data, held_out)
-    rule = _rule(draft, descent, data, n_rows, score, params)
-    source = rows_of(data.X, data.y, data.weight, training)
-    loop = EpochLoop(plan, descent.optimizer, params, descent.slots, descent.step, source, batch_size, rule)
+    score = None if scored is None else _scorer(draft, network, plan, scored)
+    rule = _rule(draft, descent.course, data, n_rows, score, params)
+    source = rows_of(X, y, data.weight, training)
+    loop = EpochLoop(
+        plan, descent.optimizer, params, descent.slots, descent.step, source, batch_size, rule, draft.max_time
+    )
     epochs = 1 if data.incremental else draft.max_iter
-    announcer = _announcer(estimator, data, epochs, n_rows, lambda: _copy_with(draft, network, params))
+    outcome = loop.outcome
+    announcer = _announcer(estimator, data, epochs, n_rows, lambda: _copy_with(draft, network, outcome))
     try:
         with announcer:
             stopped = loop.run(epochs, data.random if draft.shuffle else None, announcer)
-            if score is not None and rule.best_params is not None:
-                params = rule.best_params
+            outcome = loop.completed.outcome if rule.best_params is None else rule.best_params
     except KeyboardInterrupt:
         if loop.completed is not None:
             rule.restore(loop.completed.rule_state)
-            _take_epochs(draft, network, rule, loop, loop.completed.params)
+            _take_epochs(draft, network, descent, rule, loop, loop.completed.outcome)
         raise
-    _take_epochs(draft, network, rule, loop, params)
+    _take_epochs(draft, network, descent, rule, loop, outcome)
+    if draft.verbose and loop.timed_out:
+        print(f"Training took longer than max_time={draft.max_time:g} seconds. Stopping.")
     if not stopped and not data.incremental:
         warnings.warn(
             f"Stochastic Optimizer: Maximum iterations ({draft.max_iter}) reached and the optimization hasn't "
@@ -174,33 +286,49 @@ def _descend(
 
 
 def _take_epochs(
-    draft: MultilayerPerceptron, network: Network, rule: StoppingRule, loop: EpochLoop, params: np.ndarray
+    draft: MultilayerPerceptron,
+    network: Network,
+    descent: Descent,
+    rule: StoppingRule,
+    loop: EpochLoop,
+    params: np.ndarray,
 ) -> None:
-    rule.descent.slots, rule.descent.step = loop.completed.slots, loop.completed.step
-    draft._descent = rule.descent
+    descent.slots, descent.step = loop.completed.slots, loop.completed.step
+    if descent.optimizer.average is not None:
+        # not the slot itself, which goes on changing
+        params, descent.params = params.copy(), loop.completed.params
+    draft._descent = descent
     draft.n_iter_, draft.t_ = rule.epochs, rule.rows_seen
+    draft.history_ = rule.history
     draft.loss_curve_, draft.loss_ = rule.loss_curve, rule.loss_curve[-1]
     draft._no_improvement_count = rule.no_improvement
-    if rule.score is None:
-        draft.best_loss_, draft.validation_scores_, draft.best_validation_score_ = rule.best_loss, None, None
-    else:
-        draft.best_loss_ = None
+    draft.best_loss_ = None if rule.early else rule.best_loss
+    draft.validation_scores_, draft.best_validation_score_ = None, None
+    if rule.score is not None:
         draft.validation_scores_, draft.best_validation_score_ = rule.validation_scores, rule.best_score
-    draft._take_network(network, params)
+    draft._take_trained(network, params)
 
 
 def _descent(draft: MultilayerPerceptron, network: Network, data: Data) -> Descent:
     """A new descent for fit, a copy of the last one for partial_fit."""
     kept = draft.__dict__.get("_descent")
     if data.incremental and kept is not None and _belongs(kept.slots, network):
-        return replace(kept, slots=kept.slots.copy())
-    rate = float(draft.learning_rate_init)
-    if draft.solver == "sgd":
-        optimizer, schedule = SGD(draft.momentum, bool(draft.nesterovs_momentum)), draft.learning_rate
-    else:
-        optimizer, schedule = Adam(draft.beta_1, draft.beta_2, draft.epsilon), "constant"
-    slots = new_slots(optimizer, network.n_parameters, network.dtype)
-    return Descent(optimizer, schedule, draft.power_t, rate, rate, slots)
+        return replace(kept, course=copy.copy(kept.course), slots=kept.slots.copy())
+    optimizer = _optimizer(draft)
+    # scikit-learn's adam takes no notice of `learning_rate`; copies, since options can be changed after the fit
+    ignored = draft.solver == "adam" and isinstance(draft.learning_rate, str)
+    schedule = "constant" if ignored else copy.copy(draft.learning_rate)
+    course = Course(schedule, float(draft.learning_rate_init), draft.power_t, bool(draft.roll_back))
+    return Descent(optimizer, course, new_slots(optimizer, network.n_parameters, network.dtype))
+
+
+def _optimizer(draft: MultilayerPerceptron) -> Optimizer:
+    """The solver: an option object as it is, or the one of that name with the estimator's parameters."""
+    solver = draft.solver
+    if not isinstance(solver, str):
+        return copy.copy(solver)
+    parameters = NAMED_PARAMETERS.get(solver, {})
+    return OPTIMIZERS[solver](**{own: getattr(draft, name) for own, name in parameters.items()})
 
 
 def _belongs(slots: np.ndarray, network: Network) -> bool:
@@ -208,10 +336,10 @@ def _belongs(slots: np.ndarray, network: Network) -> bool:
     return slots.shape[1] == network.n_parameters and slots.dtype == network.dtype
 
 
-def _split(draft: MultilayerPerceptron, data: Data) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Numbers of the training and of the validation rows; None, None without early stopping."""
-    if not draft.early_stopping:
-        return None, None
+def _split(draft: MultilayerPerceptron, data: Data) -> tuple[np.ndarray | None, Scored | None]:
+    """Numbers of the training rows (None for all), and the rows to be scored after each epoch."""
+    if data.validation is not None or not draft.early_stopping:
+        return None, data.validation
     # splitting the numbers draws what splitting the rows would, and copies no rows
     training, held_out = train_test_split(
         np.arange(data.X.shape[0], dtype=np.int64),
@@ -221,7 +349,8 @@ def _split(draft: MultilayerPerceptron, data: Data) -> tuple[np.ndarray | None, 
     )
     if len(held_out) < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
-    return training, held_out
+    weight = None if data.sample_weight is None else data.sample_weight[held_out]
+    return training, Scored(data.X[held_out], data.y[held_out], data.labels[held_out], weight)
 
 
 def _batch_size(batch_size: Any, n_rows: int) -> int:
@@ -236,40 +365,60 @@ def _batch_size(batch_size: Any, n_rows: int) -> int:
 
 
 def _scorer(
-    draft: MultilayerPerceptron, plan: backends.Plan, data: Data, held_out: np.ndarray
+    draft: MultilayerPerceptron, network: Network, plan: backends.Plan, scored: Scored
 ) -> Callable[[np.ndarray], float]:
-    X, y = data.X[held_out], data.y[held_out]
-    weight = None if data.weight is None else data.weight[held_out]
-    return lambda params: draft._validation_score(outputs_of(plan, params, X), y, weight)
+    """Validation score from parameters, by `scoring` or the estimator's own measure."""
+    if draft.scoring is None:
+        scale = None if draft._standardisation is None else draft._standardisation.output_scale(network)
+
+        def own_score(params: np.ndarray) -> float:
+            outputs = outputs_of(plan, draft._folded(network, params), scored.X)
+            if scale is not None:
+                outputs = outputs * scale[0] + scale[1]
+            return draft._validation_score(outputs, scored.y, scored.weight)
+
+        return own_score
+    scorer = check_scoring(draft, draft.scoring)
+
+    def score(params: np.ndarray) -> float:
+        fitted = _copy_with(draft, network, params)
+        # the rows are arrays by now
+        fitted.__dict__.pop("feature_names_in_", None)
+        return scorer(fitted, scored.X, scored.labels, scored.weight)
+
+    return score
 
 
 def _rule(
     draft: MultilayerPerceptron,
-    descent: Descent,
+    course: Course,
     data: Data,
     n_rows: int,
     score: Callable[[np.ndarray], float] | None,
     params: np.ndarray,
 ) -> StoppingRule:
     """The rule, going on where an earlier call left off (a first pass has no history)."""
+    early = bool(draft.early_stopping)
 
     def history(name: str, default: Any) -> Any:
         value = draft.__dict__.get(name)
         return default if value is None else value
 
     return StoppingRule(
-        descent,
+        course,
         tol=draft.tol,
         patience=draft.n_iter_no_change,
         verbose=bool(draft.verbose),
         epoch_rows=n_rows,
         score=score,
+        early=early,
         rows_seen=draft.t_,
         loss_curve=list(history("loss_curve_", ())),
         validation_scores=list(history("validation_scores_", ())),
+        history={name: list(values) for name, values in history("history_", new_history("validation_score")).items()},
         best_loss=history("best_loss_", np.inf),
         best_score=history("best_validation_score_", -np.inf),
         no_improvement=history("_no_improvement_count", 0),
         # on a warm start scikit-learn's best weights are the very arrays being trained: the last stay if none is better
-        best_params=params.copy() if data.first and score is not None else None,
+        best_params=params.copy() if data.first and early else None,
     )

@@ -6,6 +6,7 @@ Zhu, "A limited memory algorithm for bound constrained optimization", 1995.)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -15,6 +16,7 @@ from scipy import optimize
 
 from pymlp.backends import Plan
 from pymlp.callbacks import Announcer
+from pymlp.epochs import new_history
 from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
 from pymlp.network import Network
 from pymlp.rows import DENSE_BYTES, dense_blocks, is_gathered
@@ -40,7 +42,7 @@ class Ending:
 
 
 class StopAskedError(Exception):
-    """A callback asked to stop; ends the minimisation from within."""
+    """A callback asked to stop, or the time limit was reached; ends the minimisation from within."""
 
 
 class FullBatch:
@@ -111,16 +113,35 @@ class FullBatch:
 class Minimisation:
     """One run of L-BFGS-B.
 
+    Parameters
+    ----------
+    batch : FullBatch
+    announcer : Announcer
+    score : callable, optional
+        Validation score from parameters.
+    max_time : float, optional
+        Seconds after which `run` ends, once a point has been accepted.
+
     Attributes
     ----------
     accepted : Iterate or None
         The last accepted point, kept for an interruption; None before the first.
+    history : dict of str to list
+        For each accepted point its loss, its validation score or None, None for a rate, and its seconds.
     """
 
-    def __init__(self, batch: FullBatch, announcer: Announcer) -> None:
-        self.batch, self.announcer = batch, announcer
+    def __init__(
+        self,
+        batch: FullBatch,
+        announcer: Announcer,
+        score: Callable[[np.ndarray], float] | None = None,
+        max_time: float | None = None,
+    ) -> None:
+        self.batch, self.announcer, self.score = batch, announcer, score
+        self.max_time = np.inf if max_time is None else max_time
         self.accepted: Iterate | None = None
-        self._began = perf_counter()
+        self.history = new_history("validation_score")
+        self._began = self._last = perf_counter()
         self._announced = False
 
     def run(self, params: np.ndarray, *, max_iter: int, max_fun: int, tol: float) -> Ending:
@@ -145,11 +166,13 @@ class Minimisation:
                 callback=self._accept,
             )
         except StopAskedError:
-            return Ending(self.accepted, True, 0, "a callback asked to stop")
+            return Ending(self.accepted, True, 0, "asked to stop")
         iterate = Iterate(self._cast(result.x), float(result.fun), min(int(result.nit), max_iter))
         return Ending(iterate, result.status == 0, int(result.status), str(result.message))
 
     def _evaluate(self, point: np.ndarray) -> tuple[float, np.ndarray]:
+        if self.accepted is not None and perf_counter() - self._began > self.max_time:
+            raise StopAskedError
         if not self._announced:
             # only now is it known that there is another iteration: after the last, nothing is evaluated
             self.announcer.begin_epoch(self._iterations, **self._metrics())
@@ -165,9 +188,16 @@ class Minimisation:
 
     def _accept(self, point: np.ndarray) -> None:
         # the accepted point is the last one evaluated
-        self.accepted = Iterate(self._cast(point), self.batch.last_loss, self._iterations + 1)
+        accepted = Iterate(self._cast(point), self.batch.last_loss, self._iterations + 1)
+        score = None if self.score is None else self.score(accepted.params)
+        now = perf_counter()
+        row = (accepted.loss, score, None, now - self._last)
+        self._last = now
+        for values, value in zip(self.history.values(), row, strict=True):
+            values.append(value)
+        self.accepted = accepted
         self._announced = False
-        if self.announcer.end_epoch(**self._metrics(), loss=self.batch.last_loss, validation_score=None):
+        if self.announcer.end_epoch(**self._metrics(), loss=accepted.loss, validation_score=score):
             raise StopAskedError
 
     def _metrics(self) -> dict[str, Any]:

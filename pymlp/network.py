@@ -8,8 +8,9 @@ distributed training and tests all work on that vector, so there is one layout a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral
 from typing import Any
 
@@ -21,6 +22,8 @@ from pymlp.losses import Loss, described_loss, loss_description, loss_of
 from pymlp.options import check_number
 
 DTYPES = ("float32", "float64")
+# numbers drawn in one call: 64 KB
+DRAWN_AT_ONCE = 8192
 # fields of a description, of the network and of a layer, that are always there
 FIRST_FIELDS = ("inputs", "layers", "loss", "dtype", "l1", "l2", "outputs", "activation")
 
@@ -48,23 +51,34 @@ def random_source(random_state: Any = None) -> Any:
     )
 
 
-def _glorot_uniform(draw: Any, inputs: int, outputs: int, activation: str) -> tuple[np.ndarray, np.ndarray]:
+# An initialiser returns two functions, for the weights and for the biases: each draws so many float64 numbers.
+Draws = Callable[[int], np.ndarray]
+
+
+def _glorot_uniform(draw: Any, inputs: int, outputs: int, activation: str) -> tuple[Draws, Draws]:
     # scikit-learn's variant: 2 instead of 6 for the logistic function, and the biases are drawn as well
     bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (inputs + outputs))
-    return draw.uniform(-bound, bound, (inputs, outputs)), draw.uniform(-bound, bound, outputs)
+    numbers = partial(draw.uniform, -bound, bound)
+    return numbers, numbers
 
 
 def _scaled_by_inputs(numerator: float, *, uniform: bool):
-    def initialise(draw: Any, inputs: int, outputs: int, activation: str) -> tuple[np.ndarray, np.ndarray]:
+    def initialise(draw: Any, inputs: int, outputs: int, activation: str) -> tuple[Draws, Draws]:
         deviation = np.sqrt(numerator / inputs)
         if uniform:
             bound = np.sqrt(3.0) * deviation
-            weight = draw.uniform(-bound, bound, (inputs, outputs))
-        else:
-            weight = draw.normal(0.0, deviation, (inputs, outputs))
-        return weight, np.zeros(outputs)
+            return partial(draw.uniform, -bound, bound), np.zeros
+        return partial(draw.normal, 0.0, deviation), np.zeros
 
     return initialise
+
+
+def _fill(target: np.ndarray, draws: Draws) -> None:
+    """Fill a vector from a stream of draws, in pieces that stay in a cache: the float64 numbers of a large layer would
+    take more memory than its weights, and more time to get there than to be drawn."""
+    for start in range(0, len(target), DRAWN_AT_ONCE):
+        piece = target[start : start + DRAWN_AT_ONCE]
+        piece[:] = draws(len(piece))
 
 
 INITIALISERS = {
@@ -336,8 +350,9 @@ class Network:
         for row, views in zip(self.table, self.parts(params), strict=True):
             if row.kind == "dense":
                 drawn = INITIALISERS[initialiser](draw, row.inputs, row.outputs, names[row.layer])
+                for view, draws in zip(views, drawn, strict=True):
+                    _fill(view.reshape(-1), draws)
             else:
-                drawn = KINDS[row.kind].initial
-            for view, values in zip(views, drawn, strict=True):
-                view[...] = values
+                for view, value in zip(views, KINDS[row.kind].initial, strict=True):
+                    view[...] = value
         return params

@@ -35,14 +35,24 @@ def _set_params(self: Any, **params: Any) -> Any:
     return self
 
 
+def _repr(self: Any) -> str:
+    """As one would write it: what differs from its default, as scikit-learn shows an estimator."""
+    changed = [
+        f"{field.name}={getattr(self, field.name)!r}"
+        for field in fields(self)
+        if repr(getattr(self, field.name)) != repr(field.default)
+    ]
+    return f"{type(self).__name__}({', '.join(changed)})"
+
+
 @dataclass_transform(frozen_default=True)
 def option(kind: Kind) -> Kind:
     """Make a class with annotated fields an option object: a frozen dataclass with ``get_params`` and ``set_params``.
 
     Its ``__post_init__``, where it has one, checks the fields and leaves them as they are.
     """
-    kind.get_params, kind.set_params = _get_params, _set_params
-    made = dataclass(frozen=True)(kind)
+    kind.get_params, kind.set_params, kind.__repr__ = _get_params, _set_params, _repr
+    made = dataclass(frozen=True, repr=False)(kind)
     OPTIONS[kind.__name__] = made
     return made
 

@@ -7,7 +7,7 @@ the end, so a fit that fails leaves a fitted model as it was.
 from __future__ import annotations
 
 import warnings
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,19 +19,27 @@ import pymlp
 from pymlp import backends, fitting
 from pymlp.callbacks import check_callbacks
 from pymlp.inference import predict_rows, without_output_activation
+from pymlp.layers import Dense
+from pymlp.losses import CustomLoss, described_loss, loss_description
 from pymlp.network import Network
+from pymlp.options import describe, from_description, is_option
 from pymlp.parameters import ParameterViews, copy_into
+from pymlp.standardisation import Standardisation
+from pymlp.targets import PROBABILITIES
+from pymlp.training import check_validation_is_whole
 from pymlp.validation import (
     check_parameters,
     check_prediction_data,
     check_sample_weight,
     check_training_data,
-    hidden_widths,
+    check_validation_data,
+    hidden_layers,
 )
 
 # numbers and histories that a model file keeps
 FITTED_RECORDS = (
     "n_iter_",
+    "history_",
     "t_",
     "loss_",
     "best_loss_",
@@ -42,14 +50,57 @@ FITTED_RECORDS = (
 
 
 def plain(value: Any) -> Any:
-    """Numbers, strings, lists and dicts of Python in place of NumPy's."""
+    """Numbers, strings, lists and dicts of Python in place of NumPy's, of option objects and of layers."""
     if isinstance(value, (list, tuple, np.ndarray)):
         return [plain(item) for item in value]
+    if isinstance(value, Dense):
+        return {"layer": {each.name: plain(getattr(value, each.name)) for each in fields(value)}}
+    if is_option(value):
+        value = describe(value)
+    if isinstance(value, dict):
+        if not all(isinstance(name, str) for name in value):
+            # labels of classes: the names of a JSON object are strings
+            return {"pairs": [[plain(name), plain(item)] for name, item in value.items()]}
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, type):
         return np.dtype(value).name
     return value
+
+
+def from_plain(value: Any) -> Any:
+    """A parameter from what `plain` made of it; sequences are tuples."""
+    if isinstance(value, list):
+        return tuple(from_plain(item) for item in value)
+    if isinstance(value, dict):
+        if set(value) == {"pairs"}:
+            return {name: from_plain(item) for name, item in value["pairs"]}
+        value = {name: from_plain(item) for name, item in value.items()}
+        if set(value) == {"layer"}:
+            return Dense(**value["layer"])
+        return from_description(value) if set(value) == {"option", "parameters"} else value
+    return value
+
+
+def _shapes(network: Network) -> list[tuple[str, tuple[int, ...]]]:
+    # of all that is learnt
+    return [(f"{row.layer}.{part.name}", part.shape) for row in network.table for part in row.parts]
+
+
+@dataclass(eq=False, repr=False)
+class FurtherParameters:
+    """What both take beyond scikit-learn's parameters."""
+
+    _: KW_ONLY
+    dropout: float = 0.0
+    l1_ratio: float = 0.0
+    scoring: Any = None
+    standardize: bool = False
+    max_time: float | None = None
+    dtype: Any = None
+    roll_back: bool = False
+    input_dropout: float = 0.0
 
 
 @dataclass(eq=False, repr=False)
@@ -59,10 +110,10 @@ class MultilayerPerceptron(BaseEstimator):
     hidden_layer_sizes: Any = (100,)
     activation: Any = "relu"
     _: KW_ONLY
-    solver: str = "adam"
+    solver: Any = "adam"
     alpha: float = 0.0001
     batch_size: Any = "auto"
-    learning_rate: str = "constant"
+    learning_rate: Any = "constant"
     learning_rate_init: float = 0.001
     power_t: float = 0.5
     max_iter: int = 200
@@ -80,6 +131,10 @@ class MultilayerPerceptron(BaseEstimator):
     epsilon: float = 1e-8
     n_iter_no_change: float = 10
     max_fun: int = 15000
+
+    # no parameters: how a fitted estimator scaled what it was trained on, and its parameters in those units
+    _standardisation = None
+    _trained_params = None
 
     def set_callbacks(self, *callbacks: Any) -> MultilayerPerceptron:
         """Set the callbacks of the fits to come, in place of earlier ones; see `pymlp.callbacks`.
@@ -136,7 +191,14 @@ class MultilayerPerceptron(BaseEstimator):
         return self.network_
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any, *, incremental: bool, classes: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        incremental: bool,
+        classes: Any = None,
+        validation: tuple[Any, Any, Any] = (None, None, None),
     ) -> MultilayerPerceptron:
         check_parameters(self)
         if incremental and self.early_stopping:
@@ -145,7 +207,7 @@ class MultilayerPerceptron(BaseEstimator):
         start = dict(self.__dict__)
         draft.__dict__.update(start)
         try:
-            network, data = draft._prepare(X, y, sample_weight, incremental=incremental, classes=classes)
+            network, data = draft._prepare(X, y, sample_weight, validation, incremental=incremental, classes=classes)
             fitting.fit(draft, self, network, data)
         except KeyboardInterrupt:
             # the draft has new parameters if at least one epoch was completed
@@ -164,10 +226,17 @@ class MultilayerPerceptron(BaseEstimator):
         self.__dict__.update({name: value for name, value in new.items() if start.get(name, missing) is not value})
 
     def _prepare(
-        self, X: Any, y: Any, sample_weight: Any, *, incremental: bool, classes: Any
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation: tuple[Any, Any, Any],
+        *,
+        incremental: bool,
+        classes: Any,
     ) -> tuple[Network, fitting.Data]:
         """Check everything; on the draft alone."""
-        hidden = hidden_widths(self.hidden_layer_sizes)
+        hidden = hidden_layers(self.hidden_layer_sizes)
         first = "params_" not in self.__dict__ or not (self.warm_start or incremental)
         dtypes: tuple[str, ...] = ("float64", "float32")
         if not first:
@@ -175,38 +244,113 @@ class MultilayerPerceptron(BaseEstimator):
         elif self.dtype is not None:
             dtypes = (np.dtype(self.dtype).name,)
         given = X, y
-        X, y, dtype = check_training_data(self, X, y, dtypes=dtypes, reset=first, numeric=is_regressor(self))
-        y, loss = self._encode(y, dtype, first=first, incremental=incremental, classes=classes)
-        weight = check_sample_weight(sample_weight, X.shape[0], dtype)
-        widths = (X.shape[1], *hidden, y.shape[1])
-        network = Network.from_widths(widths, self.activation, loss=loss, dtype=dtype, l2=self.alpha)
+        X, labels, dtype = check_training_data(self, X, y, dtypes=dtypes, reset=first, numeric=is_regressor(self))
+        y, loss = self._encode(labels, dtype, first=first, incremental=incremental, classes=classes)
+        sample_weight = check_sample_weight(sample_weight, X.shape[0], dtype)
+        weight = self._loss_weight(y, sample_weight)
+        network = Network.from_widths(
+            (X.shape[1], *hidden, y.shape[1]),
+            self.activation,
+            loss=loss,
+            dropout=self.dropout,
+            dtype=dtype,
+            l1=self.alpha * self.l1_ratio,
+            l2=self.alpha * (1.0 - self.l1_ratio),
+            input_dropout=self.input_dropout,
+        )
+        self._check_network(network, first=first)
+        scored = self._check_validation(*validation, network)
+        random = check_random_state(self.random_state)
+        data = fitting.Data(X, y, labels, weight, sample_weight, scored, first, incremental, random, given)
+        return network, data
+
+    def _check_network(self, network: Network, *, first: bool) -> None:
+        """ValueError if the network cannot be trained by the other parameters, or goes on from one that it does not
+        fit."""
         if not first and network.widths != self.network_.widths:
             raise ValueError(
                 f"the model has the layer widths {self.network_.widths}, but its parameters and the data now ask for "
                 f"{network.widths}; call fit with warm_start=False"
             )
-        return network, fitting.Data(X, y, weight, first, incremental, check_random_state(self.random_state), given)
+        same = first or network.layers == self.network_.layers
+        if not same and _shapes(network) != _shapes(self.network_):
+            raise ValueError(
+                f"the model has the layers {self.network_.layers}, but its parameters now ask for {network.layers}, "
+                "which learn other arrays; call fit with warm_start=False"
+            )
+        if self.solver == "lbfgs":
+            for position, layer in enumerate(network.layers):
+                name = "dropout" if layer.dropout else "max_norm" if layer.max_norm else None
+                if name is not None:
+                    raise ValueError(
+                        f"solver='lbfgs' minimises one function and takes no steps that {name} could act in, but "
+                        f"layer {position} has {name}={getattr(layer, name)!r}: choose a stochastic solver"
+                    )
+            if network.input_dropout:
+                raise ValueError(
+                    f"solver='lbfgs' minimises one function: input_dropout={network.input_dropout!r} needs a "
+                    "stochastic solver"
+                )
+        if self.standardize and network.layers[0].residual:
+            raise ValueError(
+                "standardize=True cannot be folded into a first layer with residual=True, which passes its inputs on: "
+                "scale X beforehand"
+            )
+
+    def _check_validation(self, X: Any, y: Any, sample_weight: Any, network: Network) -> fitting.Scored | None:
+        if X is None and y is None and sample_weight is None:
+            return None
+        check_validation_is_whole(X, y, "sample_weight_val")
+        X, labels = check_validation_data(self, X, y, network.dtype, numeric=is_regressor(self))
+        encoded = self._encode_validation(labels, network)
+        weight = check_sample_weight(sample_weight, X.shape[0], network.dtype, "sample_weight_val")
+        return fitting.Scored(X, encoded, labels, weight)
+
+    def _starting_point(self, X: Any, y: Any, sample_weight: Any) -> fitting.StartingPoint:
+        """Where a fit to these data would begin; leaves the estimator as it is."""
+        check_parameters(self)
+        draft = object.__new__(type(self))
+        draft.__dict__.update(self.__dict__)
+        network, data = draft._prepare(X, y, sample_weight, (None, None, None), incremental=False, classes=None)
+        return fitting.starting_point(draft, network, data)
 
     def _outputs(self, X: Any, *, activated: bool = True, with_complement: bool = False) -> np.ndarray:
         check_is_fitted(self)
         X = check_prediction_data(self, X, self.network_.dtype)
-        network = self.network_ if activated else without_output_activation(self.network_)
+        network = self.network_
+        if not activated and network.output_activation != "identity":
+            network = without_output_activation(network)
         predictor = backends.get().Predictor(network, self.params_, with_complement=with_complement)
         out = np.empty((X.shape[0], predictor.columns), network.dtype)
         predict_rows(predictor, X, out)
-        return out
+        scale = self._output_scale()
+        return out if scale is None else out * scale[0] + scale[1]
+
+    def _output_scale(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """What outputs must be multiplied by, and what then added, where the network gives them in the units it was
+        trained in."""
+        return None if self._standardisation is None else self._standardisation.output_scale(self.network_)
 
     def _prediction_state(self) -> tuple[Network, np.ndarray, bool, bool]:
-        """What `pymlp.Predictor` is made of: also whether the answer has the complement of a single output as a column
-        before it, and whether it has no axis for columns."""
+        """What `pymlp.Predictor` is made of, with `_output_scale`: also whether the answer has the complement of a
+        single output as a column before it, and whether it has no axis for columns."""
         check_is_fitted(self)
-        single, numbers = self.n_outputs_ == 1, is_regressor(self)
-        return self.network_, self.params_, single and not numbers, single and numbers
+        paired = not is_regressor(self) and self.network_.output_activation in PROBABILITIES
+        single = self.n_outputs_ == 1
+        return self.network_, self.params_, single and paired, single and not paired
 
     def _model_state(self) -> tuple[Network, np.ndarray, dict[str, Any]]:
         """What a model file holds; JSON-ready metadata.  The state of the optimizer is not part of it."""
         check_is_fitted(self)
         parameters = {name: plain(value) for name, value in self.get_params(deep=False).items()}
+        if isinstance(self.network_.loss, CustomLoss):
+            # the function itself has no place in a file
+            parameters["loss"] = loss_description(self.network_.loss)
+        for name, value in parameters.items():
+            if callable(value):
+                raise ValueError(
+                    f"a model file has no place for the function {name}={value!r}: use pickle, or set another {name}"
+                )
         if not isinstance(self.random_state, (int, np.integer)):
             parameters["random_state"] = None
         metadata: dict[str, Any] = {
@@ -215,6 +359,11 @@ class MultilayerPerceptron(BaseEstimator):
             "features": [str(name) for name in getattr(self, "feature_names_in_", ())] or None,
             "fitted": {name: plain(getattr(self, name)) for name in FITTED_RECORDS if hasattr(self, name)},
         }
+        if self._standardisation is not None:
+            metadata["standardisation"] = self._standardisation.state
+        if "history_" in metadata["fitted"]:
+            # equal models have equal files
+            del metadata["fitted"]["history_"]["seconds"]
         self._add_target_state(metadata)
         return self.network_, self.params_, metadata
 
@@ -225,25 +374,47 @@ class MultilayerPerceptron(BaseEstimator):
             if metadata["class"] != cls.__name__:
                 raise ValueError(f"the model is of class {metadata['class']!r}, not {cls.__name__}")
             parameters = metadata["parameters"]
-            model = cls(
-                **{name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
-            )
+            if isinstance(network.loss, CustomLoss):
+                parameters = {**parameters, "loss": described_loss(parameters["loss"])}
+            model = cls(**{name: from_plain(value) for name, value in parameters.items()})
             unknown = sorted(set(metadata["fitted"]) - set(FITTED_RECORDS))
             if unknown:
                 raise ValueError(f"the model has unknown records: {', '.join(unknown)}")
             for name, value in metadata["fitted"].items():
                 setattr(model, name, value)
+            if "history_" in metadata["fitted"]:
+                model.history_ = {**model.history_, "seconds": [None] * len(model.history_["loss"])}
             features = metadata["features"]
             if features is not None:
                 if [type(name) for name in features] != [str] * network.inputs:
                     raise ValueError(f"the names of the {network.inputs} features must be as many strings")
                 model.feature_names_in_ = np.array(features, object)
             model.n_features_in_ = network.inputs
+            if metadata.get("standardisation") is not None:
+                model._standardisation = Standardisation.from_state(metadata["standardisation"], network)
             model._take_target_state(metadata, network)
             model._take_network(network, network.check_params(params))
         except (KeyError, TypeError) as error:
             raise ValueError(f"not the description of a {cls.__name__}: {error!r}") from error
         return model
+
+    def _folded(self, network: Network, params: np.ndarray) -> np.ndarray:
+        """Parameters for raw values from those that are trained."""
+        return params if self._standardisation is None else self._standardisation.fold(network, params)
+
+    def _params_to_train(self) -> np.ndarray:
+        """A copy of the fitted parameters in the units of training."""
+        if self._standardisation is None:
+            return self.params_.copy()
+        trained = self._trained_params
+        # to the bit, unless somebody changed them in the meantime
+        if trained is not None and np.array_equal(self._folded(self.network_, trained), self.params_):
+            return trained.copy()
+        return self._standardisation.unfold(self.network_, self.params_)
+
+    def _take_trained(self, network: Network, params: np.ndarray) -> None:
+        self._trained_params = None if self._standardisation is None else params
+        self._take_network(network, self._folded(network, params))
 
     def _take_network(self, network: Network, params: np.ndarray) -> None:
         self.network_ = network

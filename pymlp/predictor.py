@@ -71,9 +71,10 @@ class Predictor(Caller):
     out : ndarray, optional
         Written to and returned: C-contiguous, of the network's dtype and the answer's shape.  Must not overlap X.
 
-    The answer is for a classifier what `predict_proba` gives, (rows, classes) or (rows, labels); for a regressor what
-    `predict` gives, (rows,) or (rows, targets); for a network its outputs, (rows, outputs): the same bits.  ValueError
-    names what does not fit.
+    The answer is for a classifier what `predict_proba` gives, (rows, classes) or (rows, labels), and what
+    `decision_function` gives if its loss has no probabilities; for a regressor what `predict` gives, (rows,) or
+    (rows, targets), with all outputs of a loss that has several for a target side by side; for a network its outputs,
+    (rows, outputs): the same bits.  ValueError names what does not fit.
 
     A predictor can be pickled and copied; the copy chooses backend and threads where it is made.
 
@@ -87,36 +88,52 @@ class Predictor(Caller):
     (5, 1)
     """
 
-    __slots__ = ("__weakref__", "_asked_threads", "_backend", "_dtype", "_params", "_tail", "_with_complement")
+    __slots__ = (
+        "__weakref__",
+        "_asked_threads",
+        "_backend",
+        "_dtype",
+        "_params",
+        "_scale",
+        "_tail",
+        "_with_complement",
+    )
 
     def __init__(self, model: Any, params: np.ndarray | None = None, *, n_threads: int | None = None) -> None:
         if isinstance(model, Network):
             if params is None:
                 raise TypeError("params is missing: a Network holds no numbers")
-            network, with_complement, flat = model, False, False
+            network, with_complement, flat, scale = model, False, False, None
         elif hasattr(model, "_prediction_state"):
             if params is not None:
                 raise TypeError(f"params goes with a Network; this {type(model).__name__} has its own")
             network, params, with_complement, flat = model._prediction_state()
+            scale = model._output_scale() if hasattr(model, "_output_scale") else None
         else:
             raise TypeError(f"model must be a fitted estimator of pymlp or a Network, got {type(model).__name__}")
-        self._build(network, params, with_complement, flat, n_threads)
+        self._build(network, params, with_complement, flat, scale, n_threads)
 
     def _build(
-        self, network: Network, params: np.ndarray, with_complement: bool, flat: bool, n_threads: int | None
+        self,
+        network: Network,
+        params: np.ndarray,
+        with_complement: bool,
+        flat: bool,
+        scale: tuple[np.ndarray, np.ndarray] | None,
+        n_threads: int | None,
     ) -> None:
         if hasattr(self, "_backend"):
             # a call may be using what would be replaced
             raise RuntimeError("a Predictor cannot be initialised again: make a new one")
         # kept for pickling: the backend may pack them otherwise
         self._params = network.check_params(params).copy()
-        self._asked_threads, self._with_complement = n_threads, with_complement
+        self._asked_threads, self._with_complement, self._scale = n_threads, with_complement, scale
         self._backend = backends.get().Predictor(network, self._params, n_threads, with_complement=with_complement)
         self._dtype = np.dtype(network.dtype)
         columns = self._backend.columns
         # of an answer's shape, what comes after the rows
         self._tail = () if flat else (columns,)
-        if self._backend.entry is not None:
+        if self._backend.entry is not None and scale is None:
             # a call of more rows is cut, for Ctrl-C
             most_rows, locked = block_rows(network.n_parameters), network.n_parameters <= LOCKED_PARAMETERS
             self._set_entry(*self._backend.entry, self._dtype, network.inputs, columns, most_rows, flat, locked)
@@ -144,7 +161,11 @@ class Predictor(Caller):
         elif isinstance(X, np.ndarray) and np.may_share_memory(X, out):
             raise ValueError("out must not overlap X")
         rows = X.reshape(1, -1) if X.ndim == 1 else X
-        predict_rows(self._backend, rows, out.reshape(-1, self._backend.columns))
+        columns = out.reshape(-1, self._backend.columns)
+        predict_rows(self._backend, rows, columns)
+        if self._scale is not None:
+            columns *= self._scale[0]
+            columns += self._scale[1]
         return out
 
     def _checked(self, X: Any) -> Any:
@@ -158,7 +179,7 @@ class Predictor(Caller):
         return X
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = self.network, self._params, self._with_complement, self._tail == (), self._asked_threads
+        state = self.network, self._params, self._with_complement, self._tail == (), self._scale, self._asked_threads
         return _rebuilt, (type(self), *state)
 
 
@@ -168,10 +189,11 @@ def _rebuilt(
     params: np.ndarray,
     with_complement: bool,
     flat: bool,
+    scale: tuple[np.ndarray, np.ndarray] | None,
     n_threads: int | None,
 ) -> Predictor:
     predictor = kind.__new__(kind)
-    predictor._build(network, params, with_complement, flat, n_threads)
+    predictor._build(network, params, with_complement, flat, scale, n_threads)
     return predictor
 
 

@@ -1,19 +1,23 @@
 """Learning-rate schedules as arrays: one rate for each step, so that every backend sees the same numbers.
 
-A schedule is a small record of its own parameters; ``rates(base, first, count, total, epoch_steps, epoch_rows)`` gives
-the rates of the steps ``first .. first + count - 1`` of a run of ``total`` steps whose epochs have ``epoch_steps``
-steps over ``epoch_rows`` rows.
+A schedule is an option object; ``rates(base, first, count, total, epoch_steps, epoch_rows)`` gives the rates of the
+steps ``first .. first + count - 1`` of a run of ``total`` steps whose epochs have ``epoch_steps`` steps over
+``epoch_rows`` rows.  What changes while a run goes on (what a `Plateau` has seen) is in `pymlp.course`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable
+from itertools import pairwise
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 
+from pymlp.options import option
 
-@dataclass(frozen=True)
+
+@option
 class Constant:
     """The base rate at every step."""
 
@@ -24,7 +28,7 @@ class Constant:
         return np.full(count, float(base))
 
 
-@dataclass(frozen=True)
+@option
 class InverseScaling:
     """``base / (rows seen + 1) ** power``, renewed at the end of each epoch as scikit-learn does it."""
 
@@ -41,37 +45,119 @@ class InverseScaling:
 
     def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
         """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
-        epochs = np.arange(first, first + count) // epoch_steps
-        return np.array([self.after_rows(base, int(epoch) * epoch_rows) for epoch in epochs])
+        return _by_epoch(lambda epoch: self.after_rows(base, epoch * epoch_rows), first, count, epoch_steps)
 
 
-@dataclass(frozen=True)
+@option
+class Step:
+    """The base rate times `factor` after every `epochs` epochs, or after each of the epochs named.
+
+    Parameters
+    ----------
+    epochs : int or sequence of int, default=10
+        A number: it falls each time so many epochs have passed.  A rising sequence: it falls when the first, the
+        second, ... of these numbers of epochs has passed.
+    factor : float, default=0.1
+        In (0, 1].
+    """
+
+    epochs: Any = 10
+    factor: float = 0.1
+    name: ClassVar[str] = "step"
+
+    def __post_init__(self) -> None:
+        places = [self.epochs] if isinstance(self.epochs, Integral) else list(self.epochs)
+        whole = all(isinstance(place, Integral) and place >= 1 for place in places)
+        if not places or not whole or any(later <= place for place, later in pairwise(places)):
+            raise ValueError(f"epochs must be an integer above 0, or a rising sequence of them, got {self.epochs!r}")
+        _check_factor(self.factor)
+
+    def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
+        """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
+
+        def rate(epoch: int) -> float:
+            if isinstance(self.epochs, Integral):
+                falls = epoch // int(self.epochs)
+            else:
+                falls = sum(place <= epoch for place in self.epochs)
+            return base * float(self.factor) ** falls
+
+        return _by_epoch(rate, first, count, epoch_steps)
+
+
+@option
+class Exponential:
+    """The base rate times `factor` after every epoch.
+
+    Parameters
+    ----------
+    factor : float, default=0.95
+        In (0, 1].
+    """
+
+    factor: float = 0.95
+    name: ClassVar[str] = "exponential"
+
+    def __post_init__(self) -> None:
+        _check_factor(self.factor)
+
+    def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
+        """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
+        return _by_epoch(lambda epoch: base * float(self.factor) ** epoch, first, count, epoch_steps)
+
+
+@option
 class Cosine:
-    """Linear warm-up over `warmup` epochs, then half a cosine from the base rate down to ``base * final``.
+    """Linear warm-up, then half a cosine from the base rate down to ``base * final``, or several, one after another.
 
-    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017 (one period, no restart).
+    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
+
+    Parameters
+    ----------
+    warmup : float, default=0
+        Epochs of the warm-up.
+    restarts : int, default=0
+        How many times the rate goes back to the base rate; the run after the warm-up falls into one period more.
+    final : float, default=0
+        What is left of the base rate at the end of a period, in [0, 1].
+    multiplier : float, default=1
+        Each period is so many times as long as the one before; above 0.
     """
 
     warmup: float = 0.0
+    restarts: int = 0
     final: float = 0.0
+    multiplier: float = 1.0
     name: ClassVar[str] = "cosine"
 
     def __post_init__(self) -> None:
         if not self.warmup >= 0:
             raise ValueError(f"warmup must be at least 0 epochs, got {self.warmup!r}")
+        if not isinstance(self.restarts, Integral) or self.restarts < 0:
+            raise ValueError(f"restarts must be an integer of at least 0, got {self.restarts!r}")
         if not 0 <= self.final <= 1:
             raise ValueError(f"final must be a fraction of the base rate in [0, 1], got {self.final!r}")
+        if not 0 < self.multiplier < np.inf:
+            raise ValueError(f"multiplier must be a finite number above 0, got {self.multiplier!r}")
 
     def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
         """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
         steps = np.arange(first, first + count, dtype=np.float64)
         warm = min(self.warmup * epoch_steps, float(total))
         progress = np.clip((steps - warm) / max(total - warm, 1.0), 0.0, 1.0)
+        if self.restarts:
+            lengths = np.array([float(self.multiplier) ** period for period in range(self.restarts + 1)])
+            ends = np.append(0.0, np.cumsum(lengths) / lengths.sum())
+            # whole steps: each period shall begin at the very base rate
+            edges = np.rint(warm + ends * (total - warm))
+            period = np.clip(np.searchsorted(edges, steps, side="right") - 1, 0, self.restarts)
+            progress = (steps - edges[period]) / np.maximum(edges[period + 1] - edges[period], 1.0)
+            progress = np.clip(progress, 0.0, 1.0)
         falling = self.final + (1.0 - self.final) * 0.5 * (1.0 + np.cos(np.pi * progress))
         return base * np.where(steps < warm, (steps + 1.0) / (warm + 1.0), falling)
 
 
-@dataclass(frozen=True)
+@option
 class OneCycle:
     """Up from ``peak / start_divisor`` to the peak over the first `rising` part of the run, then down to
     ``peak / (start_divisor * end_divisor)``, both along half a cosine.
@@ -106,4 +192,80 @@ class OneCycle:
         return np.where(position < self.rising, up, down)
 
 
-SCHEDULES: dict[str, type] = {row.name: row for row in (Constant, InverseScaling, Cosine, OneCycle)}
+@option
+class Plateau:
+    """The base rate, times `factor` each time more than `patience` epochs in a row bring no improvement.
+
+    Watched is the validation score or loss where there is one, else the training loss.  The count begins anew after a
+    fall.  It is not the count that ends a fit: `patience` should be below ``n_iter_no_change``.
+
+    Parameters
+    ----------
+    factor : float, default=0.2
+        In (0, 1].
+    patience : int, default=4
+    tol : float, default=1e-4
+        Least improvement.
+    smallest : float, default=1e-6
+        The rate falls no further than to here.
+    """
+
+    factor: float = 0.2
+    patience: int = 4
+    tol: float = 1e-4
+    smallest: float = 1e-6
+    name: ClassVar[str] = "plateau"
+
+    def __post_init__(self) -> None:
+        _check_factor(self.factor)
+        if not isinstance(self.patience, Integral) or self.patience < 0:
+            raise ValueError(f"patience must be an integer of at least 0, got {self.patience!r}")
+        for name in ("tol", "smallest"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)!r}")
+
+    def rates(self, base: float, first: int, count: int, total: int, epoch_steps: int, epoch_rows: int) -> np.ndarray:
+        """Rates before the first fall: float64 array of shape (count,)."""
+        return np.full(count, float(base))
+
+
+SCHEDULES: dict[str, type] = {
+    row.name: row for row in (Constant, InverseScaling, Step, Exponential, Cosine, OneCycle, Plateau)
+}
+
+
+def is_schedule(value: Any) -> bool:
+    """Whether `value` is a schedule object or a callable from steps to rates."""
+    return not isinstance(value, type) and (callable(getattr(value, "rates", None)) or callable(value))
+
+
+def called_rates(schedule: Callable[[int], float], first: int, count: int) -> np.ndarray:
+    """Rates of `count` steps from step `first` by a callable from the number of a step to its rate.
+
+    Raises
+    ------
+    ValueError
+        A rate is not a finite number of at least 0; the message names the step.
+    """
+    rates = np.empty(count)
+    for position in range(count):
+        rate = schedule(first + position)
+        if not isinstance(rate, Real) or not 0 <= rate < np.inf:
+            raise ValueError(
+                f"a learning rate must be a finite number of at least 0, but {schedule!r} gives {rate!r} for step "
+                f"{first + position}"
+            )
+        rates[position] = rate
+    return rates
+
+
+def _by_epoch(rate: Callable[[int], float], first: int, count: int, epoch_steps: int) -> np.ndarray:
+    # Python's power: NumPy's vectorised one may differ in the last bit between machines
+    epochs = np.arange(first, first + count) // epoch_steps
+    distinct, places = np.unique(epochs, return_inverse=True)
+    return np.array([rate(int(epoch)) for epoch in distinct], np.float64)[places]
+
+
+def _check_factor(factor: float) -> None:
+    if not 0 < factor <= 1:
+        raise ValueError(f"factor must be a fraction in (0, 1], got {factor!r}")

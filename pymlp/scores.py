@@ -39,3 +39,42 @@ def r2(outputs: np.ndarray, expected: np.ndarray, weight: np.ndarray | None) -> 
     varying = total != 0
     explained[varying] = 1.0 - residual[varying] / total[varying]
     return float(explained.mean())
+
+
+def pinball_d2(
+    outputs: np.ndarray, expected: np.ndarray, levels: tuple[float, ...], weight: np.ndarray | None
+) -> float:
+    """Part of the pinball loss of the best constants that predicted quantiles save, averaged over the columns.
+
+    What R2 is to the squared error (Koenker and Machado, "Goodness of fit and related inference processes for quantile
+    regression", 1999); NaN where an output is not finite.
+
+    Parameters
+    ----------
+    outputs, expected : ndarray of shape (rows, columns)
+    levels : tuple of float
+        Of the first columns; those of the further ones repeat them.
+    weight : ndarray of shape (rows,), or None
+    """
+    if not np.isfinite(outputs).all():
+        return float("nan")
+    level = np.tile(levels, outputs.shape[1] // len(levels))
+    row_weight = np.ones(len(expected)) if weight is None else np.asarray(weight, np.float64)
+    # one column for each target is sorted, not one for each level
+    constants = np.empty(outputs.shape[1])
+    for first in range(0, outputs.shape[1], len(levels)):
+        order = np.argsort(expected[:, first], kind="stable")
+        reached = np.cumsum(row_weight[order])
+        # half a rounding error below, so that a level met exactly is met
+        places = np.searchsorted(reached, np.asarray(levels) * reached[-1] * (1 - 1e-12))
+        constants[first : first + len(levels)] = expected[order[np.minimum(places, len(order) - 1)], first]
+
+    def loss(predicted: np.ndarray) -> np.ndarray:
+        residual = expected - predicted
+        return (row_weight[:, None] * np.maximum(level * residual, (level - 1) * residual)).sum(axis=0)
+
+    left, least = loss(outputs), loss(constants)
+    saved = np.where(left == 0, 1.0, 0.0)
+    varying = least != 0
+    saved[varying] = 1.0 - left[varying] / least[varying]
+    return float(saved.mean())

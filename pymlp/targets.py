@@ -1,4 +1,8 @@
-"""Class labels and the columns a network is trained on, in both directions."""
+"""Targets as a user has them and the columns a network is trained on, in both directions: classes and numbers.
+
+Which loss a network of classes is trained with follows from the loss that was asked for and from the targets: two
+classes and label matrices have one logistic output a column, more classes share a softmax.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,28 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
+from pymlp import scores
+from pymlp.losses import (
+    BinaryFocal,
+    BinaryLogLoss,
+    CustomLoss,
+    Focal,
+    GaussianNLL,
+    LogLoss,
+    Loss,
+    Quantile,
+    loss_of,
+)
+
 KINDS = ("binary", "multiclass", "multilabel-indicator")
+CLASS_LOSSES = ("log_loss", "focal", "hinge", "squared_hinge", "perceptron")
+NUMBER_LOSSES = (
+    "squared_error", "absolute_error", "huber", "quantile", "gaussian_nll", "poisson", "gamma", "tweedie",
+)  # fmt: skip
+# output activations whose outputs are probabilities
+PROBABILITIES = ("softmax", "logistic")
+# the losses that have a form of their own for one output a column
+BINARY_FORMS = {LogLoss: BinaryLogLoss, Focal: BinaryFocal}
 
 # whole numbers that span less than this are counted, not sorted
 COUNTED_SPAN = 4096
@@ -50,11 +75,14 @@ class ClassTargets:
         The labels in sorted order; the numbers of the columns for a label matrix.
     sparse_labels : bool
         Whether the label matrix was sparse, and predictions are to be so too.
+    threshold : float
+        Where the decision of one column lies: half for probabilities, 0 for scores.
     """
 
     kind: str
     classes: np.ndarray
     sparse_labels: bool = False
+    threshold: float = 0.5
 
     @classmethod
     def from_labels(cls, y: Any) -> ClassTargets:
@@ -75,10 +103,32 @@ class ClassTargets:
         """Number of output columns."""
         return 1 if self.kind == "binary" else len(self.classes)
 
-    @property
-    def loss(self) -> str:
-        """The log loss that fits the layout."""
-        return "log_loss" if self.kind == "multiclass" else "binary_log_loss"
+    def loss(self, asked: Any) -> Any:
+        """The form of a loss that fits the layout.
+
+        Parameters
+        ----------
+        asked : str, Loss or callable
+            One of `CLASS_LOSSES`, an object of their kinds, or a loss of one's own: a bare function gets the output
+            activation of the log loss.
+
+        Raises
+        ------
+        ValueError
+            The form for single columns was asked for where the classes share a softmax.
+        """
+        joint = self.kind == "multiclass"
+        if asked == "log_loss":
+            return asked if joint else "binary_log_loss"
+        if not isinstance(asked, (str, Loss)):
+            return CustomLoss(asked, "softmax" if joint else "logistic")
+        loss = loss_of(asked)
+        if joint and type(loss) in BINARY_FORMS.values():
+            form = next(form.__name__ for form, binary in BINARY_FORMS.items() if binary is type(loss))
+            raise ValueError(f"loss={asked!r} does not fit more than two classes; give {form}(...)")
+        if not joint and type(loss) in BINARY_FORMS:
+            return BINARY_FORMS[type(loss)](**loss.get_params())
+        return asked
 
     def encode(self, y: Any, dtype: str) -> np.ndarray:
         """0/1 columns of shape (rows, columns) for labels that are all among `classes`.
@@ -111,14 +161,14 @@ class ClassTargets:
         """Decisions from outputs: column numbers (rows,) for single labels, 0/1 (rows, columns) for a label matrix."""
         if self.kind == "multiclass":
             return outputs.argmax(axis=1)
-        decisions = (outputs > 0.5).astype(np.int64)
+        decisions = (outputs > self.threshold).astype(np.int64)
         return decisions[:, 0] if self.kind == "binary" else decisions
 
     def decode(self, outputs: np.ndarray) -> Any:
         """Predicted labels from outputs of shape (rows, columns)."""
         if self.kind == "binary":
             # numbers of one byte: a column of larger ones takes longer to fill than a small network to compute
-            positions = (outputs[:, 0] > 0.5).view(np.uint8)
+            positions = (outputs[:, 0] > self.threshold).view(np.uint8)
             # with a single class there is nothing to decide
             return self.classes[positions if len(self.classes) > 1 else np.zeros_like(positions)]
         decisions = self.decide(outputs)
@@ -126,3 +176,49 @@ class ClassTargets:
             # no decision is out of range; to clip is to look no closer
             return self.classes.take(decisions, mode="clip")
         return sparse.csr_matrix(decisions) if self.sparse_labels else decisions
+
+
+@dataclass(frozen=True, eq=False)
+class NumberTargets:
+    """How numbers are laid out over output columns: each target as many columns, side by side, as its loss asks for.
+
+    Parameters
+    ----------
+    columns : int
+        Targets.
+    loss : Loss
+    """
+
+    columns: int
+    loss: Loss
+
+    @classmethod
+    def of_outputs(cls, outputs: int, loss: Any) -> NumberTargets:
+        """The layout over so many outputs."""
+        loss = loss_of(loss)
+        return cls(outputs // loss.group, loss)
+
+    def encode(self, columns: np.ndarray) -> np.ndarray:
+        """What the network is trained on, (rows, outputs), from targets (rows, columns)."""
+        return columns if self.loss.group == 1 else np.repeat(columns, self.loss.group, axis=1)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Predictions from outputs: (rows,) or (rows, columns); with several levels one more axis for them."""
+        if isinstance(self.loss, GaussianNLL):
+            outputs = outputs[:, 0::2].copy()
+        elif self.loss.group > 1:
+            outputs = outputs.reshape(len(outputs), self.columns, self.loss.group)
+        return outputs[:, 0] if self.columns == 1 else outputs
+
+    def deviations(self, outputs: np.ndarray) -> np.ndarray:
+        """Standard deviations from the outputs of `GaussianNLL`: (rows,) or (rows, columns)."""
+        found = outputs[:, 1::2].copy()
+        return found[:, 0] if self.columns == 1 else found
+
+    def score(self, outputs: np.ndarray, encoded: np.ndarray, weight: np.ndarray | None) -> float:
+        """R2 of the predictions; of `Quantile`, D2 by the pinball loss."""
+        if isinstance(self.loss, Quantile):
+            return scores.pinball_d2(outputs, encoded, self.loss.numbers, weight)
+        if isinstance(self.loss, GaussianNLL):
+            outputs, encoded = outputs[:, 0::2], encoded[:, 0::2]
+        return scores.r2(outputs, encoded, weight)

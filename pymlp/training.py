@@ -1,276 +1,29 @@
-"""The epoch loop: order of the rows, slices of steps, rates, callbacks, and what survives an interruption.
+"""`train`: a network's parameters in, trained in place, with NumPy alone.
 
-One loop serves `train` (NumPy alone) and the estimators.  It works on arrays of its own and keeps a copy of them at
-the end of each epoch: whoever runs it publishes the outcome, so a failure changes nothing and Ctrl-C keeps the last
-complete epoch.  What differs between its users (rates, scores, when to stop) is a `Rule`.
-
-Short epochs are trained several in one call where nobody looks at them one by one: what surrounds a call takes as long
-as several steps of a small network.  They come to an end together, for Ctrl-C too.
+What an estimator does around this (labels, scores, scikit-learn's rules for stopping) is left to the caller; the loop
+is the same, `pymlp.epochs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from pymlp import backends
 from pymlp.callbacks import Announcer, check_callbacks
+from pymlp.course import Course
+from pymlp.epochs import Completed, EpochLoop, new_history
 from pymlp.finiteness import check_finite
-from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
+from pymlp.inference import outputs_of
 from pymlp.network import Network, random_source
 from pymlp.optimizers import Adam, Optimizer, new_slots
-from pymlp.rows import DenseRows, is_converted_late, rows_of
-from pymlp.schedules import Constant, Cosine, InverseScaling, OneCycle
-
-# A call packs the parameters and writes them back, which takes about as long as half a step: calls of at least so many
-# steps keep that to a percent.  Where they take longer than DIRECT_SECONDS they run in a helper thread, in slices of
-# about HELPED_SLICE_SECONDS, and stay interruptible all the while.
-ENOUGH_STEPS = 50
-HELPED_SLICE_SECONDS = 4.0
-
-
-class Rule(Protocol):
-    """What the users of the loop decide for themselves."""
-
-    validation_score: float | None
-
-    def rates(self, first: int, count: int) -> np.ndarray:
-        """Rates of `count` steps from step `first`: float64 array of shape (count,)."""
-
-    def certain_epochs(self) -> float:
-        """How many epochs will be trained whatever their losses, at least 1: only the last of them may end the training
-        or change a rate, and none needs its own parameters."""
-
-    def end_epoch(self, loss: float, params: np.ndarray) -> bool:
-        """Take note of an epoch's mean loss; true ends the training.  Must not keep `params` itself."""
-
-    def state(self) -> Any:
-        """What `restore` needs to return to this moment; nothing in it may change later."""
-
-    def restore(self, state: Any) -> None:
-        """Return to the moment of `state`."""
-
-
-@dataclass(frozen=True)
-class Completed:
-    """The outcome of the epochs completed so far."""
-
-    params: np.ndarray
-    slots: np.ndarray
-    epochs: int
-    step: int
-    rule_state: Any
-
-
-class EpochLoop:
-    """Trains `params` and `slots` in place, epoch by epoch.
-
-    Parameters
-    ----------
-    plan : Plan
-    optimizer : Optimizer
-    params, slots : ndarray
-        The loop's own: undefined after an interruption, see `completed`.
-    step : int
-        Steps the slots have already seen.
-    rows : DenseRows
-    batch_size : int
-        At most the number of rows.
-    rule : Rule
-
-    Attributes
-    ----------
-    completed : Completed or None
-        The last complete epoch, None before the first.
-    """
-
-    def __init__(
-        self,
-        plan: backends.Plan,
-        optimizer: Optimizer,
-        params: np.ndarray,
-        slots: np.ndarray,
-        step: int,
-        rows: DenseRows,
-        batch_size: int,
-        rule: Rule,
-    ) -> None:
-        self.plan, self.optimizer, self.rows, self.rule = plan, optimizer, rows, rule
-        self.params, self.slots, self.step = params, slots, step
-        self.completed: Completed | None = None
-        self.n_rows = len(rows.numbers)
-        self.starts = np.append(np.arange(0, self.n_rows, batch_size, dtype=np.int64), self.n_rows)
-        self.epoch_steps = len(self.starts) - 1
-        self._batch_fractions = np.diff(self.starts) / self.n_rows
-        self._most_steps = rows.most_steps(batch_size)
-        self._step_seconds = training_seconds(plan.network.n_parameters, batch_size)
-        self._measured = False
-        self._spare = None
-
-    def run(self, epochs: int, shuffler: Any, announcer: Announcer) -> bool:
-        """Train for at most `epochs` epochs.
-
-        Parameters
-        ----------
-        epochs : int
-        shuffler : RandomState, Generator or None
-            Draws the order of each epoch; None keeps the rows in order.  It never gets further ahead of the completed
-            epochs than by the one that was interrupted or failed.
-        announcer : Announcer
-
-        Returns
-        -------
-        bool
-            Whether the rule or a callback ended the training.
-        """
-        order = self.rows.numbers
-        watched = bool(announcer.callbacks)
-        began = perf_counter()
-        epoch = 0
-        while epoch < epochs:
-            count = 1 if watched else self._epochs_together(epochs - epoch)
-            before, state = self.completed, _state_of(shuffler) if count > 1 else None
-            try:
-                orders = self._orders(order, count, shuffler)
-                order = orders[-1]
-                rates = self.rule.rates(self.step, count * self.epoch_steps)
-                meter = None
-                if watched:
-                    meter = _Meter(announcer, began, epoch * self.n_rows, self.starts, float(rates[-1]))
-                    announcer.begin_epoch(epoch, **meter.metrics(0))
-                losses = self._run_epochs(orders, rates, meter)
-                self.step += len(rates)
-                stop = False
-                for loss in losses:
-                    stop |= self.rule.end_epoch(loss, self.params)
-                epoch += count
-                if meter is not None:
-                    score = self.rule.validation_score
-                    metrics = meter.metrics(self.epoch_steps)
-                    stop |= announcer.end_epoch(**metrics, loss=losses[-1], validation_score=score)
-                self._keep(epoch, last=stop or epoch == epochs)
-            except BaseException:
-                if state is not None and self.completed is before:
-                    _return_to(shuffler, state)
-                raise
-            if stop:
-                return True
-        return False
-
-    def _epochs_together(self, most: int) -> int:
-        """Epochs of the next call: more than one if they all fit into a slice and the rule is certain of them."""
-        if not self._measured:
-            return 1
-        fitting = min(int(DIRECT_SECONDS / self._step_seconds), self._most_steps) // self.epoch_steps
-        return max(1, int(min(most, fitting, self.rule.certain_epochs())))
-
-    def _orders(self, last: np.ndarray, count: int, shuffler: Any) -> np.ndarray:
-        """Row numbers of the next epochs, (count, rows): each shuffled from the one before, as scikit-learn does it."""
-        orders = np.empty((count, self.n_rows), np.int64)
-        for order in orders:
-            order[:] = last
-            if shuffler is not None:
-                self.plan.shuffle(order, shuffler)
-            last = order
-        return orders
-
-    def _keep(self, epochs: int, last: bool) -> None:
-        params, slots = self.params, self.slots
-        if not last:
-            # two sets of copies in turn, so that an interruption here leaves the older one whole
-            spare = self._spare or (np.empty_like(params), np.empty_like(slots))
-            np.copyto(spare[0], params)
-            np.copyto(spare[1], slots)
-            self._spare = None if self.completed is None else (self.completed.params, self.completed.slots)
-            params, slots = spare
-        self.completed = Completed(params, slots, epochs, self.step, self.rule.state())
-
-    def _run_epochs(self, orders: np.ndarray, rates: np.ndarray, meter: _Meter | None) -> list[float]:
-        """Train one epoch for each row of `orders`; their mean losses."""
-        count, steps = len(orders), len(rates)
-        starts = self.starts
-        if count > 1:
-            starts = np.append((np.arange(count)[:, None] * self.n_rows + starts[:-1]).ravel(), orders.size)
-        losses = np.empty(steps)
-        order = orders.reshape(-1)
-        first = 0
-        while first < steps:
-            most = min(self._most_steps, steps - first) if self._measured else 1
-            helped = min(most, ENOUGH_STEPS) * self._step_seconds > DIRECT_SECONDS
-            seconds = HELPED_SLICE_SECONDS if helped else DIRECT_SECONDS
-            last = first + min(most, max(1, int(seconds / self._step_seconds)))
-            began = perf_counter()
-            run = self.rows.run(order, starts, first, last)
-            self._run_slice(run, rates, losses, first, last, helped, meter)
-            self._step_seconds = max((perf_counter() - began) / (last - first), 1e-9)
-            self._measured = True
-            first = last
-            if meter is not None and first < steps:
-                meter.show(first)
-        # not by BLAS, whose sums depend on its threads and on the machine
-        return (losses.reshape(count, -1) * self._batch_fractions).sum(axis=1).tolist()
-
-    def _run_slice(
-        self,
-        run: tuple,
-        rates: np.ndarray,
-        losses: np.ndarray,
-        first: int,
-        last: int,
-        helped: bool,
-        meter: _Meter | None,
-    ) -> None:
-        losses = losses[first:last]
-        arguments = (self.optimizer, self.params, self.slots, self.step + first, *run, rates[first:last], losses)
-        if not helped:
-            self.plan.train_steps(*arguments)
-            return
-        losses.fill(np.nan)
-
-        def show() -> None:
-            if meter is not None:
-                meter.show(first + int(np.count_nonzero(~np.isnan(losses))))
-
-        run_interruptibly(lambda: self.plan.train_steps(*arguments), self.plan.stop, show)
-
-
-def _state_of(shuffler: Any) -> Any:
-    if isinstance(shuffler, np.random.RandomState):
-        return shuffler.get_state(legacy=False)
-    return None if shuffler is None else shuffler.bit_generator.state
-
-
-def _return_to(shuffler: Any, state: Any) -> None:
-    if isinstance(shuffler, np.random.RandomState):
-        shuffler.set_state(state)
-    else:
-        shuffler.bit_generator.state = state
-
-
-@dataclass
-class _Meter:
-    """Rows and seconds of a run, for its callbacks."""
-
-    announcer: Announcer
-    began: float
-    rows_before: int
-    starts: np.ndarray
-    rate: float
-    shown: int = 0
-
-    def metrics(self, steps: int) -> dict[str, Any]:
-        rows, seconds = self.rows_before + int(self.starts[steps]), perf_counter() - self.began
-        return {"rows": rows, "seconds": seconds, "rows_per_second": rows / max(seconds, 1e-9), "rate": self.rate}
-
-    def show(self, steps: int) -> None:
-        if steps > self.shown:
-            self.shown = steps
-            self.announcer.progress(**self.metrics(steps))
+from pymlp.rows import is_converted_late, rows_of
+from pymlp.schedules import Constant, is_schedule
 
 
 @dataclass
@@ -279,8 +32,9 @@ class TrainingResult:
 
     Attributes
     ----------
-    losses : list of float
-        Mean loss of each epoch.
+    history : dict of str to list
+        For each epoch its "loss" (the mean of its batches), "validation_loss" (None without validation rows), "rate"
+        (of its last step) and "seconds" (of its steps).
     steps : int
         Steps the slots have seen, those before this call included: pass it on as ``step``.
     slots : ndarray of shape (n_slots, n_parameters)
@@ -289,45 +43,69 @@ class TrainingResult:
         Rate of the last step.
     seconds : float
         Duration of the call.
+    average : ndarray of shape (n_parameters,) or None
+        The averaged parameters, where the optimizer averages; `params` are those it goes on from.
     """
 
-    losses: list[float]
+    history: dict[str, list[float | None]]
     steps: int
     slots: np.ndarray
     rate: float
     seconds: float
+    average: np.ndarray | None = None
+
+    @property
+    def losses(self) -> list[float]:
+        """Mean loss of each epoch."""
+        return self.history["loss"]
 
 
 @dataclass
-class _ScheduleRule:
-    """Rates from a schedule; never stops by itself."""
+class _LossRule:
+    """The rule of `train`: the loss, on validation rows where there are some, ends it if anything does."""
 
-    base: float
-    schedule: Any
-    total: int
-    epoch_steps: int
-    epoch_rows: int
-    losses: list[float] = field(default_factory=list)
-    last_rate: float = 0.0
-    validation_score: None = None
-
-    def rates(self, first: int, count: int) -> np.ndarray:
-        rates = self.schedule.rates(self.base, first, count, self.total, self.epoch_steps, self.epoch_rows)
-        self.last_rate = float(rates[-1])
-        return rates
+    course: Course
+    validate: Callable[[np.ndarray], float] | None
+    patience: int | None
+    tol: float
+    history: dict[str, list[float | None]] = field(default_factory=lambda: new_history("validation_loss"))
+    validation_score: float | None = None
+    best: float = np.inf
+    waited: int = 0
+    best_params: np.ndarray | None = None
+    verbose: bool = False
 
     def certain_epochs(self) -> float:
-        return np.inf
+        if self.validate is not None:
+            return 1
+        certain = self.course.certain_epochs()
+        return certain if self.patience is None else min(certain, max(1, self.patience + 1 - self.waited))
 
-    def end_epoch(self, loss: float, params: np.ndarray) -> bool:
-        self.losses.append(loss)
-        return False
+    def end_epoch(self, loss: float, params: np.ndarray, rate: float, seconds: float) -> bool:
+        validation_loss = None if self.validate is None else self.validate(params)
+        if validation_loss is not None:
+            # for callbacks, to whom higher is better
+            self.validation_score = -validation_loss
+        for values, value in zip(self.history.values(), (loss, validation_loss, rate, seconds), strict=True):
+            values.append(value)
+        watched = loss if validation_loss is None else validation_loss
+        self.course.end_epoch(watched, len(self.history["loss"]) * self.course.epoch_rows)
+        if self.patience is None:
+            return False
+        self.waited = 0 if watched < self.best - self.tol else self.waited + 1
+        if watched < self.best:
+            self.best = watched
+            self.best_params = params.copy() if validation_loss is not None else None
+        return self.waited > self.patience
 
-    def state(self) -> int:
-        return len(self.losses)
+    def state(self) -> tuple[Any, ...]:
+        return len(self.history["loss"]), self.course.state(), self.best, self.waited, self.best_params
 
-    def restore(self, state: int) -> None:
-        del self.losses[state:]
+    def restore(self, state: tuple[Any, ...]) -> None:
+        epochs, course, self.best, self.waited, self.best_params = state
+        for values in self.history.values():
+            del values[epochs:]
+        self.course.restore(course)
 
 
 def train(
@@ -337,11 +115,18 @@ def train(
     y: np.ndarray,
     *,
     weight: np.ndarray | None = None,
+    X_val: Any = None,
+    y_val: np.ndarray | None = None,
+    weight_val: np.ndarray | None = None,
     optimizer: Optimizer = Adam(),  # noqa: B008 - frozen
     rate: float = 1e-3,
-    schedule: Constant | InverseScaling | Cosine | OneCycle = Constant(),  # noqa: B008 - frozen
+    schedule: Any = Constant(),  # noqa: B008 - frozen
     batch_size: int | None = None,
     epochs: int = 10,
+    patience: int | None = None,
+    tol: float = 1e-4,
+    max_time: float | None = None,
+    roll_back: bool = False,
     shuffle: bool = True,
     random_state: Any = None,
     slots: np.ndarray | None = None,
@@ -358,17 +143,30 @@ def train(
     params : ndarray of shape (n_parameters,)
         Changed in place; see `Network.initial_params`.
     X : array-like or SciPy sparse matrix of shape (rows, inputs)
-    y : array-like of shape (rows, outputs), or (rows,) for one output
-        Targets as the loss takes them: one column a class, holding 0 or 1, for "log_loss".
+    y : array-like of shape (rows, targets), or (rows,) for one target
+        Targets as the loss takes them: one column a class, holding 0 or 1, for "log_loss".  There is one for each
+        output, but for a loss of several outputs a target.
     weight : array-like of shape (rows,), optional
         Weight of each row, at least 0.  A batch whose weights sum to 0 is skipped.
-    optimizer : object of `pymlp.optimizers`
+    X_val, y_val, weight_val : like X, y and weight, optional
+        Rows whose loss, without penalties, is noted after each epoch; callbacks see it negated, as a score.
+    optimizer : option object of `pymlp.optimizers`
     rate : float, default=1e-3
-    schedule : object of `pymlp.schedules`
-        Runs over the steps from 0 to ``step`` plus those of this call.
+    schedule : option object of `pymlp.schedules`, or callable
+        Runs over the steps from 0 to ``step`` plus those of this call.  A callable gets the number of a step and gives
+        its rate; `rate` then counts for nothing.
     batch_size : int, optional
         By default 200, or all rows if fewer.
     epochs : int, default=10
+    patience : int, optional
+        End once more than so many epochs in a row have not lowered the loss (on the validation rows, if given) by more
+        than `tol`.  With validation rows the best parameters are kept then, not the last.
+    tol : float, default=1e-4
+    max_time : float, optional
+        Seconds after which training ends with the last complete epoch; the first one is always completed.
+    roll_back : bool, default=False
+        Where an epoch ends with numbers that are not finite, go back to the end of the one before, halve the rates,
+        warn and go on.
     shuffle : bool, default=True
         Draw a new order of the rows for each epoch.
     random_state : None, int, RandomState or Generator
@@ -390,28 +188,35 @@ def train(
     ValueError
         An argument does not fit; the message names it.  `params` and `slots` are then as they were.
     KeyboardInterrupt
-        After Ctrl-C; `params` and `slots` then hold the last complete epoch of this call.
+        After Ctrl-C; `params` and `slots` then hold the last complete epoch of this call.  Short epochs are trained
+        several at a time, for up to four seconds where there are no callbacks, and come to their end together.
     """
     began = perf_counter()
-    _check_params(network, params)
-    _check_choices(optimizer, rate, schedule)
-    X, y, weight = _check_data(network, X, y, weight)
+    check_params(network, params)
+    check_optimizer(optimizer)
+    _check_rates(rate, schedule)
+    if max_time is not None:
+        _check_above_zero("max_time", max_time)
+    X, y, weight = check_data(network, X, y, weight)
     n_rows = X.shape[0]
-    batch_size = min(200, n_rows) if batch_size is None else min(_check_count("batch_size", batch_size), n_rows)
-    epochs, step = _check_count("epochs", epochs), _check_count("step", step, least=0)
-    if slots is None:
-        slots = new_slots(optimizer, network.n_parameters, network.dtype)
-    expected = (optimizer.n_slots, network.n_parameters)
-    if not isinstance(slots, np.ndarray) or slots.shape != expected or slots.dtype != network.dtype:
-        raise ValueError(f"slots must be a {network.dtype} array of shape {expected} for {type(optimizer).__name__}")
-    if not slots.flags.writeable:
-        raise ValueError("slots is changed in place, but the array is read-only")
+    batch_size = min(200, n_rows) if batch_size is None else min(check_count("batch_size", batch_size), n_rows)
+    epochs, step = check_count("epochs", epochs), check_count("step", step, least=0)
+    slots = _check_slots(network, optimizer, slots)
+    if patience is not None:
+        patience = check_count("patience", patience, least=0)
+        if not isinstance(tol, Real) or not 0 <= tol < np.inf:
+            raise ValueError(f"tol must be a finite number of at least 0, got {tol!r}")
     callbacks = check_callbacks(callbacks)
+    validation = _check_validation(network, X_val, y_val, weight_val)
     shuffler = random_source(random_state) if shuffle else None
     epoch_steps = -(-n_rows // batch_size)
-    rule = _ScheduleRule(rate, schedule, step + epochs * epoch_steps, epoch_steps, n_rows)
+    course = Course(schedule, float(rate), roll_back=bool(roll_back))
+    course.begin(step + epochs * epoch_steps, epoch_steps, n_rows)
     plan = backends.get(backend).Plan(network, batch_size, n_threads)
-    loop = EpochLoop(plan, optimizer, params.copy(), slots.copy(), step, rows_of(X, y, weight), batch_size, rule)
+    validate = None if validation is None else lambda params: _mean_loss(plan, params, *validation)
+    rule = _LossRule(course, validate, patience, float(tol))
+    rows = rows_of(X, y, weight)
+    loop = EpochLoop(plan, optimizer, params.copy(), slots.copy(), step, rows, batch_size, rule, max_time)
     try:
         with Announcer(callbacks, network, "train", epochs, n_rows) as announcer:
             loop.run(epochs, shuffler, announcer)
@@ -420,7 +225,13 @@ def train(
             _publish(loop.completed, params, slots)
         raise
     _publish(loop.completed, params, slots)
-    return TrainingResult(rule.losses, loop.step, slots, rule.last_rate, perf_counter() - began)
+    average = None
+    if optimizer.average is not None:
+        average = (loop.completed.outcome if rule.best_params is None else rule.best_params).copy()
+    elif rule.best_params is not None:
+        params[...] = rule.best_params
+    seconds = perf_counter() - began
+    return TrainingResult(rule.history, loop.completed.step, slots, rule.history["rate"][-1], seconds, average)
 
 
 def _publish(completed: Completed, params: np.ndarray, slots: np.ndarray) -> None:
@@ -428,49 +239,95 @@ def _publish(completed: Completed, params: np.ndarray, slots: np.ndarray) -> Non
     slots[...] = completed.slots
 
 
-def _check_params(network: Network, params: np.ndarray) -> None:
+def _check_validation(network: Network, X: Any, y: Any, weight: Any) -> tuple | None:
+    if X is None and y is None and weight is None:
+        return None
+    check_validation_is_whole(X, y, "weight_val")
+    return check_data(network, X, y, weight, suffix="_val")
+
+
+def _mean_loss(plan: backends.Plan, params: np.ndarray, X: Any, y: np.ndarray, weight: np.ndarray | None) -> float:
+    values = plan.network.loss_function.value(y, outputs_of(plan, params, X))
+    return float(np.average(values.astype(np.float64), weights=weight))
+
+
+def check_validation_is_whole(X: Any, y: Any, weight_name: str) -> None:
+    """ValueError if one of X_val and y_val is missing where validation data are given."""
+    for name, value in (("X_val", X), ("y_val", y)):
+        if value is None:
+            raise ValueError(f"{name} is missing: X_val and y_val must be given together, also with {weight_name}")
+
+
+def check_params(network: Network, params: np.ndarray) -> None:
+    """ValueError if `params` cannot be trained in place: wrong shape or dtype, not finite, read-only."""
     network.check_params(params)
     check_finite("params", params)
     if not params.flags.writeable:
         raise ValueError("params is changed in place, but the array is read-only")
 
 
-def _check_choices(optimizer: Any, rate: Any, schedule: Any) -> None:
+def _check_slots(network: Network, optimizer: Optimizer, slots: np.ndarray | None) -> np.ndarray:
+    if slots is None:
+        return new_slots(optimizer, network.n_parameters, network.dtype)
+    expected = (optimizer.n_slots, network.n_parameters)
+    if not isinstance(slots, np.ndarray) or slots.shape != expected or slots.dtype != network.dtype:
+        raise ValueError(f"slots must be a {network.dtype} array of shape {expected} for {type(optimizer).__name__}")
+    if not slots.flags.writeable:
+        raise ValueError("slots is changed in place, but the array is read-only")
+    return slots
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """ValueError if it is not an option object of `pymlp.optimizers`."""
     if not isinstance(optimizer, Optimizer):
         raise ValueError(f"optimizer must be an object such as SGD(), Adam() or AdamW(), got {optimizer!r}")
-    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 < rate < np.inf:
-        raise ValueError(f"rate must be a finite number above 0, got {rate!r}")
-    if isinstance(schedule, type) or not callable(getattr(schedule, "rates", None)):
-        raise ValueError(f"schedule must be an object such as Constant() or Cosine(), got {schedule!r}")
 
 
-def _check_count(name: str, value: Any, least: int = 1) -> int:
+def _check_rates(rate: Any, schedule: Any) -> None:
+    _check_above_zero("rate", rate)
+    if not is_schedule(schedule):
+        raise ValueError(f"schedule must be an object such as Constant() or Cosine(), or a callable, got {schedule!r}")
+
+
+def _check_above_zero(name: str, value: Any) -> None:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < np.inf:
+        raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """`value` as int; ValueError if it is no integer of at least `least`."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     return int(value)
 
 
-def _check_data(network: Network, X: Any, y: Any, weight: Any) -> tuple[Any, np.ndarray, np.ndarray | None]:
+def check_data(
+    network: Network, X: Any, y: Any, weight: Any, suffix: str = ""
+) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    """X, y and weight as the backends take them; ValueError if they do not fit the network, or one another."""
     if hasattr(X, "tocsr"):
         X = X.tocsr().astype(network.dtype)
     elif not is_converted_late(X, network.dtype):
         X = np.ascontiguousarray(X, network.dtype)
     if X.ndim != 2 or X.shape[1] != network.inputs or X.shape[0] < 1:
-        raise ValueError(f"X must have shape (rows, {network.inputs}) with at least one row, got {X.shape}")
-    check_finite("X", X, network.dtype)
+        raise ValueError(f"X{suffix} must have shape (rows, {network.inputs}) with at least one row, got {X.shape}")
+    check_finite(f"X{suffix}", X, network.dtype)
     y = np.ascontiguousarray(y, network.dtype)
-    if y.ndim == 1 and network.outputs == 1:
+    group = network.loss_function.group
+    if y.ndim == 1 and network.outputs == group:
         y = y[:, None]
+    if group > 1 and y.shape == (X.shape[0], network.outputs // group):
+        y = np.repeat(y, group, axis=1)
     if y.shape != (X.shape[0], network.outputs):
-        raise ValueError(f"y must have shape ({X.shape[0]}, {network.outputs}), got {y.shape}")
-    check_finite("y", y)
+        raise ValueError(f"y{suffix} must have shape ({X.shape[0]}, {network.outputs}), got {y.shape}")
+    check_finite(f"y{suffix}", y)
     loss = network.loss_function
     if y.min() < loss.lowest_target or y.max() > loss.highest_target:
         raise ValueError(
-            f"y must lie in [{loss.lowest_target:g}, {loss.highest_target:g}] for loss={network.loss!r}, "
+            f"y{suffix} must lie in [{loss.lowest_target:g}, {loss.highest_target:g}] for loss={network.loss!r}, "
             f"but it reaches from {y.min():g} to {y.max():g}"
         )
-    return X, y, None if weight is None else check_weight(weight, X.shape[0], network.dtype)
+    return X, y, None if weight is None else check_weight(weight, X.shape[0], network.dtype, f"weight{suffix}")
 
 
 def check_weight(weight: Any, rows: int, dtype: str, name: str = "weight") -> np.ndarray:

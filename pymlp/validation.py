@@ -5,30 +5,50 @@ Whatever is wrong with parameters or data raises before a model changes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import signature
 from numbers import Integral, Number, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
+from sklearn import metrics
+from sklearn.utils import check_array, check_X_y, column_or_1d
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import validate_data
 
 from pymlp.finiteness import first_non_finite
+from pymlp.frames import columns_of, matrix_of
 from pymlp.functions import ACTIVATIONS
+from pymlp.layers import Dense
+from pymlp.losses import LOSSES, CustomLoss
 from pymlp.network import DTYPES
+from pymlp.optimizers import OPTIMIZERS, Optimizer
 from pymlp.rows import is_converted_late
+from pymlp.targets import CLASS_LOSSES, NUMBER_LOSSES
 from pymlp.training import check_weight
 
 HIDDEN_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.hidden)
 
+
+def _losses(names: tuple[str, ...]) -> list[Any]:
+    # by name, as an object of one of their kinds, or one of one's own
+    return [StrOptions(set(names)), *(type(LOSSES[name]) for name in names), CustomLoss, callable]
+
+
 # scikit-learn's constraints, so that its messages come out; activation and dtype take more than its own classes do
 PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
-    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left"), Dense],
     "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), list, tuple],
-    "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+    "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), HasMethods(["rates"]), callable],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -46,7 +66,24 @@ PARAMETER_CONSTRAINTS: dict[str, list[Any]] = {
     "epsilon": [Interval(Real, 0, None, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+    "scoring": [None, str, callable],
+    "standardize": ["boolean"],
+    "max_time": [None, Interval(Real, 0, None, closed="neither")],
+    "roll_back": ["boolean"],
     "dtype": [None, StrOptions(set(DTYPES)), Options(type, {np.float32, np.float64})],
+    "input_dropout": [Interval(Real, 0, 1, closed="left")],
+}
+CLASSIFIER_CONSTRAINTS = {
+    **PARAMETER_CONSTRAINTS,
+    "loss": _losses(CLASS_LOSSES),
+    "class_weight": [None, StrOptions({"balanced"}), dict, list, tuple],
+}
+REGRESSOR_CONSTRAINTS = {
+    **PARAMETER_CONSTRAINTS,
+    "loss": _losses(NUMBER_LOSSES),
+    "standardize_target": ["boolean"],
 }
 
 
@@ -63,17 +100,22 @@ def check_parameters(estimator: Any) -> None:
         if (value := getattr(estimator, name)) is not getattr(kind, name, constraints)
     }
     validate_parameter_constraints(constraints, changed, caller_name=kind.__name__)
+    for name in ("learning_rate", "loss"):
+        # a class is a callable
+        value = changed.get(name)
+        if isinstance(value, type):
+            raise ValueError(f"{name} must be an object such as {value.__name__}(), not the class {value!r}")
 
 
-def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
-    """Widths of the hidden layers; ValueError if one is not above 0."""
+def hidden_layers(hidden_layer_sizes: Any) -> tuple[int | Dense, ...]:
+    """Hidden layers as widths or `Dense`; ValueError if a width is not above 0."""
     sizes = list(hidden_layer_sizes) if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
-    if any(not isinstance(size, Integral) or size <= 0 for size in sizes):
+    if any(not isinstance(size, Dense) and (not isinstance(size, Integral) or size <= 0) for size in sizes):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-    return tuple(int(size) for size in sizes)
+    return tuple(size if isinstance(size, Dense) else int(size) for size in sizes)
 
 
-def _non_finite_message(error: ValueError, name: str, array: Any, dtype: Any = None) -> str | None:
+def _non_finite_message(error: ValueError, name: str, array: Any, dtype: Any = None, names: Any = None) -> str | None:
     """What to say instead of `error`, with row and column, if a NaN or an infinity in `array` is the reason for it."""
     sparse = hasattr(array, "tocsr")
     try:
@@ -91,11 +133,18 @@ def _non_finite_message(error: ValueError, name: str, array: Any, dtype: Any = N
         kind = "infinity or a value too large for float32"
     place = f"row {row}"
     if sparse or np.ndim(array) == 2:
-        names = getattr(array, "columns", None)
         place += f", column {column}" + ("" if names is None else f" ({names[column]!r})")
     # scikit-learn's first line says this without the place; its further lines give advice
     advice = str(error).split("\n")[1:]
     return "\n".join([f"Input {name} contains {kind}: first in {place} (counted from 0).", *advice])
+
+
+def _as_matrix(X: Any, dtypes: tuple[str, ...]) -> tuple[Any, list[Any] | None]:
+    """X, or the matrix that a table becomes, with the names of its columns."""
+    columns = columns_of(X)
+    if columns is None:
+        return X, None
+    return matrix_of(columns, dtypes), [name for name, _ in columns]
 
 
 def _asked_dtype(X: Any, dtypes: tuple[str, ...]) -> Any:
@@ -155,13 +204,19 @@ def check_training_data(
     if _is_ready(X, y, dtypes):
         validate_data(estimator, X, y, reset=reset, skip_check_array=True)
         return X, y, X.dtype.name
+    matrix, names = _as_matrix(X, dtypes)
     try:
-        X_checked, y = validate_data(estimator, X, y, dtype=_asked_dtype(X, dtypes), reset=reset, **options)
+        if names is None:
+            X_checked, y = validate_data(estimator, X, y, dtype=_asked_dtype(X, dtypes), reset=reset, **options)
+        else:
+            # the names are the table's, the numbers the matrix's
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
+            X_checked, y = check_X_y(matrix, y, dtype=dtypes, estimator=estimator, **options)
         dtype = X_checked.dtype.name if X_checked.dtype.name in dtypes else dtypes[0]
         _check_range(X_checked, dtype)
     except ValueError as error:
         wanted = dtypes[0] if len(dtypes) == 1 else None
-        message = _non_finite_message(error, "X", X, wanted) or _non_finite_message(error, "y", y)
+        message = _non_finite_message(error, "X", matrix, wanted, names) or _non_finite_message(error, "y", y)
         if message is None:
             raise
         raise ValueError(message) from error
@@ -172,22 +227,66 @@ def check_training_data(
 
 def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
     """X as `check_training_data` gives it, checked against the data the estimator was fitted to."""
-    options = {"accept_sparse": ["csr", "csc"], "order": "C", "reset": False}
+    options = {"accept_sparse": ["csr", "csc"], "order": "C"}
+    matrix, names = _as_matrix(X, (dtype,))
     try:
-        checked = validate_data(estimator, X, dtype=_asked_dtype(X, (dtype,)), **options)
+        if names is None:
+            checked = validate_data(estimator, X, dtype=_asked_dtype(X, (dtype,)), reset=False, **options)
+        else:
+            validate_data(estimator, X, reset=False, skip_check_array=True)
+            checked = check_array(matrix, dtype=dtype, estimator=estimator, input_name="X", **options)
         _check_range(checked, dtype)
     except ValueError as error:
-        message = _non_finite_message(error, "X", X, dtype)
+        message = _non_finite_message(error, "X", matrix, dtype, names)
         if message is None:
             raise
         raise ValueError(message) from error
     return checked.tocsr() if hasattr(checked, "tocsr") else checked
 
 
-def check_sample_weight(sample_weight: Any, rows: int, dtype: str) -> np.ndarray | None:
+def check_targets(y: Any, rows: int, columns: int) -> np.ndarray:
+    """Numbers to score predictions by, as a float64 array (rows, columns); ValueError if they are anything else."""
+    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    if y.shape not in ((rows, columns), (rows,) if columns == 1 else ()):
+        raise ValueError(f"y must be of shape ({rows}, {columns}), got {y.shape}")
+    return y.reshape(rows, columns)
+
+
+def check_validation_data(estimator: Any, X: Any, y: Any, dtype: str, *, numeric: bool) -> tuple[Any, np.ndarray]:
+    """X_val and y_val as `check_training_data` gives X and y, checked against the data the estimator is fitted to."""
+    try:
+        X, y, _ = check_training_data(estimator, X, y, dtypes=(dtype,), reset=False, numeric=numeric)
+    except ValueError as error:
+        raise ValueError(f"X_val and y_val do not fit: {error}") from error
+    return X, y
+
+
+def check_scoring(estimator: Any, scoring: Any) -> Callable[[Any, Any, Any, np.ndarray | None], float]:
+    """What `scoring` names, as ``score(estimator, X, y, sample_weight)``; weighted where the measure takes weights.
+
+    Raises
+    ------
+    ValueError
+        scikit-learn knows no such name; or, when called, the score is not a number.
+    """
+    scorer = metrics.check_scoring(estimator, scoring)
+    # a scorer takes weights for any measure, and passes them on
+    weighted = "sample_weight" in signature(getattr(scorer, "_score_func", scorer)).parameters
+
+    def score(fitted: Any, X: Any, y: Any, sample_weight: np.ndarray | None) -> float:
+        options = {"sample_weight": sample_weight} if weighted and sample_weight is not None else {}
+        value = scorer(fitted, X, y, **options)
+        if not isinstance(value, Real):
+            raise ValueError(f"scoring must give one number, but {scoring!r} gives {value!r}")
+        return float(value)
+
+    return score
+
+
+def check_sample_weight(sample_weight: Any, rows: int, dtype: str, name: str = "sample_weight") -> np.ndarray | None:
     """Weights as an array of shape (rows,), from an array, one number for all rows, or None."""
     if sample_weight is None:
         return None
     if isinstance(sample_weight, Number):
         sample_weight = np.full(rows, sample_weight)
-    return check_weight(sample_weight, rows, dtype, "sample_weight")
+    return check_weight(sample_weight, rows, dtype, name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
@@ -11,14 +12,15 @@ import numpy as np
 from pymlp import backends
 from pymlp.config import config_context
 from pymlp.functions import ACTIVATIONS
-from pymlp.losses import LOSSES
+from pymlp.layers import Dense
+from pymlp.losses import Loss, loss_of
 from pymlp.network import Network
 
 HIDDEN_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.hidden)
 DTYPES = ("float32", "float64")
 WEIGHT_KINDS = ("none", "ones", "random", "some zero", "all zero")
 
-# losses whose rounding errors `error_bounds` knows; the others are compared in `test_backends_features`
+# losses whose rounding errors `error_bounds` knows; the others are compared in `test_backends_losses`
 ANALYSED_LOSSES = ("squared_error", "log_loss", "binary_log_loss", "poisson")
 
 # rows, widths.  Tiles have 14 rows with AVX-512, 6 with AVX2 and 8 in Numba; a vector holds 16, 8, 4 or 2 numbers.
@@ -40,6 +42,21 @@ SHAPES = {
 }
 # one shape with edges everywhere, for what is varied otherwise
 EDGES = (15, (5, 17, 33, 3))
+
+# what a layer, or the network, can have beside its product and activation; the tests run over subsets of these
+FEATURES: dict[str, dict[str, Any]] = {
+    "dropout": {"dropout": 0.3},
+    "layer norm": {"normalization": "layer"},
+    "residual": {"residual": True},
+    "parametric": {"parametric": True},
+    "max_norm": {"max_norm": 0.6},
+    "input dropout": {"input_dropout": 0.25},
+    "penalties": {"l1": 0.02, "l2": 0.1},
+}
+NETWORK_OPTIONS = ("input_dropout", "l1", "l2")
+FEATURE_SETS = tuple(
+    names for count in range(1, len(FEATURES)) for names in itertools.combinations(list(FEATURES)[:-1], count)
+)
 
 
 @dataclass(frozen=True)
@@ -96,15 +113,13 @@ class Case:
     @property
     def doubled(self) -> Case:
         """The same numbers for the same network in float64."""
-        fields = self.network.description
-        wide = Network.from_description({**fields, "dtype": "float64"})
+        wide = replace(self.network, dtype="float64")
         weight = None if self.weight is None else self.weight.astype(np.float64)
         return Case(wide, *(array.astype(np.float64) for array in (self.params, self.X, self.y)), weight)
 
 
-def targets(loss: str, rows: int, outputs: int, draw: np.random.Generator) -> np.ndarray:
+def targets(row: Loss, rows: int, outputs: int, draw: np.random.Generator) -> np.ndarray:
     """Targets in the range of a loss, zeros and ones among them where it takes them."""
-    row = LOSSES[loss]
     if row.output_activation == "softmax":
         y = np.eye(outputs)[draw.integers(outputs, size=rows)]
         y[::3] = draw.dirichlet(np.ones(outputs), len(y[::3]))
@@ -136,7 +151,7 @@ def make_case(
     rows: int,
     widths: tuple[int, ...],
     activation: object = "relu",
-    loss: str = "squared_error",
+    loss: Any = "squared_error",
     dtype: str = "float64",
     weight: str = "none",
     seed: int = 0,
@@ -144,7 +159,8 @@ def make_case(
 ) -> Case:
     """A network with random parameters, and data for it."""
     # whole groups of outputs
-    outputs = -(-widths[-1] // LOSSES[loss].group) * LOSSES[loss].group
+    row = loss_of(loss)
+    outputs = -(-widths[-1] // row.group) * row.group
     network = Network.from_widths((*widths[:-1], outputs), activation, loss=loss, dtype=dtype, **options)
     draw = np.random.default_rng(seed)
     params = network.initial_params(seed)
@@ -152,7 +168,36 @@ def make_case(
     for bias in network.biases(params):
         bias[:] = draw.normal(scale=0.3, size=bias.shape)
     X = draw.normal(size=(rows, network.inputs)).astype(dtype)
-    y = targets(loss, rows, network.outputs, draw).astype(dtype)
+    y = targets(row, rows, network.outputs, draw).astype(dtype)
+    drawn = weights(weight, rows, draw)
+    return Case(network, params, X, y, None if drawn is None else drawn.astype(dtype))
+
+
+def make_feature_case(
+    names: tuple[str, ...],
+    rows: int = 15,
+    width: int = 33,
+    layers: int = 2,
+    activation: str = "tanh",
+    loss: Any = "log_loss",
+    dtype: str = "float64",
+    weight: str = "random",
+    seed: int = 0,
+) -> Case:
+    """A network of so many hidden layers of the inputs' width that all have these features, and data for it."""
+    options = {key: value for name in names for key, value in FEATURES[name].items()}
+    of_network = {key: options.pop(key) for key in NETWORK_OPTIONS if key in options}
+    # the output layer can have a largest norm; the seed fills both words of the generator's key
+    row = loss_of(loss)
+    last = Dense(-(-3 // row.group) * row.group, row.output_activation, max_norm=options.get("max_norm"))
+    hidden = tuple(Dense(width, activation, **options) for _ in range(layers))
+    network = Network(width, (*hidden, last), loss, dtype, seed=2**40 + seed, **of_network)
+    draw = np.random.default_rng(seed)
+    params = network.initial_params(seed)
+    # gains, shifts and mixtures away from their start
+    params += draw.normal(scale=0.1, size=params.shape).astype(dtype)
+    X = draw.normal(size=(rows, width)).astype(dtype)
+    y = targets(row, rows, network.outputs, draw).astype(dtype)
     drawn = weights(weight, rows, draw)
     return Case(network, params, X, y, None if drawn is None else drawn.astype(dtype))
 

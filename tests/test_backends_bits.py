@@ -6,41 +6,55 @@ Compared are whole results as bytes, so that even the sign of a zero counts.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from matrix import (
-    ANALYSED_LOSSES,
     DTYPES,
     EDGES,
+    FEATURE_SETS,
     FUSED,
     HIDDEN_ACTIVATIONS,
     SHAPES,
     Case,
     Engine,
     make_case,
+    make_feature_case,
     mixed_activations,
 )
 
-from pymlp.optimizers import SGD, Adam, AdamW, Optimizer, new_slots
+from pymlp.losses import LOSSES, BinaryLogLoss, GaussianNLL, LogLoss, Quantile
+from pymlp.optimizers import SGD, Adam, AdamW, Lion, NAdam, Optimizer, RMSprop, Rprop, new_slots
 
 pytestmark = pytest.mark.skipif(
     not FUSED, reason="the C engine was not built, or this machine has no fused instructions"
 )
 
-OPTIMIZERS = (Adam(), SGD(), SGD(nesterov=False), AdamW(weight_decay=0.2))
+OPTIMIZERS = (Adam(), SGD(), SGD(nesterov=False), AdamW(weight_decay=0.2), NAdam(), RMSprop(), Lion(), Rprop())
+# what all optimizers share, beside each other
+SHARED = (
+    SGD(weight_decay=0.1, clip_value=0.01),
+    Adam(weight_decay=0.1, clip_norm=0.1),
+    NAdam(average="ema", average_decay=0.5),
+    RMSprop(momentum=0.5, clip_value=0.02, clip_norm=0.05, average="swa"),
+    Lion(weight_decay=0.3, average="swa", average_start=1),
+    Rprop(average="ema"),
+)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
-def results(engine: Engine, n_threads: int, case: Case, optimizer: Optimizer) -> dict[str, bytes]:
-    """Everything that the verbs write, by name."""
+def results(
+    engine: Engine, n_threads: int, case: Case, optimizer: Optimizer, step: int | None = None
+) -> dict[str, bytes]:
+    """Everything that the verbs write, by name; forward, backward and loss_gradient at a step."""
     network, rows = case.network, len(case.X)
     plan = engine.plan(network, rows, n_threads)
     out = np.empty((rows, network.outputs), network.dtype)
-    plan.forward(case.params, case.X, out)
+    plan.forward(case.params, case.X, out, step, 3)
     gradient, x_gradient, of_loss = np.empty_like(case.params), np.empty_like(case.X), np.empty_like(case.params)
-    plan.backward(case.params, case.X, case.y, gradient, x_gradient)
-    loss = np.array(plan.loss_gradient(case.params, case.X, case.y, case.weight, of_loss))
+    plan.backward(case.params, case.X, case.y, gradient, x_gradient, step, 3)
+    loss = np.array(plan.loss_gradient(case.params, case.X, case.y, case.weight, of_loss, step, 3))
     params, slots = case.params.copy(), new_slots(optimizer, len(case.params), network.dtype)
     order = np.random.default_rng(4).integers(rows, size=2 * rows + 1)
     starts = np.array([0, rows, 2 * rows, 2 * rows + 1])
@@ -51,11 +65,13 @@ def results(engine: Engine, n_threads: int, case: Case, optimizer: Optimizer) ->
     return {name: array.tobytes() for name, array in found.items()}
 
 
-def check_same_bytes(case: Case, optimizer: Optimizer, threads: tuple[int, ...] = (1, 2, 3, 4, 5)) -> None:
-    expected = results(FUSED[0], 1, case, optimizer)
+def check_same_bytes(
+    case: Case, optimizer: Optimizer, threads: tuple[int, ...] = (1, 2, 3, 4, 5), step: int | None = None
+) -> None:
+    expected = results(FUSED[0], 1, case, optimizer, step)
     for engine in FUSED:
         for n_threads in threads:
-            found = results(engine, n_threads, case, optimizer)
+            found = results(engine, n_threads, case, optimizer, step)
             different = [name for name in expected if found[name] != expected[name]]
             assert not different, f"{engine} with {n_threads} threads differs in {different}"
 
@@ -65,7 +81,7 @@ def check_same_bytes(case: Case, optimizer: Optimizer, threads: tuple[int, ...] 
 def test_every_shape(shape: str, dtype: str) -> None:
     rows, widths = SHAPES[shape]
     position = list(SHAPES).index(shape)
-    loss = ANALYSED_LOSSES[position % len(ANALYSED_LOSSES)]
+    loss = list(LOSSES)[position % len(LOSSES)]
     case = make_case(rows, widths, mixed_activations(widths, position), loss, dtype, "random", l1=0.01, l2=0.1)
     check_same_bytes(case, OPTIMIZERS[position % len(OPTIMIZERS)])
 
@@ -80,10 +96,45 @@ def test_every_activation(activation: str, dtype: str) -> None:
 
 
 @by_dtype
-@pytest.mark.parametrize("loss", ANALYSED_LOSSES)
-def test_every_loss(loss: str, dtype: str) -> None:
-    case = make_case(75, EDGES[1], "tanh", loss, dtype, "random")
-    check_same_bytes(case, SGD())
+@pytest.mark.parametrize(
+    "loss",
+    [*LOSSES, LogLoss(0.1), BinaryLogLoss(0.2), Quantile([0.5]), Quantile([0.05, 0.2, 0.5, 0.7, 0.9]), GaussianNLL()],
+    ids=str,
+)
+def test_every_loss(loss: Any, dtype: str) -> None:
+    case = make_case(75, EDGES[1], "tanh", loss, dtype, "some zero")
+    check_same_bytes(case, SGD(), (1, 2, 5))
+
+
+@by_dtype
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, *SHARED], ids=str)
+@pytest.mark.parametrize("widths", [(70, 100, 33, 3), (9, 17, 1)], ids=str)
+def test_every_optimizer(widths: tuple[int, ...], optimizer: Optimizer, dtype: str) -> None:
+    # the first has more parameters than a chunk of the gradient's norm
+    case = make_case(40, widths, "tanh", "log_loss" if widths[-1] > 1 else "huber", dtype, "random", l2=0.1)
+    check_same_bytes(case, optimizer, (1, 2, 5))
+
+
+@by_dtype
+@pytest.mark.parametrize("features", FEATURE_SETS, ids="-".join)
+def test_every_set_of_features(features: tuple[str, ...], dtype: str) -> None:
+    activation = HIDDEN_ACTIVATIONS[FEATURE_SETS.index(features) % len(HIDDEN_ACTIVATIONS)]
+    case = make_feature_case((*features, "penalties"), 75, activation=activation, dtype=dtype)
+    optimizer = (Adam(), SGD(average="swa"), AdamW(weight_decay=0.2, clip_norm=0.5))[FEATURE_SETS.index(features) % 3]
+    check_same_bytes(case, optimizer, (1, 2, 5), step=2**33 + 7)
+
+
+@by_dtype
+@pytest.mark.parametrize("width", [1, 3, 7, 16, 31, 64, 130])
+def test_every_feature_in_every_width(width: int, dtype: str) -> None:
+    case = make_feature_case(FEATURE_SETS[-1], 37, width, activation="silu", dtype=dtype)
+    check_same_bytes(case, Adam(average="ema"), (1, 2, 5), step=3)
+
+
+@by_dtype
+def test_every_feature_with_more_rows_than_a_block(dtype: str) -> None:
+    case = make_feature_case(FEATURE_SETS[-1], 9000, 5, activation="mish", dtype=dtype)
+    check_same_bytes(case, Adam(), (1, 2, 5), step=3)
 
 
 @by_dtype

@@ -1,7 +1,9 @@
-"""The definition itself: in float64, the NumPy backend's gradients are the slopes of what it computes.
+"""In float64, the gradients are the slopes of what is computed: of the definition, and with features in every engine.
 
-Central differences with Richardson's extrapolation, so that the differences' own error (h**4) leaves seven digits to
-compare.  The data keep away from kinks: no pre-activation and no weight lies within a few steps of one.
+For plain layers the definition is checked, which the engines are then compared with: central differences with
+Richardson's extrapolation, so that the differences' own error (h**4) leaves seven digits to compare.  With what else
+layers have, each engine's gradient is checked against differences of what that engine computes.  The data keep away
+from kinks: no pre-activation and no weight lies within a few steps of one.
 """
 
 from __future__ import annotations
@@ -10,16 +12,33 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from matrix import HIDDEN_ACTIVATIONS, NUMPY, Case, make_case, run_backward, run_forward
+from matrix import (
+    ENGINES,
+    FEATURE_SETS,
+    HIDDEN_ACTIVATIONS,
+    NUMPY,
+    Case,
+    Engine,
+    make_case,
+    make_feature_case,
+    run_backward,
+    run_forward,
+)
 
 from pymlp.functions import ACTIVATIONS
-from pymlp.layers import Moment
+from pymlp.layers import KINDS, Moment
 from pymlp.losses import LOSSES
 
 STEP = 1e-3
 # relative to the largest slope: differences of a sum of about 10 with steps of 1e-3 round to 1e-12
 TOLERANCE = 1e-7
 KINKED = ("relu", "leaky_relu", "elu", "selu")
+# of differences without extrapolation, whose error (h**2) is then as small as what they round to
+SHORT_STEP = 1e-5
+# the training step whose masks are used, and the place of the first row in its batch
+PLACE = {"step": 11, "row_offset": 5}
+# what stands beside every activation and loss: a fixed mask, a norm, a residual, penalties, and all there is
+CHECKED_FEATURES = (("dropout",), ("layer norm",), ("residual",), ("penalties",), (*FEATURE_SETS[-1], "penalties"))
 
 
 def slopes(function: Callable[[], float], numbers: np.ndarray) -> np.ndarray:
@@ -120,3 +139,94 @@ def slopes_by_element(function: Callable[[], np.ndarray], numbers: np.ndarray) -
         differences.append((above - function()) / (2 * step))
     numbers[:] = centre
     return (4 * differences[1] - differences[0]) / 3
+
+
+def short_slopes(function: Callable[[], float], numbers: np.ndarray) -> np.ndarray:
+    """Derivative of `function` by each of `numbers`, which it reads anew at every call; two calls for each."""
+    flat = numbers.reshape(-1)
+    found = np.empty_like(flat)
+    for i, value in enumerate(flat.copy()):
+        flat[i] = value + SHORT_STEP
+        above = function()
+        flat[i] = value - SHORT_STEP
+        found[i] = (above - function()) / (2 * SHORT_STEP)
+        flat[i] = value
+    return found.reshape(numbers.shape)
+
+
+def nearest_kink(case: Case) -> float:
+    """How near a pre-activation, a weight, or a score that a loss has a kink at comes to one."""
+    moment = Moment(case.network.seed, PLACE["step"], PLACE["row_offset"])
+    pre_activations, outputs = NUMPY.plan(case.network, 4)._forward_pass(case.params, case.X, moment)
+    # where the targets of the losses with kinks lie: at the score, at 1 and -1 from it, at 1, at 0
+    near = [np.abs(np.abs(case.y - outputs[-1]) - distance).min() for distance in (0, 1)]
+    near += [np.abs(np.abs(outputs[-1]) - distance).min() for distance in (0, 1)]
+    if case.network.output_activation not in ("identity", "ascending"):
+        near = []
+    near += [np.abs(weight).min() for weight in case.network.weights(case.params)]
+    for row, z in zip(case.network.table[:-1], pre_activations[:-1], strict=True):
+        if KINDS[row.kind].activates:
+            near.append(np.abs(z).min())
+        elif row.kind == "parametric":
+            near.append(np.abs(outputs[row.source]).min())
+    return min(near)
+
+
+def feature_case(features: tuple[str, ...], activation: str, loss: str) -> Case:
+    """A small case away from every kink."""
+    for seed in range(1000):
+        case = make_feature_case(features, 4, 3, 1, activation, loss, seed=seed)
+        case.X[:] = np.clip(case.X, -2, 2)
+        if nearest_kink(case) > 20 * SHORT_STEP:
+            return case
+    raise AssertionError("no seed keeps away from the kinks")
+
+
+def feature_potential(engine: Engine, case: Case) -> Callable[[], float]:
+    """`potential` by an engine's forward of a training step."""
+    network, loss = case.network, LOSSES[case.network.loss]
+    plan, out, factor = engine.plan(network, len(case.X)), np.empty_like(case.y), loss.potential_factor(network.outputs)
+    total_weight, weights = case.weight.sum(), network.weights(case.params)
+
+    def compute() -> float:
+        plan.forward(case.params, case.X, out, **PLACE)
+        total = (loss.value(case.y, out) * factor) @ case.weight
+        if network.l1 or network.l2:
+            for W in weights:
+                total += network.l1 * np.abs(W).sum() + 0.5 * network.l2 * np.square(W).sum()
+        return total / total_weight
+
+    return compute
+
+
+# 11 activations x 15 losses x 5 sets of features: 825 configurations for each engine
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
+def test_loss_gradient_with_features(activation: str, loss: str) -> None:
+    for features in CHECKED_FEATURES:
+        case = feature_case(features, activation, loss)
+        gradient = np.empty_like(case.params)
+        for engine in ENGINES:
+            plan = engine.plan(case.network, 4)
+            plan.loss_gradient(case.params, case.X, case.y, case.weight, gradient, **PLACE)
+            expected = short_slopes(feature_potential(engine, case), case.params)
+            limit = TOLERANCE * np.abs(expected).max()
+            np.testing.assert_allclose(gradient, expected, rtol=0, atol=limit, err_msg=f"{engine} {features}")
+
+
+@pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
+@pytest.mark.parametrize("features", CHECKED_FEATURES, ids="-".join)
+def test_backward_with_features(features: tuple[str, ...], activation: str) -> None:
+    case = feature_case(features, activation, "squared_error")
+    output_gradient = np.random.default_rng(5).normal(size=case.y.shape)
+    gradient, x_gradient, out = np.empty_like(case.params), np.empty_like(case.X), np.empty_like(case.y)
+    for engine in ENGINES:
+        plan = engine.plan(case.network, 4)
+
+        def projected(plan=plan) -> float:
+            plan.forward(case.params, case.X, out, **PLACE)
+            return float((out * output_gradient).sum())
+
+        plan.backward(case.params, case.X, output_gradient, gradient, x_gradient, **PLACE)
+        assert_slopes(gradient, short_slopes(projected, case.params))
+        assert_slopes(x_gradient, short_slopes(projected, case.X))

@@ -12,9 +12,10 @@ from matrix import make_case
 
 from pymlp import backends
 from pymlp.functions import ACTIVATIONS
+from pymlp.layers import KINDS
 from pymlp.losses import LOSSES
 from pymlp.network import Network
-from pymlp.optimizers import SGD, new_slots
+from pymlp.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Lion, Optimizer, new_slots
 
 pytest.importorskip("numba", reason="the Numba backend is not installed")
 numba_functions = pytest.importorskip("pymlp.backends.numba_functions")
@@ -25,9 +26,17 @@ def module(name: str = "") -> ModuleType:
 
 
 def test_every_row_of_the_registries_has_a_number() -> None:
-    assert set(numba_functions.ACTIVATION_CODES) <= set(ACTIVATIONS)
-    assert set(module("_losses").LOSS_CODES) <= set(LOSSES)
+    assert set(numba_functions.ACTIVATION_CODES) == set(ACTIVATIONS)
     assert numba_functions.ACTIVATION_CODES["softmax"] == numba_functions.SOFTMAX
+    assert numba_functions.ACTIVATION_CODES["mean_deviation"] == numba_functions.MEAN_DEVIATION
+    losses, optimizers, kinds = module("_losses"), module("_optimizers"), module("_kinds")
+    assert set(losses.LOSS_CODES) == set(LOSSES)
+    assert losses.LOSS_CODES["poisson"] == losses.POISSON
+    assert losses.LOSS_CODES["tweedie"] == losses.TWEEDIE
+    assert set(optimizers.OPTIMIZER_CODES) == set(OPTIMIZERS)
+    assert optimizers.OPTIMIZER_CODES["rprop"] == optimizers.RPROP
+    assert set(kinds.KIND_CODES) == set(KINDS)
+    assert kinds.KIND_CODES["add"] == kinds.ADD
 
 
 @pytest.mark.parametrize(
@@ -50,7 +59,7 @@ def test_which_way_a_network_takes(widths: tuple[int, ...], batch_size: int, sma
 
 def test_compiled_functions_have_names_of_their_own() -> None:
     # cached code of several processes is linked by name: two closures of one name would be taken for each other
-    modules = [module(f"_{name}") for name in ("functions", "losses", "optimizers", "small", "wide")]
+    modules = [module(f"_{name}") for name in ("functions", "kinds", "losses", "optimizers", "table", "small", "wide")]
     compiled = {id(value): value for part in modules for value in vars(part).values() if hasattr(value, "py_func")}
     assert len(compiled) > 40
     names = [f"{function.__module__}.{function.py_func.__qualname__}" for function in compiled.values()]
@@ -97,6 +106,31 @@ print(sum(sum(each.stats.cache_misses.values()) for each in compiled))
     hits, misses = subprocess.run(run, check=True, capture_output=True, text=True).stdout.split()
     assert int(hits) > 0
     assert int(misses) == 0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "loss", "further"),
+    [
+        (SGD(), "log_loss", False),
+        (AdamW(), "poisson", False),
+        (Adam(clip_norm=1.0), "log_loss", True),
+        (Lion(), "log_loss", True),
+        (SGD(), "hinge", True),
+    ],
+    ids=str,
+)
+def test_plain_networks_have_functions_of_their_own(
+    optimizer: Optimizer, loss: str, further: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # three arguments, of the kinds, the loss and the optimizer, are None, and Numba compiles only what is then left
+    case = make_case(6, (2, 3, 2), loss=loss)
+    calls = []
+    monkeypatch.setattr(module("_small"), "train_batches", lambda *arguments: calls.append(arguments))
+    slots = new_slots(optimizer, len(case.params), "float64")
+    backends.get("numba").Plan(case.network, 6).train_steps(
+        optimizer, case.params, slots, 0, case.X, case.y, None, np.arange(6), np.array([0, 6]), np.ones(1), np.empty(1)
+    )
+    assert sum(argument is None for argument in calls[0]) == (0 if further else 3)
 
 
 def test_read_only_arrays_are_not_compiled_for_once_more() -> None:

@@ -39,7 +39,9 @@ def test_the_signature_begins_with_scikit_learns(name):
         assert ours[parameter].default == theirs[parameter].default, parameter
         assert ours[parameter].kind == theirs[parameter].kind, parameter
     rest = list(ours)[len(theirs) :]
-    assert rest == (["loss", "dtype"] if name == "MLPClassifier" else ["dtype"])
+    first, last = (["loss", "class_weight"], []) if name == "MLPClassifier" else ([], ["standardize_target"])
+    shared = ["dropout", "l1_ratio", "scoring", "standardize", "max_time", "dtype", "roll_back", "input_dropout"]
+    assert rest == [*first, *shared, *last]
     assert all(ours[parameter].kind is inspect.Parameter.KEYWORD_ONLY for parameter in rest)
 
 
@@ -54,9 +56,13 @@ def test_the_signature_begins_with_scikit_learns(name):
         ({"hidden_layer_sizes": (3, 0)}, "hidden_layer_sizes must be > 0"),
         ({"hidden_layer_sizes": (3, -2)}, "hidden_layer_sizes must be > 0"),
         ({"batch_size": 0}, "'batch_size' parameter"),
-        ({"loss": "hinge"}, "'loss' parameter"),
+        ({"loss": "huber"}, "'loss' parameter"),
         ({"dtype": "float16"}, "'dtype' parameter"),
         ({"max_iter": 0}, "'max_iter' parameter"),
+        ({"max_time": 0}, "'max_time' parameter"),
+        ({"roll_back": 7}, "'roll_back' parameter"),
+        ({"solver": "lbfgs2"}, "'solver' parameter"),
+        ({"learning_rate": 0.1}, "'learning_rate' parameter"),
         ({"early_stopping": True, "validation_fraction": 0.005}, "validation set is too small"),
     ],
 )
@@ -168,6 +174,19 @@ def test_model_state_round_trip_through_json(iris, kind):
     again.set_params(warm_start=True, early_stopping=False).fit(X, y)
     with pytest.raises(ValueError, match="not the description"):
         cls._from_model_state(network, params, {"class": cls.__name__})
+
+
+@pytest.mark.parametrize("cls", [MLPClassifier, MLPRegressor])
+def test_files_of_the_first_version_load(iris, cls):
+    X, y = iris
+    model = small(cls).fit(X, y)
+    network, params, metadata = model._model_state()
+    own = inspect.signature(getattr(neural_network, cls.__name__)).parameters
+    kept = {*own, "loss", "dtype"}
+    metadata["parameters"] = {name: value for name, value in metadata["parameters"].items() if name in kept}
+    again = cls._from_model_state(network, params, metadata)
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    assert again.get_params() == model.get_params()
 
 
 # ---------------------------------------------------------------------------------------------------------- predicting

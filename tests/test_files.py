@@ -11,6 +11,8 @@ import pytest
 
 import pymlp
 from pymlp.files import FORMAT_VERSION, ModelFormatError, load, load_network, read, save, save_network
+from pymlp.layers import Dense
+from pymlp.losses import LogLoss
 from pymlp.network import DTYPES, Network
 
 safetensors = pytest.importorskip("safetensors", reason="the public reader comes with the extra 'test'")
@@ -51,6 +53,19 @@ def test_round_trip_of_a_network(tmp_path, dtype):
     assert content.state == state
     assert content.estimator is None
     assert content.pymlp_version == pymlp.__version__
+
+
+def test_round_trip_of_a_network_with_every_feature(tmp_path):
+    everything = Dense(4, "gelu", 0.25, "layer", residual=True, max_norm=3.0, parametric=True)
+    network = Network(
+        4, (everything, Dense(2, "softmax", max_norm=0.5)), LogLoss(0.1), input_dropout=0.5, seed=2**63
+    )  # fmt: skip
+    params = network.initial_params(0)
+    pymlp.save((network, params), tmp_path / "model")
+    loaded_network, loaded = pymlp.load(tmp_path / "model")
+    assert loaded_network == network
+    assert loaded_network.table == network.table
+    assert loaded.tobytes() == params.tobytes()
 
 
 def test_save_and_load_take_a_network_with_its_params(tmp_path):

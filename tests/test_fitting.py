@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from small_models import CLASSES, Stopper, interrupt_in, small, state_of
 
 import pymlp
-from pymlp import MLPClassifier, MLPRegressor, backends, training
+from pymlp import MLPClassifier, MLPRegressor, backends, epochs
 from pymlp.config import resolve_threads
 
 # the fits here are short on purpose
@@ -163,11 +163,11 @@ def test_a_warm_start_needs_the_same_layers(iris):
 )
 def test_epochs_in_one_call_change_nothing(iris, parameters, monkeypatch, capsys):
     # however slow the machine is
-    monkeypatch.setattr(training, "DIRECT_SECONDS", 1e9)
+    monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e9)
     outcomes = []
     for together in (True, False):
         if not together:
-            monkeypatch.setattr(training.EpochLoop, "_epochs_together", lambda self, most: 1)
+            monkeypatch.setattr(epochs.EpochLoop, "_epochs_together", lambda self, most: 1)
         draw = np.random.RandomState(3)
         model = small(max_iter=40, batch_size=40, verbose=True, **parameters).set_params(random_state=draw).fit(*iris)
         state = state_of(model)
@@ -178,11 +178,11 @@ def test_epochs_in_one_call_change_nothing(iris, parameters, monkeypatch, capsys
 
 
 def test_patience_limits_the_epochs_of_a_call(iris, monkeypatch):
-    monkeypatch.setattr(training, "DIRECT_SECONDS", 1e9)
+    monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e9)
     counts = []
-    together = training.EpochLoop._epochs_together
+    together = epochs.EpochLoop._epochs_together
     monkeypatch.setattr(
-        training.EpochLoop, "_epochs_together", lambda self, most: counts.append(together(self, most)) or counts[-1]
+        epochs.EpochLoop, "_epochs_together", lambda self, most: counts.append(together(self, most)) or counts[-1]
     )
     model = small(max_iter=30, tol=10.0, n_iter_no_change=7).fit(*iris)
     # one epoch to measure, which improves on nothing; then the eighth in a row without improvement ends the training
@@ -193,6 +193,11 @@ def test_patience_limits_the_epochs_of_a_call(iris, monkeypatch):
     assert counts == [1, 29]
     counts.clear()
     small(max_iter=5, early_stopping=True).fit(*iris)
+    assert counts == [1] * 5
+    counts.clear()
+    # each takes longer than one may wait for what it prints
+    monkeypatch.setattr(epochs, "DIRECT_SECONDS", 0.0)
+    small(max_iter=5, verbose=True).fit(*iris)
     assert counts == [1] * 5
 
 
@@ -315,7 +320,7 @@ def test_other_threads_run_while_c_trains(monkeypatch):
     draw = np.random.default_rng(0)
     X, y = draw.normal(size=(4000, 200)).astype("float32"), draw.integers(10, size=4000)
     # without slices, one call trains a whole epoch
-    monkeypatch.setattr(training, "DIRECT_SECONDS", 1e9)
+    monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e9)
     model = MLPClassifier((400, 400), max_iter=3, random_state=0, batch_size=100)
     longest, stop = [0.0], threading.Event()
 

@@ -1,4 +1,4 @@
-"""The registry of activations and losses against the mathematics: values at the ends, far out, and in between.
+"""The registry of activations against the mathematics: values at the ends, far out, and in between.
 
 References are SciPy's special functions and Python's `math`, which share no code with pymlp.
 """
@@ -133,41 +133,3 @@ def test_softmax() -> None:
 
 def test_nothing_times_the_logarithm_of_nothing() -> None:
     np.testing.assert_array_equal(xlogy(np.array([0.0, 0.0, 2.0]), np.array([0.0, np.nan, 1.0])), [0.0, 0.0, 0.0])
-
-
-def test_losses_of_one_row() -> None:
-    y, p = np.array([[0.0, 1.0, 0.25]]), np.array([[0.5, 0.3, 0.2]])
-    expected = {
-        "squared_error": (0.25 + 0.49 + 0.0025) / 6,
-        "log_loss": -math.log(0.3) - 0.25 * math.log(0.2),
-        "binary_log_loss": -math.log(0.5) - math.log(0.3) - 0.25 * math.log(0.2) - 0.75 * math.log(0.8),
-        "poisson": 0.5 + (-math.log(0.3) - 0.7) + (0.25 * math.log(1.25) - 0.05),
-    }
-    for name, value in expected.items():
-        assert LOSSES[name].value(y, p)[0] == pytest.approx(value, rel=1e-14), name
-        np.testing.assert_allclose(LOSSES[name].score_gradient(y, p), p - y)
-
-
-@pytest.mark.parametrize("name", ["log_loss", "binary_log_loss"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_log_loss_of_a_certain_and_wrong_answer_is_finite(name: str, dtype: str) -> None:
-    # as scikit-learn: clipped at the precision of the dtype
-    value = LOSSES[name].value(np.array([[1.0, 0.0]], dtype), np.array([[0.0, 1.0]], dtype))
-    assert value[0] >= -math.log(np.finfo(dtype).eps) * 0.99
-    assert np.isfinite(value).all()
-
-
-def test_log_loss_against_scikit_learn() -> None:
-    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the reference here")
-    draw = np.random.default_rng(0)
-    p = draw.dirichlet(np.ones(4), 50)
-    labels = draw.integers(4, size=50)
-    found = LOSSES["log_loss"].value(np.eye(4)[labels], p).mean()
-    assert found == pytest.approx(metrics.log_loss(labels, p, labels=range(4)), rel=1e-13)
-
-
-def test_perfect_predictions_cost_nothing() -> None:
-    y = np.array([[1.0, 2.0]])
-    assert LOSSES["squared_error"].value(y, y)[0] == 0
-    assert LOSSES["poisson"].value(y, y)[0] == 0
-    assert LOSSES["poisson"].value(np.array([[0.0]]), np.array([[0.0]]))[0] != 1

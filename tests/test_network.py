@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pymlp.losses import LOSSES
-from pymlp.network import INITIALISERS, Dense, Network, random_source
+from pymlp.network import DRAWN_AT_ONCE, INITIALISERS, Dense, Network, random_source
 
 
 @pytest.fixture
@@ -173,7 +173,9 @@ def scikit_learn_draws(widths: tuple[int, ...], activation: str, seed: int) -> l
 @pytest.mark.parametrize("seed", [0, 1, 12345])
 def test_glorot_draws_exactly_what_scikit_learn_draws(activation: str, seed: int) -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is the reference here")
-    widths = (7, 11, 5, 3)
+    # the first layer is drawn in pieces
+    widths = (7, 1501, 5, 3)
+    assert widths[0] * widths[1] > DRAWN_AT_ONCE
     network = Network.from_widths(widths, activation, dtype="float64")
     found = network.views(network.initial_params(seed)).values()
     for ours, theirs in zip(found, scikit_learn_draws(widths, activation, seed), strict=True):

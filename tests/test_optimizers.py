@@ -19,6 +19,7 @@ from pymlp.optimizers import (
     Optimizer,
     RMSprop,
     Rprop,
+    clipped,
     new_slots,
 )
 
@@ -145,6 +146,19 @@ def test_adams_correction_fades() -> None:
         (Adam, {"epsilon": 0}, r"epsilon must be in \(0, inf\), got 0"),
         (AdamW, {"beta_2": 1.0}, r"beta_2 must be in \[0, 1\), got 1.0"),
         (AdamW, {"weight_decay": -0.1}, r"weight_decay must be in \[0, inf\), got -0.1"),
+        (SGD, {"weight_decay": -1.0}, r"weight_decay must be in \[0, inf\), got -1.0"),
+        (Lion, {"clip_norm": 0.0}, r"clip_norm must be in \(0, inf\), got 0.0"),
+        (Lion, {"clip_value": -1.0}, r"clip_value must be in \(0, inf\), got -1.0"),
+        (Lion, {"beta_1": 1.0}, r"beta_1 must be in \[0, 1\), got 1.0"),
+        (Adam, {"average": "mean"}, "average must be None, 'ema' or 'swa', got 'mean'"),
+        (Adam, {"average_decay": 1.0}, r"average_decay must be in \[0, 1\), got 1.0"),
+        (Adam, {"average_start": -1}, "average_start must be in"),
+        (RMSprop, {"rho": 1.0}, r"rho must be in \[0, 1\), got 1.0"),
+        (RMSprop, {"momentum": 2.0}, r"momentum must be in \[0, 1\], got 2.0"),
+        (Rprop, {"shrink": 1.0}, r"shrink must be in \(0, 1\), got 1.0"),
+        (Rprop, {"grow": 1.0}, r"grow must be in \(1, inf\), got 1.0"),
+        (Rprop, {"least": 0.0}, r"least must be in \(0, inf\), got 0.0"),
+        (Rprop, {"most": 1e-9}, r"most must be in \[1e-06, inf\), got 1e-09"),
         (AdamW, {"weight_decay": np.inf}, r"weight_decay must be in \[0, inf\), got inf"),
     ],
 )
@@ -155,3 +169,79 @@ def test_refusals(kind: type, arguments: dict[str, float], message: str) -> None
 
 def test_momentum_of_one_is_allowed() -> None:
     assert SGD(momentum=1.0).momentum == 1.0
+
+
+@pytest.mark.parametrize(
+    ("ours", "name", "options", "rtol"),
+    [
+        (SGD(0.8, weight_decay=0.0), "SGD", {"momentum": 0.8, "nesterov": True}, 1e-13),
+        (SGD(0.8, nesterov=False), "SGD", {"momentum": 0.8}, 1e-13),
+        # PyTorch adds epsilon after the correction of the second moment: it must not count
+        (Adam(0.8, 0.9, 1e-30), "Adam", {"betas": (0.8, 0.9), "eps": 1e-30}, 1e-12),
+        (
+            AdamW(0.8, 0.9, 1e-30, weight_decay=0.3),
+            "AdamW",
+            {"betas": (0.8, 0.9), "eps": 1e-30, "weight_decay": 0.3},
+            1e-12,
+        ),
+        (RMSprop(0.9, 0.0, 1e-3), "RMSprop", {"alpha": 0.9, "eps": 1e-3}, 1e-12),
+        (RMSprop(0.95, 0.7, 1e-3), "RMSprop", {"alpha": 0.95, "momentum": 0.7, "eps": 1e-3}, 1e-12),
+        (Rprop(), "Rprop", {}, 1e-12),
+        (Rprop(0.4, 1.6, 0.01, 0.2), "Rprop", {"etas": (0.4, 1.6), "step_sizes": (0.01, 0.2)}, 1e-12),
+    ],
+    ids=str,
+)
+def test_against_torch(ours: Optimizer, name: str, options: dict, rtol: float) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is the reference here")
+    draw = np.random.default_rng(4)
+    gradients = list(draw.normal(size=(20, 6)))
+    start = draw.normal(size=6)
+    theirs = torch.nn.Parameter(torch.tensor(start))
+    optimizer = getattr(torch.optim, name)([theirs], lr=0.05, **options)
+    params, slots = start.copy(), new_slots(ours, 6, "float64")
+    coefficients = ours.coefficients(np.arange(20), np.full(20, 0.05))
+    for gradient, numbers in zip(gradients, coefficients, strict=True):
+        theirs.grad = torch.tensor(gradient)
+        optimizer.step()
+        params -= numbers[DECAY] * params
+        ours.apply(params, gradient, slots, numbers)
+    np.testing.assert_allclose(params, theirs.detach().numpy(), rtol=rtol, atol=1e-14)
+
+
+def test_clipping_against_torch() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is the reference here")
+    gradient = np.random.default_rng(5).normal(size=50)
+    for largest in (0.5, 100.0):
+        theirs = torch.nn.Parameter(torch.zeros(50, dtype=torch.float64))
+        theirs.grad = torch.tensor(gradient)
+        torch.nn.utils.clip_grad_norm_([theirs], largest)
+        # PyTorch adds 1e-6 to the norm
+        np.testing.assert_allclose(clipped(SGD(clip_norm=largest), gradient), theirs.grad.numpy(), rtol=1e-5)
+    theirs.grad = torch.tensor(gradient)
+    torch.nn.utils.clip_grad_value_([theirs], 0.3)
+    np.testing.assert_array_equal(clipped(SGD(clip_value=0.3), gradient), theirs.grad.numpy())
+
+
+def test_nadam_by_hand() -> None:
+    params, slots = run(NAdam(0.5, 0.75, 1e-30), [np.array([2.0]), np.array([-1.0])], [0.1, 0.1])
+    # step 1: m = 1, v = 1; 0.1 sqrt(1/4) (0.5 m / 0.75 + 0.5 g / 0.5) / sqrt(v)
+    first = 0.1 * 0.5 * (0.5 / 0.75 + 2.0)
+    # step 2: m = 0, v = 1; 0.1 sqrt(7/16) (0 + 0.5 g / 0.75)
+    second = 0.1 * np.sqrt(7 / 16) * (0.5 * -1.0 / 0.75)
+    np.testing.assert_allclose(params, [-first - second], rtol=1e-14)
+    np.testing.assert_allclose(slots, [[0.0], [1.0]], atol=1e-16)
+
+
+def test_lion_by_hand() -> None:
+    # directions: 0.5 * 1 > 0; then m = 0.25 and 0.5 * 0.25 - 0.5 * 0.2 > 0 against the gradient's sign; then m < 0
+    params, slots = run(Lion(0.5, 0.75), [np.array([1.0]), np.array([-0.2]), np.array([-1.0])], [0.1, 0.1, 0.1])
+    np.testing.assert_allclose(params, [-0.1 - 0.1 + 0.1], atol=1e-16)
+    np.testing.assert_allclose(slots, [[0.75 * (0.75 * 0.25 - 0.05) - 0.25]])
+
+
+def test_rprop_forgets_the_gradient_where_its_sign_has_changed() -> None:
+    gradients = [np.array([value]) for value in (3.0, 0.1, -5.0, -0.2, -0.2)]
+    params, slots = run(Rprop(), gradients, [0.1] * 5)
+    # steps: 0.1, 0.12, none (the length is halved to 0.06), 0.06 the other way, 0.072
+    np.testing.assert_allclose(params, [-0.1 - 0.12 + 0.06 + 0.072], rtol=1e-14)
+    np.testing.assert_allclose(slots, [[-0.2], [0.072]])

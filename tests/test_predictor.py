@@ -104,7 +104,7 @@ def test_a_network_gives_what_its_plan_gives(engine, dtype, loss):
 
 
 @pytest.mark.parametrize("dtype", matrix.DTYPES)
-@pytest.mark.parametrize("loss", matrix.ANALYSED_LOSSES)
+@pytest.mark.parametrize("loss", LOSSES)
 def test_bits_do_not_depend_on_instruction_set_threads_or_cuts(loss, dtype):
     engines = [engine for engine in matrix.ENGINES if engine in matrix.FUSED]
     if not engines:
@@ -122,6 +122,40 @@ def test_bits_do_not_depend_on_instruction_set_threads_or_cuts(loss, dtype):
         out = np.empty_like(expected)
         matrix.Engine("c", engines[0].variant).plan(network, 7, 2).forward(params, X, out)
         assert out.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("dtype", matrix.DTYPES)
+@pytest.mark.parametrize("engine", matrix.ENGINES, ids=str)
+def test_features_of_layers(engine, dtype):
+    # every set of features, alone and with narrow and wide layers: dropout is left out, residuals are kept alive
+    for position, features in enumerate(matrix.FEATURE_SETS):
+        width = (33, 5, 130)[position % 3]
+        case = matrix.make_feature_case(features, 200, width, 1 + position % 3, loss="squared_error", dtype=dtype)
+        predictor = of_engine(engine, case.network, case.params)
+        expected = np.empty_like(case.y)
+        matrix.NUMPY.plan(case.network, 1).forward(case.params, case.X, expected)
+        for rows in (1, 2, 200):
+            found = predictor(case.X[:rows])
+            limit = (2e-5 if dtype == "float32" else 1e-12) * np.abs(expected).max()
+            np.testing.assert_allclose(found, expected[:rows], rtol=0, atol=limit, err_msg=str(features))
+
+
+@pytest.mark.parametrize("dtype", matrix.DTYPES)
+@pytest.mark.parametrize("width", [5, 64, 300])
+def test_bits_of_features_do_not_depend_on_instruction_set_threads_or_cuts(width, dtype):
+    engines = [engine for engine in matrix.ENGINES if engine in matrix.FUSED]
+    if not engines:
+        pytest.skip("no engine with fused multiply-add")
+    # all of them, and those whose layers are shared out by columns where a call is short
+    for features in (matrix.FEATURE_SETS[-1], ("residual",), ("dropout", "residual", "parametric")):
+        case = matrix.make_feature_case(features, 700, width, 3, "gelu", dtype=dtype)
+        expected = of_engine(engines[0], case.network, case.params, n_threads=1)(case.X)
+        for engine in engines:
+            for n_threads in (1, 2, 3):
+                predictor = of_engine(engine, case.network, case.params, n_threads=n_threads)
+                for rows in (1, 2, 5, 28, 700):
+                    found = predictor(case.X[:rows])
+                    assert found.tobytes() == expected[:rows].tobytes(), (features, engine, n_threads, rows)
 
 
 @has_engine

@@ -7,11 +7,23 @@ import math
 import numpy as np
 import pytest
 
-from pymlp.schedules import SCHEDULES, Constant, Cosine, InverseScaling, OneCycle
+from pymlp.schedules import SCHEDULES, Constant, Cosine, Exponential, InverseScaling, OneCycle, Plateau, Step
 
 # a run of 10 epochs of 10 steps over 95 rows each
 TOTAL, EPOCH_STEPS, EPOCH_ROWS = 100, 10, 95
-EVERY = [Constant(), InverseScaling(0.7), Cosine(), Cosine(warmup=2.5, final=0.1), OneCycle(), OneCycle(peak=2.0)]
+EVERY = [
+    Constant(),
+    InverseScaling(0.7),
+    Step(3),
+    Step((2, 7), factor=0.5),
+    Exponential(0.8),
+    Cosine(),
+    Cosine(warmup=2.5, final=0.1),
+    Cosine(warmup=1, restarts=2, multiplier=2),
+    OneCycle(),
+    OneCycle(peak=2.0),
+    Plateau(),
+]
 
 
 def rates(schedule: object, first: int = 0, count: int = TOTAL, base: float = 0.5) -> np.ndarray:
@@ -73,6 +85,28 @@ def test_cosine_warms_up() -> None:
     assert (np.diff(rates(Cosine(warmup=50))) > 0).all()
 
 
+def test_cosine_restarts() -> None:
+    found = rates(Cosine(restarts=1, final=0.1))
+    np.testing.assert_allclose(found[:50], rates(Cosine(final=0.1))[::2])
+    np.testing.assert_array_equal(found[50:], found[:50])
+    # after a warm-up of 10 steps the 90 others fall into 1 + 2 + 4 parts
+    found = rates(Cosine(warmup=1, restarts=2, multiplier=2))
+    starts = np.flatnonzero(np.diff(found) > 0) + 1
+    assert starts[starts > 10].tolist() == [round(10 + 90 / 7), round(10 + 3 * 90 / 7)]
+    assert set(found[[10, *starts[starts > 10]]]) == {0.5}
+
+
+def test_steps() -> None:
+    np.testing.assert_allclose(rates(Step(4, factor=0.5))[[0, 39, 40, 79, 80]], [0.5, 0.5, 0.25, 0.25, 0.125])
+    np.testing.assert_allclose(rates(Step([2, 3], factor=0.1))[[19, 20, 29, 30, 99]], [0.5, 0.05, 0.05, 0.005, 0.005])
+
+
+def test_exponential() -> None:
+    found = rates(Exponential(0.5)).reshape(10, 10)
+    np.testing.assert_array_equal(found, np.repeat(found[:, :1], 10, axis=1))
+    np.testing.assert_array_equal(found[:, 0], 0.5 * 0.5 ** np.arange(10))
+
+
 def test_one_cycle() -> None:
     found = rates(OneCycle(rising=0.3))
     top = int(np.argmax(found))
@@ -97,6 +131,18 @@ def test_a_run_of_one_step() -> None:
         (InverseScaling, {"power": math.nan}, "power must be at least 0, got nan"),
         (Cosine, {"warmup": -1}, "warmup must be at least 0 epochs, got -1"),
         (Cosine, {"final": 2}, r"final must be a fraction of the base rate in \[0, 1\], got 2"),
+        (Cosine, {"restarts": -1}, "restarts must be an integer of at least 0, got -1"),
+        (Cosine, {"restarts": 1.5}, "restarts must be an integer of at least 0, got 1.5"),
+        (Cosine, {"multiplier": 0}, "multiplier must be a finite number above 0, got 0"),
+        (Step, {"epochs": 0}, "epochs must be an integer above 0, or a rising sequence of them, got 0"),
+        (Step, {"epochs": []}, r"rising sequence of them, got \[\]"),
+        (Step, {"epochs": (3, 3)}, r"rising sequence of them, got \(3, 3\)"),
+        (Step, {"factor": 0}, r"factor must be a fraction in \(0, 1\], got 0"),
+        (Exponential, {"factor": 2}, r"factor must be a fraction in \(0, 1\], got 2"),
+        (Plateau, {"factor": -1}, r"factor must be a fraction in \(0, 1\], got -1"),
+        (Plateau, {"patience": 0.5}, "patience must be an integer of at least 0, got 0.5"),
+        (Plateau, {"tol": math.nan}, "tol must be a finite number of at least 0, got nan"),
+        (Plateau, {"smallest": -1}, "smallest must be a finite number of at least 0, got -1"),
         (OneCycle, {"peak": 0}, "peak must be above 0, got 0"),
         (OneCycle, {"rising": 1.0}, r"rising must be a fraction in \(0, 1\), got 1.0"),
         (OneCycle, {"start_divisor": 0.5}, "start_divisor must be at least 1, got 0.5"),

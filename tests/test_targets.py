@@ -9,7 +9,18 @@ from scipy import sparse
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
-from pymlp.targets import ClassTargets, distinct_labels
+from pymlp.losses import (
+    BinaryFocal,
+    BinaryLogLoss,
+    CustomLoss,
+    Focal,
+    GaussianNLL,
+    Hinge,
+    LogLoss,
+    Quantile,
+    SquaredError,
+)
+from pymlp.targets import ClassTargets, NumberTargets, distinct_labels
 
 LABELS = {
     "binary": np.array([5, -1, 5, 5]),
@@ -89,3 +100,63 @@ def test_the_layout_cannot_change():
         ClassTargets.from_labels(LABELS["multiclass"]).encode(LABELS["multilabel"], "float64")
     with pytest.raises(ValueError, match="has 2 label columns, but the model was fitted to 3"):
         ClassTargets.from_labels(LABELS["multilabel"]).encode(np.array([[1, 0], [1, 1]]), "float64")
+
+
+# ------------------------------------------------------------------------------------------------------ losses, numbers
+
+
+def _own(y, output):
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("asked", "joint", "single"),
+    [
+        ("log_loss", "log_loss", "binary_log_loss"),
+        (LogLoss(0.1), LogLoss(0.1), BinaryLogLoss(0.1)),
+        ("focal", "focal", BinaryFocal()),
+        (Focal(3.0), Focal(3.0), BinaryFocal(3.0)),
+        ("hinge", "hinge", "hinge"),
+        (Hinge(), Hinge(), Hinge()),
+        (_own, CustomLoss(_own, "softmax"), CustomLoss(_own, "logistic")),
+        (CustomLoss(_own), CustomLoss(_own), CustomLoss(_own)),
+    ],
+)
+def test_the_targets_decide_the_form_of_a_loss(asked, joint, single):
+    for name in ("multiclass", "text"):
+        assert ClassTargets.from_labels(LABELS[name]).loss(asked) == joint
+    for name in ("binary", "one class", "multilabel"):
+        assert ClassTargets.from_labels(LABELS[name]).loss(asked) == single
+
+
+def test_a_form_for_single_columns_does_not_fit_a_softmax():
+    with pytest.raises(ValueError, match=r"BinaryLogLoss.* does not fit more than two classes; give LogLoss"):
+        ClassTargets.from_labels(LABELS["multiclass"]).loss(BinaryLogLoss())
+    assert ClassTargets.from_labels(LABELS["binary"]).loss(BinaryFocal()) == BinaryFocal()
+
+
+def test_scores_are_decided_at_zero():
+    outputs = np.array([[-0.5], [0.2], [0.7]])
+    targets = ClassTargets("binary", np.array([3, 4]))
+    assert targets.decode(outputs).tolist() == [3, 3, 4]
+    assert ClassTargets("binary", np.array([3, 4]), threshold=0.0).decode(outputs).tolist() == [3, 4, 4]
+    columns = ClassTargets("multilabel-indicator", np.arange(1), threshold=0.0)
+    assert columns.decode(outputs).tolist() == [[0], [1], [1]]
+
+
+def test_numbers_stand_as_often_as_their_loss_has_outputs():
+    y = np.array([[1.0, 2.0], [3.0, 4.0]])
+    plain = NumberTargets(2, SquaredError())
+    assert plain.encode(y) is y
+    assert plain.decode(y).tolist() == y.tolist()
+    levels = NumberTargets(2, Quantile([0.1, 0.5, 0.9]))
+    assert levels.encode(y).tolist() == [[1, 1, 1, 2, 2, 2], [3, 3, 3, 4, 4, 4]]
+    outputs = np.arange(12.0).reshape(2, 6)
+    assert levels.decode(outputs).tolist() == [[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]
+    assert NumberTargets(1, Quantile([0.1, 0.5, 0.9])).decode(outputs[:, :3]).tolist() == [[0, 1, 2], [6, 7, 8]]
+    assert NumberTargets(1, Quantile([0.5])).decode(outputs[:, :1]).tolist() == [0, 6]
+    normal = NumberTargets.of_outputs(4, "gaussian_nll")
+    assert (normal.columns, normal.loss) == (2, GaussianNLL())
+    assert normal.decode(outputs[:, :4]).tolist() == [[0, 2], [6, 8]]
+    assert normal.deviations(outputs[:, :4]).tolist() == [[1, 3], [7, 9]]
+    assert NumberTargets(1, GaussianNLL()).deviations(outputs[:, :2]).tolist() == [1, 7]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from pymlp import backends, interruptible, rows, training
+from pymlp import backends, epochs, interruptible, rows
 from pymlp.network import Network, random_source
 from pymlp.optimizers import SGD, Adam, new_slots
 from pymlp.schedules import Constant, Cosine
@@ -120,10 +120,10 @@ def test_slices_change_nothing(data, backend, helped, monkeypatch):
     whole, sliced = NETWORK.initial_params(1), NETWORK.initial_params(1)
     result = train(NETWORK, whole, X, y, weight=weight, epochs=3, batch_size=5, random_state=2, backend=backend)
     if helped:
-        monkeypatch.setattr(training, "DIRECT_SECONDS", 0.0)
-        monkeypatch.setattr(training, "HELPED_SLICE_SECONDS", 1e-9)
+        monkeypatch.setattr(epochs, "DIRECT_SECONDS", 0.0)
+        monkeypatch.setattr(epochs, "HELPED_SLICE_SECONDS", 1e-9)
     else:
-        monkeypatch.setattr(training, "DIRECT_SECONDS", 1e9)
+        monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e9)
         monkeypatch.setattr(rows.DenseRows, "most_steps", lambda self, batch_size: 2)
     recorder = Recorder()
     again = train(
@@ -139,7 +139,8 @@ def test_slices_change_nothing(data, backend, helped, monkeypatch):
 
 @pytest.mark.parametrize("source", [np.random.RandomState, np.random.default_rng, None], ids=str)
 @pytest.mark.parametrize("scattered", [False, True], ids=["dense", "sparse"])
-def test_epochs_in_one_call_change_nothing(data, backend, source, scattered, monkeypatch):
+@pytest.mark.parametrize("helped", [False, True], ids=["direct", "helped"])
+def test_epochs_in_one_call_change_nothing(data, backend, source, scattered, helped, monkeypatch):
     X, y, weight = data
     X = sparse.csr_matrix(X) if scattered else X
     calls = []
@@ -150,10 +151,12 @@ def test_epochs_in_one_call_change_nothing(data, backend, source, scattered, mon
     )
     outcomes = []
     for together in (True, False):
-        # however slow the machine is
-        monkeypatch.setattr(training, "DIRECT_SECONDS", 1e9)
+        # however slow the machine is, or fast
+        monkeypatch.setattr(epochs, "DIRECT_SECONDS", 0.0 if helped else 1e9)
+        monkeypatch.setattr(epochs, "HELPED_SLICE_SECONDS", 1e9)
+        monkeypatch.setattr(epochs, "ENOUGH_STEPS", 50)
         if not together:
-            monkeypatch.setattr(training.EpochLoop, "_epochs_together", lambda self, most: 1)
+            monkeypatch.setattr(epochs.EpochLoop, "_epochs_together", lambda self, most: 1)
         draw = None if source is None else source(2)
         params = NETWORK.initial_params(1)
         result = train(
@@ -163,14 +166,15 @@ def test_epochs_in_one_call_change_nothing(data, backend, source, scattered, mon
         following = None if draw is None else draw.normal()
         outcomes.append((params.tobytes(), result.slots.tobytes(), result.losses, result.rate, following))
     assert outcomes[0] == outcomes[1]
-    # the first step is timed; then come the rest of its epoch, and all others at once
-    assert calls == [1, 10, 66, 1, 10] + [11] * 6
+    # the first step is timed; then come the rest of its epoch, and all others at once or, where they take long, as many
+    # as make 50 steps
+    assert calls == [1, 10, *([44, 22] if helped else [66]), 1, 10] + [11] * 6
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_an_end_within_epochs_in_one_call_goes_back_to_the_last_complete_one(data, backend, error, monkeypatch):
     X, y, _ = data
-    monkeypatch.setattr(training, "DIRECT_SECONDS", 1e9)
+    monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e9)
     plan = backends.get(backend).Plan
     train_steps = plan.train_steps
 

@@ -6,15 +6,16 @@ what it is not.  The interpreter's lock is released while C works.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from typing import Any, NoReturn
 
 import numpy as np
 
 from pymlp._engine import ffi, lib
-from pymlp.backends import StoppedError
-from pymlp.backends import numpy as numpy_backend
+from pymlp.backends import StoppedError, callable_loss
 from pymlp.config import Choice, requested, resolve_threads
+from pymlp.losses import CompiledLoss
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
 
@@ -89,12 +90,19 @@ def evaluate(name: str, z: np.ndarray, slope: bool = False) -> np.ndarray:
     return out
 
 
+@functools.cache
+def _twister_is_known() -> bool:
+    """Whether NumPy keeps the Mersenne Twister's state, whose place it tells, as the engine takes it: 624 words and the
+    number of those used."""
+    generator = np.random.MT19937(0)
+    generator.random_raw(7)
+    words = ffi.unpack(ffi.cast("uint32_t *", generator.ctypes.state_address), 625)
+    state = generator.state["state"]
+    return words == [*state["key"].tolist(), state["pos"]]
+
+
 class Plan:
     """See `pymlp.backends.Plan`; `isa` is the instruction set it runs on."""
-
-    def __new__(cls, network: Network, *arguments: Any, **options: Any) -> Any:
-        """A plan of the NumPy backend where the engine does not have a row of the table, or the loss, yet."""
-        return object.__new__(cls) if _is_known(network) else numpy_backend.Plan(network, *arguments, **options)
 
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
         if batch_size < 1:
@@ -104,6 +112,8 @@ class Plan:
         self.isa = str(choose_instruction_set().value)
         self._dtype = np.dtype(network.dtype)
         self._parameters = (network.n_parameters,)
+        # a compiled one is C's own affair
+        self._loss_is_called = network.loss_function.name == "custom"
         self._optimizers: dict[Any, object] = {}
         plan = ffi.new("pymlp_plan **")
         code = lib.pymlp_plan_create(
@@ -198,6 +208,8 @@ class Plan:
         row_offset: int = 0,
     ) -> float:
         """Mean loss with the penalties; its gradient overwrites `gradient`."""
+        if self._loss_is_called:
+            return callable_loss.loss_gradient(self, params, X, y, weight, gradient, step, row_offset)
         rows, X_address = self._within_batch(X)
         loss = ffi.new("double *")
         code = lib.pymlp_loss_gradient(
@@ -220,9 +232,6 @@ class Plan:
         self, optimizer: Optimizer, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
     ) -> None:
         """One step of the optimizer, in place."""
-        if not _is_known_optimizer(optimizer):
-            numpy_backend.Plan.update(self, optimizer, params, gradient, slots, step, rate)
-            return
         code = lib.pymlp_update(
             self._plan,
             self._optimizer(optimizer),
@@ -249,11 +258,6 @@ class Plan:
         losses: np.ndarray,
     ) -> None:
         """A run of batches in one call; see `pymlp.backends.Plan.train_steps`."""
-        if not _is_known_optimizer(optimizer):
-            numpy_backend.Plan.train_steps(
-                self, optimizer, params, slots, step, X, y, weight, order, starts, rates, losses
-            )
-            return
         rows, X_address = self._rows_of(X)
         n_steps = len(rates)
         _check_vector("order", order, np.int64, None)
@@ -262,6 +266,9 @@ class Plan:
         _check_vector("losses", losses, np.float64, n_steps)
         if starts[-1] > len(order):
             raise ValueError(f"starts ends at {starts[-1]}, past the {len(order)} numbers of order")
+        if self._loss_is_called:
+            callable_loss.train_steps(self, optimizer, params, slots, step, X, y, weight, order, starts, rates, losses)
+            return
         code = lib.pymlp_train_steps(
             self._plan,
             self._optimizer(optimizer),
@@ -284,16 +291,18 @@ class Plan:
             _fail(code)
 
     def shuffle(self, order: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
-        """Shuffle `order` in place; in half of NumPy's time where the source is a RandomState."""
+        """Shuffle `order` in place; in a quarter of NumPy's time where the source is an ordinary RandomState."""
         # a RandomState's way to shuffle is frozen; a Generator's is not, nor what a subclass makes of it
         generator = getattr(source, "_bit_generator", None) if type(source) is np.random.RandomState else None
         if generator is None or len(order) > LONGEST_SHUFFLE:
             source.shuffle(order)
             return
         _check_vector("order", order, np.int64, None)
+        twister = type(generator) is np.random.MT19937 and _twister_is_known()
         with generator.lock:
             lib.pymlp_shuffle(
                 ffi.cast("void *", generator.ctypes.bit_generator.value),
+                ffi.cast("uint32_t *", generator.ctypes.state_address) if twister else ffi.NULL,
                 ffi.from_buffer("int64_t *", order, require_writable=True),
                 len(order),
             )
@@ -307,10 +316,6 @@ class Predictor:
     """See `pymlp.backends.Predictor`; `isa` is the instruction set it runs on."""
 
     exact_cuts = True
-
-    def __new__(cls, network: Network, *arguments: Any, **options: Any) -> Any:
-        """A predictor of the NumPy backend where the engine does not have a row of the table, or the loss, yet."""
-        return object.__new__(cls) if _is_known(network) else numpy_backend.Predictor(network, *arguments, **options)
 
     def __init__(
         self, network: Network, params: np.ndarray, n_threads: int | None = None, *, with_complement: bool = False
@@ -345,21 +350,6 @@ class Predictor:
             _fail(code)
 
 
-def _is_known(network: Network) -> bool:
-    loss = network.loss_function
-    return (
-        all(lib.pymlp_layer_kind(row.kind.encode()) >= 0 and not row.max_norm for row in network.table)
-        and lib.pymlp_loss(loss.name.encode()) >= 0
-        and not any(loss.numbers)
-    )
-
-
-def _is_known_optimizer(optimizer: Optimizer) -> bool:
-    changed = optimizer.average, optimizer.clip_norm, optimizer.clip_value
-    plain = changed == (None, None, None) and (optimizer.name == "adamw" or not optimizer.weight_decay)
-    return plain and lib.pymlp_optimizer_kind(optimizer.name.encode()) >= 0
-
-
 def _layers(network: Network) -> object:
     """The table of layers as C takes it."""
     layers = ffi.new("pymlp_layer[]", len(network.table))
@@ -379,6 +369,8 @@ def _loss(network: Network) -> object:
     rule.kind, rule.group, rule.n_numbers = lib.pymlp_loss(loss.name.encode()), loss.group, len(loss.numbers)
     numbers = ffi.new("double[]", loss.numbers)
     rule.numbers = numbers
+    if isinstance(loss, CompiledLoss):
+        rule.function = ffi.cast("void *", loss.address)
     _KEPT[rule] = numbers
     return rule
 

@@ -16,14 +16,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from pymlp.backends import StoppedError
-from pymlp.backends import numpy as numpy_backend
-from pymlp.backends.numba_losses import LOSS_CODES
-from pymlp.backends.numba_optimizers import optimizer_constants
+from pymlp.backends import StoppedError, callable_loss
 from pymlp.backends.numba_small import SmallNetwork
-from pymlp.backends.numba_wide import WideNetwork, flat_pieces, optimize
+from pymlp.backends.numba_wide import WideNetwork, flat_pieces, optimize, step_rule
 from pymlp.backends.plan_predictor import PlanPredictor
 from pymlp.config import resolve_threads
+from pymlp.losses import CustomLoss
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
 
@@ -53,18 +51,6 @@ def _taken_for_writable(array: np.ndarray) -> np.ndarray:
     return np.frombuffer(memory, array.dtype).reshape(array.shape)
 
 
-def _is_known(network: Network) -> bool:
-    loss = network.loss_function
-    plain = all(row.kind == "dense" and not row.max_norm for row in network.table)
-    return plain and loss.name in LOSS_CODES and not any(loss.numbers)
-
-
-def _is_known_optimizer(optimizer: Optimizer) -> bool:
-    changed = optimizer.average, optimizer.clip_norm, optimizer.clip_value
-    plain = changed == (None, None, None) and (optimizer.name == "adamw" or not optimizer.weight_decay)
-    return plain and optimizer.name in ("sgd", "adam", "adamw")
-
-
 class Plan:
     """See `pymlp.backends.Plan`.
 
@@ -76,16 +62,13 @@ class Plan:
         Two threads used the plan at the same time.
     """
 
-    def __new__(cls, network: Network, *arguments: object, **options: object) -> object:
-        """A plan of the NumPy backend where this one does not have a row of the table, or the loss, yet."""
-        return object.__new__(cls) if _is_known(network) else numpy_backend.Plan(network, *arguments, **options)
-
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
         self.network = network
         self.batch_size = int(batch_size)
         self.n_threads = int(resolve_threads(n_threads).value)
+        self._loss_is_called = isinstance(network.loss_function, CustomLoss)
         self._stop = np.zeros(1, np.int64)
         self._busy = threading.Lock()
         if is_small(network, self.batch_size):
@@ -109,7 +92,7 @@ class Plan:
         X = self._checked("X", X, (None, self.network.inputs))
         self._checked("out", out, (len(X), self.network.outputs), writes=True)
         with self._running():
-            self._engine.forward(params, X, out)
+            self._engine.forward(params, X, out, step, row_offset)
 
     def backward(
         self,
@@ -134,7 +117,7 @@ class Plan:
         else:
             self._checked("x_gradient", x_gradient, X.shape, writes=True)
         with self._running():
-            self._engine.backward(params, X, output_gradient, gradient, x_gradient)
+            self._engine.backward(params, X, output_gradient, gradient, x_gradient, step, row_offset)
 
     def loss_gradient(
         self,
@@ -147,27 +130,29 @@ class Plan:
         row_offset: int = 0,
     ) -> float:
         """Mean loss with the penalties; its gradient overwrites `gradient`."""
+        if self._loss_is_called:
+            return callable_loss.loss_gradient(self, params, X, y, weight, gradient, step, row_offset)
         params = self._checked_params(params)
         X = self._checked("X", X, (None, self.network.inputs), batch=True)
         y, weight = self._checked_targets(X, y, weight)
         self._checked("gradient", gradient, params.shape, writes=True)
         with self._running():
-            return float(self._engine.loss_gradient(params, X, y, weight, gradient))
+            return float(self._engine.loss_gradient(params, X, y, weight, gradient, step, row_offset))
 
     def update(
         self, optimizer: Optimizer, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, step: int, rate: float
     ) -> None:
         """One step of the optimizer, in place; weight decay spares the biases."""
-        if not _is_known_optimizer(optimizer):
-            numpy_backend.Plan.update(self, optimizer, params, gradient, slots, step, rate)
-            return
         self._checked_params(params, writes=True)
         gradient = self._checked("gradient", gradient, params.shape)
         self._checked("slots", slots, (optimizer.n_slots, len(params)), writes=True)
-        size, decay = optimizer.coefficients(np.array([step]), np.array([rate]))[0, :2].astype(self.network.dtype)
-        kind, constants = optimizer_constants(optimizer, self.network.dtype)
+        numbers = optimizer.coefficients(np.array([step]), np.array([rate]))[0].astype(self.network.dtype)
+        if (optimizer.clip_value, optimizer.clip_norm) != (None, None):
+            # clipped in place
+            gradient = gradient.copy()
         with self._running():
-            optimize(flat_pieces(self.network), kind, constants, size, decay, params, gradient, slots)
+            rule = step_rule(optimizer, self.network)
+            optimize(flat_pieces(self.network), *rule, numbers, params, gradient, slots)
 
     def train_steps(
         self,
@@ -184,11 +169,6 @@ class Plan:
         losses: np.ndarray,
     ) -> None:
         """The loop of `loss_gradient` and `update` over the batches."""
-        if not _is_known_optimizer(optimizer):
-            numpy_backend.Plan.train_steps(
-                self, optimizer, params, slots, step, X, y, weight, order, starts, rates, losses
-            )
-            return
         self._checked_params(params, writes=True)
         self._checked("slots", slots, (optimizer.n_slots, len(params)), writes=True)
         X = self._checked("X", X, (None, self.network.inputs))
@@ -199,9 +179,13 @@ class Plan:
         rates = self._checked("rates", rates, (steps,), np.float64)
         self._checked("losses", losses, (steps,), np.float64, writes=True)
         self._check_batches(order, starts, len(X))
+        if self._loss_is_called:
+            given = None if weight.size == 0 else weight
+            callable_loss.train_steps(self, optimizer, params, slots, step, X, y, given, order, starts, rates, losses)
+            return
         coefficients = optimizer.coefficients(np.arange(step, step + steps), rates).astype(self.network.dtype)
         with self._running():
-            self._engine.train(optimizer, coefficients, params, slots, X, y, weight, order, starts, losses)
+            self._engine.train(optimizer, coefficients, params, slots, step, X, y, weight, order, starts, losses)
 
     @contextmanager
     def _running(self) -> Iterator[None]:

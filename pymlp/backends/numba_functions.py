@@ -18,7 +18,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from pymlp.backends.numba_vector import polynomial
-from pymlp.functions import ERF_NEAR, ERFC_FAR, GAUSS_FACTOR, LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
+from pymlp.functions import ERF_NEAR, ERFC_FAR, GAUSS_FACTOR, LEAKY_SLOPE, LEAST_DEVIATION, SELU_ALPHA, SELU_SCALE
 
 # no exceptions on division by zero, and a product and a sum may fuse: nothing else of fast-math
 _MEANING = {"error_model": "numpy", "fastmath": {"contract"}}
@@ -27,7 +27,8 @@ OPTIONS = {**_MEANING, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def _digest_of_sources() -> str:
-    files = [*sorted(Path(__file__).parent.glob("numba*.py")), Path(__file__).parent.parent / "functions.py"]
+    folder = Path(__file__).parent
+    files = [*sorted(folder.glob("numba*.py")), folder.parent / "functions.py", folder.parent / "philox.py"]
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
@@ -47,9 +48,10 @@ def cached(function: Callable) -> Callable:
         return njit(**_MEANING, nogil=True)(function)
 
 
-_NAMES = "identity logistic tanh relu leaky_relu elu selu gelu silu mish softplus exp softmax"
+_NAMES = "identity logistic tanh relu leaky_relu elu selu gelu silu mish softplus exp softmax ascending mean_deviation"
 ACTIVATION_CODES = {name: code for code, name in enumerate(_NAMES.split())}
 LOGISTIC, TANH, RELU, LEAKY_RELU, ELU, SELU, GELU, SILU, MISH, SOFTPLUS, EXP, SOFTMAX = range(1, 13)
+ASCENDING, MEAN_DEVIATION = 13, 14
 
 # (exp(r) - 1) / r by its Taylor series on |r| <= log(2) / 2: error 5e-9 with 7 terms, 4e-18 with 13
 _EXPM1_32 = polynomial([1 / math.factorial(k) for k in range(1, 8)])
@@ -371,10 +373,56 @@ def softmax(values, rows, columns, outputs):
 
 
 @njit(**OPTIONS)
-def activate(code, scores, values, rows, columns, outputs):
+def softmax_back(values, deltas, rows, columns, outputs):
+    """Turn the gradient by the outputs of `softmax` into that by its scores."""
+    for row in range(rows):
+        a = values[row * columns : row * columns + outputs]
+        d = deltas[row * columns : row * columns + outputs]
+        total = a[0] * d[0]
+        for j in range(1, outputs):
+            total += a[j] * d[j]
+        for j in range(outputs):
+            d[j] = a[j] * (d[j] - total)
+
+
+@njit(**OPTIONS)
+def ascending(z, a, group):
+    """One row: the first of a group is its score, each of the others lies above the one before."""
+    for j in range(len(z)):
+        a[j] = z[j] if j % group == 0 else a[j - 1] + softplus(z[j])
+
+
+@njit(**OPTIONS)
+def ascending_back(z, d, group):
+    """One row: gradient by the outputs into that by the scores; each output holds the scores before it in its group."""
+    for last in range(group - 1, len(z), group):
+        for j in range(last, last - group + 1, -1):
+            # the sum over the outputs from here on
+            d[j - 1] += d[j]
+            d[j] *= logistic(z[j])
+
+
+@njit(**OPTIONS)
+def mean_deviation(z, a):
+    """One row: pairs of a mean and a deviation, which is positive."""
+    for j in range(0, len(z), 2):
+        a[j] = z[j]
+        a[j + 1] = softplus(z[j + 1]) + z.dtype.type(LEAST_DEVIATION)
+
+
+@njit(**OPTIONS)
+def mean_deviation_back(z, d):
+    """One row: gradient by the outputs into that by the scores."""
+    for j in range(1, len(z), 2):
+        d[j] *= logistic(z[j])
+
+
+@njit(**OPTIONS)
+def activate(code, scores, values, rows, columns, outputs, group):
     """Write the activation of `scores` into `values`: rows of `outputs` numbers, each stored in `columns`.
 
-    Both are one array, except where the slope is taken from the scores (``uses="input"``), which then stay.
+    Both are one array, except where the slope is taken from the scores (``uses="input"``), which then stay.  `group`:
+    so many outputs belong together, in a function that knows groups.
     """
     if code == LOGISTIC:
         _logistic(scores, values)
@@ -400,10 +448,17 @@ def activate(code, scores, values, rows, columns, outputs):
         _exp(scores, values)
     elif code == SOFTMAX:
         softmax(values, rows, columns, outputs)
+    elif code >= ASCENDING:
+        for row in range(rows):
+            z, a = scores[row * columns : row * columns + outputs], values[row * columns : row * columns + outputs]
+            if code == ASCENDING:
+                ascending(z, a, group)
+            else:
+                mean_deviation(z, a)
 
 
 @njit(**OPTIONS)
-def pull_back(code, scores, values, deltas, rows, columns, outputs):
+def pull_back(code, scores, values, deltas, rows, columns, outputs, group):
     """Turn `deltas`, the gradient by the outputs of an activation, into the gradient by its scores, in place."""
     if code == LOGISTIC:
         _logistic_back(scores, values, deltas)
@@ -428,11 +483,11 @@ def pull_back(code, scores, values, deltas, rows, columns, outputs):
     elif code == EXP:
         _exp_back(scores, values, deltas)
     elif code == SOFTMAX:
+        softmax_back(values, deltas, rows, columns, outputs)
+    elif code >= ASCENDING:
         for row in range(rows):
-            a = values[row * columns : row * columns + outputs]
-            d = deltas[row * columns : row * columns + outputs]
-            total = a[0] * d[0]
-            for j in range(1, outputs):
-                total += a[j] * d[j]
-            for j in range(outputs):
-                d[j] = a[j] * (d[j] - total)
+            z, d = scores[row * columns : row * columns + outputs], deltas[row * columns : row * columns + outputs]
+            if code == ASCENDING:
+                ascending_back(z, d, group)
+            else:
+                mean_deviation_back(z, d)

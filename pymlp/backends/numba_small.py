@@ -1,11 +1,10 @@
 """The Numba backend's own way through a small network: whole runs of training steps in one compiled call.
 
-Parameters, slots and gradient are kept in a padded copy of the flat vector while a verb runs: every row of a weight
-matrix fills whole vectors, the padding being zero, so that the tile needs no masks.  The copy costs one pass over the
-vector a call.  A batch goes through in blocks of `BLOCK` rows, which keeps the scratch memory small and in cache; the
-gradients of the blocks are added in order.
-
-A layer is a row of the table (int64), so that no network needs a compilation of its own.
+A batch goes through in blocks of `BLOCK` rows, which keeps the scratch memory small and in cache; the gradients of the
+blocks are added in order.  Networks are a table (see `numba_table`), so that none needs a compilation of its own; but
+there are two of each function: plain networks have no `kinds` (nor `numbers` of the loss, nor `limits` of the
+optimizer), and since Numba leaves out what follows such a condition, they neither wait for the rest to be compiled and
+loaded nor are slowed down by it.
 """
 
 from __future__ import annotations
@@ -13,99 +12,59 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pymlp.backends.numba_functions import (
-    ACTIVATION_CODES,
-    OPTIONS,
-    activate,
-    cached,
-    clear,
-    copy,
-    pull_back,
+from pymlp.backends.numba_functions import OPTIONS, activate, cached, clear, copy, pull_back
+from pymlp.backends.numba_kinds import ADD, DENSE, NO_STEP, backward_kind, forward_kind
+from pymlp.backends.numba_losses import is_simple_loss, loss_and_deltas, loss_code, loss_numbers, penalise
+from pymlp.backends.numba_optimizers import (
+    OPTIMIZER_CODES,
+    is_simple_step,
+    optimizer_constants,
+    optimizer_limits,
+    optimizer_step,
 )
-from pymlp.backends.numba_losses import LOSS_CODES, loss_and_deltas, penalise
-from pymlp.backends.numba_optimizers import optimizer_constants, optimizer_step
+from pymlp.backends.numba_table import (
+    ACTIVATION,
+    ADDS,
+    BIAS,
+    BLOCK,
+    COLUMNS,
+    DELTAS,
+    ENDS,
+    FUNCTION,
+    GROUP,
+    INPUTS,
+    KIND,
+    OUTPUTS,
+    PARAMETER_ROWS,
+    SCORES,
+    SECOND,
+    SECOND_COLUMNS,
+    SECOND_DELTAS,
+    SECOND_DELTAS_COLUMNS,
+    SOURCE,
+    SOURCE_COLUMNS,
+    SOURCE_DELTAS,
+    SOURCE_DELTAS_COLUMNS,
+    TRANSPOSED,
+    VALUES,
+    WEIGHT,
+    layer_table,
+    pack,
+    unpack,
+)
 from pymlp.backends.numba_vector import TILE_ROWS, VECTOR_BYTES, tile_of_rows
-from pymlp.functions import ACTIVATIONS
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
-
-# rows that go through the layers together: their activations stay in the second-level cache of any processor
-BLOCK = 256
-
-# columns of the table; "columns" are padded widths, offsets are in elements into the padded vector, the flat vector
-# or the scratch memory.  SOURCE is the buffer of a layer's inputs, SOURCE_DELTAS that of the gradient by them.
-(
-    INPUTS, OUTPUTS, COLUMNS, ACTIVATION, WEIGHT, BIAS, FLAT, SCORES, VALUES, DELTAS, SOURCE, SOURCE_COLUMNS,
-    SOURCE_DELTAS, SOURCE_DELTAS_COLUMNS, TRANSPOSED,
-) = range(15)  # fmt: skip
 
 _TILE_8, _TILE_4, _TILE_2, _TILE_1 = map(tile_of_rows, TILE_ROWS)
 
 
-def padded(width: int, dtype: str) -> int:
-    """`width` rounded up to whole vectors."""
-    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
-    return -(-width // lanes) * lanes
-
-
-def layer_table(network: Network) -> tuple[np.ndarray, np.ndarray, int]:
-    """The table; start and stop of each layer's weights and biases in the padded vector; the scratch memory it needs.
-
-    The first two are int64 with a row a layer.  The scratch memory begins with zeros, as many as the widest layer.
-    """
-    widths = [padded(width, network.dtype) for width in network.widths]
-    used = max(widths)
-
-    def take(count: int) -> int:
-        nonlocal used
-        used += count
-        return used - count
-
-    source, source_columns = take(BLOCK * network.inputs), network.inputs
-    source_deltas, source_deltas_columns = take(BLOCK * widths[0]), widths[0]
-    table, pieces, weight = [], [], 0
-    for layer, part, columns in zip(network.layers, network.layout, widths[1:], strict=True):
-        bias = weight + part.inputs * columns
-        scores = take(BLOCK * columns)
-        values = take(BLOCK * columns) if ACTIVATIONS[layer.activation].uses == "input" else scores
-        deltas = take(BLOCK * columns)
-        transposed = take(part.outputs * source_deltas_columns)
-        code = ACTIVATION_CODES[layer.activation]
-        buffers = (scores, values, deltas, source, source_columns, source_deltas, source_deltas_columns, transposed)
-        table.append((part.inputs, part.outputs, columns, code, weight, bias, part.weight.start, *buffers))
-        pieces.append((weight, bias, bias, bias + columns))
-        weight = bias + columns
-        source, source_columns, source_deltas, source_deltas_columns = values, columns, deltas, columns
-    return np.array(table, np.int64), np.array(pieces, np.int64), used
-
-
 @njit(**OPTIONS)
-def pack(table, flat, packed):
-    """Copy the flat vector into the padded one."""
-    for layer in range(len(table)):
-        columns, outputs = table[layer, COLUMNS], table[layer, OUTPUTS]
-        # the bias is one more row behind the weights, in both vectors
-        for row in range(table[layer, INPUTS] + 1):
-            to, start = table[layer, WEIGHT] + row * columns, table[layer, FLAT] + row * outputs
-            copy(flat[start : start + outputs], packed[to : to + outputs])
-            clear(packed[to + outputs : to + columns])
-
-
-@njit(**OPTIONS)
-def unpack(table, packed, flat):
-    """Copy the padded vector into the flat one."""
-    for layer in range(len(table)):
-        columns, outputs = table[layer, COLUMNS], table[layer, OUTPUTS]
-        for row in range(table[layer, INPUTS] + 1):
-            start, to = table[layer, WEIGHT] + row * columns, table[layer, FLAT] + row * outputs
-            copy(packed[start : start + outputs], flat[to : to + outputs])
-
-
-@njit(**OPTIONS)
-def product(c, c_stride, a, a_row, a_k, b, b_stride, start, start_stride, rows, columns, count):
+def product(c, c_stride, a, a_row, a_k, b, b_stride, start, start_at, start_stride, rows, columns, count):
     """``c[row, :] = start[row, :] + sum over k < count of a[row, k] * b[k, :]``; strides in elements.
 
-    `columns` is a whole number of vectors.  Panel after panel of b, which stays in the first-level cache.
+    `start` begins at its element `start_at`; `columns` is a whole number of vectors.  Panel after panel of b, which
+    stays in the first-level cache.
     """
     lanes = VECTOR_BYTES // c.itemsize
     for at in range(0, columns, lanes):
@@ -113,25 +72,25 @@ def product(c, c_stride, a, a_row, a_k, b, b_stride, start, start_stride, rows, 
         while rows - row >= 8:
             _TILE_8(
                 c, row * c_stride + at, c_stride, a, row * a_row, a_row, a_k, b, at, b_stride,
-                start, row * start_stride + at, start_stride, count,
+                start, start_at + row * start_stride + at, start_stride, count,
             )  # fmt: skip
             row += 8
         if rows - row >= 4:
             _TILE_4(
                 c, row * c_stride + at, c_stride, a, row * a_row, a_row, a_k, b, at, b_stride,
-                start, row * start_stride + at, start_stride, count,
+                start, start_at + row * start_stride + at, start_stride, count,
             )  # fmt: skip
             row += 4
         if rows - row >= 2:
             _TILE_2(
                 c, row * c_stride + at, c_stride, a, row * a_row, a_row, a_k, b, at, b_stride,
-                start, row * start_stride + at, start_stride, count,
+                start, start_at + row * start_stride + at, start_stride, count,
             )  # fmt: skip
             row += 2
         if rows - row >= 1:
             _TILE_1(
                 c, row * c_stride + at, c_stride, a, row * a_row, a_row, a_k, b, at, b_stride,
-                start, row * start_stride + at, start_stride, count,
+                start, start_at + row * start_stride + at, start_stride, count,
             )  # fmt: skip
 
 
@@ -145,8 +104,12 @@ def gather(X, order, first, rows, target):
 
 
 @njit(**OPTIONS)
-def forward_block(table, packed, rows, scratch, stop):
-    """Carry the block in the first layer's SOURCE through all layers."""
+def forward_block(table, kinds, step, first_row, packed, rows, scratch, stop):
+    """Carry the block in the first row's SOURCE through the whole table.
+
+    `kinds` is the setting of each row and the seed of the masks, or None for a table of dense rows; `first_row` is the
+    place in the batch of the block's first row.
+    """
     for layer in range(len(table)):
         if stop[0]:
             return
@@ -154,18 +117,29 @@ def forward_block(table, packed, rows, scratch, stop):
         columns = part[COLUMNS]
         scores = scratch[part[SCORES] : part[SCORES] + rows * columns]
         values = scratch[part[VALUES] : part[VALUES] + rows * columns]
-        product(
-            scores, columns, scratch[part[SOURCE] :], part[SOURCE_COLUMNS], 1,
-            packed[part[WEIGHT] :], columns, packed[part[BIAS] :], 0, rows, columns, part[INPUTS],
-        )  # fmt: skip
-        activate(part[ACTIVATION], scores, values, rows, columns, part[OUTPUTS])
+        if kinds is not None and part[KIND] != DENSE:
+            source_columns, second_columns = part[SOURCE_COLUMNS], part[SECOND_COLUMNS]
+            forward_kind(
+                part[KIND], part[FUNCTION], kinds[0][layer], layer, (kinds[1], step, first_row), packed[part[WEIGHT] :],
+                scratch[part[SOURCE] : part[SOURCE] + rows * source_columns], source_columns,
+                scratch[part[SECOND] : part[SECOND] + rows * second_columns], second_columns,
+                scores, values, columns, rows, part[OUTPUTS],
+            )  # fmt: skip
+        else:
+            product(
+                scores, columns, scratch[part[SOURCE] :], part[SOURCE_COLUMNS], 1,
+                packed[part[WEIGHT] :], columns, packed, part[BIAS], 0, rows, columns, part[INPUTS],
+            )  # fmt: skip
+        activate(part[ACTIVATION], scores, values, rows, columns, part[OUTPUTS], part[GROUP])
 
 
 @njit(**OPTIONS)
-def backward_block(table, packed, rows, gradient, is_first, wants_gradient, wants_inputs, scratch, stop):
-    """Carry the last layer's DELTAS back; write (first block) or add (others) the gradient of every layer.
+def backward_block(
+    table, kinds, step, first_row, packed, rows, gradient, is_first, wants_gradient, wants_inputs, scratch, stop
+):
+    """Carry the last row's DELTAS back; write (first block) or add (others) the gradient of every row.
 
-    `wants_inputs`: carry them on to the gradient by the inputs, in the first layer's SOURCE_DELTAS.
+    `wants_inputs`: carry them on to the gradient by the inputs, in the first row's SOURCE_DELTAS.
     """
     for layer in range(len(table) - 1, -1, -1):
         if stop[0]:
@@ -173,6 +147,16 @@ def backward_block(table, packed, rows, gradient, is_first, wants_gradient, want
         part = table[layer]
         columns, inputs, outputs = part[COLUMNS], part[INPUTS], part[OUTPUTS]
         deltas = scratch[part[DELTAS] : part[DELTAS] + rows * columns]
+        if layer < len(table) - 1:
+            scores = scratch[part[SCORES] : part[SCORES] + rows * columns]
+            values = scratch[part[VALUES] : part[VALUES] + rows * columns]
+            pull_back(part[ACTIVATION], scores, values, deltas, rows, columns, outputs, part[GROUP])
+        if kinds is not None and part[KIND] != DENSE:
+            moment = kinds[1], step, first_row
+            further_back(part, kinds[0][layer], layer, moment, packed, rows, gradient, is_first, scratch)
+            if part[ENDS] and not wants_inputs:
+                return
+            continue
         if wants_gradient:
             weight_gradient = gradient[part[WEIGHT] : part[BIAS]]
             bias_gradient = gradient[part[BIAS] : part[BIAS] + columns]
@@ -180,7 +164,7 @@ def backward_block(table, packed, rows, gradient, is_first, wants_gradient, want
             start, stride = (scratch[:columns], 0) if is_first else (weight_gradient, columns)
             product(
                 weight_gradient, columns, source, 1, part[SOURCE_COLUMNS], deltas, columns,
-                start, stride, inputs, columns, rows,
+                start, 0, stride, inputs, columns, rows,
             )  # fmt: skip
             if is_first:
                 clear(bias_gradient)
@@ -188,18 +172,41 @@ def backward_block(table, packed, rows, gradient, is_first, wants_gradient, want
                 delta = deltas[row * columns : (row + 1) * columns]
                 for j in range(columns):
                     bias_gradient[j] += delta[j]
-        if layer == 0 and not wants_inputs:
+        if part[ENDS] and not wants_inputs:
             return
         before = part[SOURCE_DELTAS_COLUMNS]
         transposed = scratch[part[TRANSPOSED] : part[TRANSPOSED] + outputs * before]
         transpose(packed[part[WEIGHT] : part[BIAS]], inputs, columns, outputs, transposed, before)
         source_deltas = scratch[part[SOURCE_DELTAS] : part[SOURCE_DELTAS] + rows * before]
-        product(source_deltas, before, deltas, columns, 1, transposed, before, scratch, 0, rows, before, outputs)
-        if layer > 0:
-            previous = table[layer - 1]
-            scores = scratch[previous[SCORES] : previous[SCORES] + rows * before]
-            values = scratch[previous[VALUES] : previous[VALUES] + rows * before]
-            pull_back(previous[ACTIVATION], scores, values, source_deltas, rows, before, inputs)
+        start, stride = 0, 0
+        if kinds is not None and part[ADDS]:
+            start, stride = part[SOURCE_DELTAS], before
+        product(
+            source_deltas, before, deltas, columns, 1, transposed, before,
+            scratch, start, stride, rows, before, outputs,
+        )  # fmt: skip
+
+
+@njit(**OPTIONS)
+def further_back(part, setting, number, moment, packed, rows, gradient, is_first, scratch):
+    """Carry the DELTAS of a row that is not dense back, and write or add the gradient of its parameters."""
+    columns, before, second_columns = part[COLUMNS], part[SOURCE_DELTAS_COLUMNS], part[SECOND_DELTAS_COLUMNS]
+    own_gradient = gradient[part[WEIGHT] : part[WEIGHT] + part[PARAMETER_ROWS] * columns]
+    source_deltas = scratch[part[SOURCE_DELTAS] : part[SOURCE_DELTAS] + rows * before]
+    second_deltas = scratch[part[SECOND_DELTAS] : part[SECOND_DELTAS] + rows * second_columns]
+    if is_first:
+        clear(own_gradient)
+    if not part[ADDS]:
+        clear(source_deltas)
+    if part[KIND] == ADD:
+        # no row behind this one reads the second buffer
+        clear(second_deltas)
+    backward_kind(
+        part[KIND], part[FUNCTION], setting, number, moment, packed[part[WEIGHT] :],
+        scratch[part[SOURCE] : part[SOURCE] + rows * columns], scratch[part[SCORES] : part[SCORES] + rows * columns],
+        scratch[part[DELTAS] : part[DELTAS] + rows * columns], columns, rows, part[OUTPUTS],
+        own_gradient, source_deltas, before, second_deltas, second_columns,
+    )  # fmt: skip
 
 
 @njit(**OPTIONS)
@@ -225,8 +232,9 @@ def weight_sum_of(weight, order, first, last):
 
 @njit(**OPTIONS)
 def batch_gradient(
-    table, pieces, loss, l1, l2, epsilon, packed, X, y, weight, order, first, last, weight_sum, gradient, scratch, stop
-):
+    table, kinds, step, row_offset, pieces, loss, numbers, l1, l2, epsilon, packed, X, y, weight, order, first, last,
+    weight_sum, gradient, scratch, stop,
+):  # fmt: skip
     """Loss of one batch; its gradient overwrites the padded vector `gradient`.  `weight_sum` is not zero."""
     final = table[len(table) - 1]
     columns = final[COLUMNS]
@@ -239,11 +247,15 @@ def batch_gradient(
         gather(y, order, at, rows, block_y.ravel())
         for i in range(len(block_weight[:rows])):
             block_weight[i] = weight[order[at + i] if len(order) else at + i]
-        forward_block(table, packed, rows, scratch, stop)
+        first_row = row_offset + at - first
+        forward_block(table, kinds, step, first_row, packed, rows, scratch, stop)
         outputs = scratch[final[VALUES] : final[VALUES] + rows * columns]
         deltas = scratch[final[DELTAS] : final[DELTAS] + rows * columns]
-        total += loss_and_deltas(loss, block_y[:rows], outputs, columns, block_weight, weight_sum, epsilon, deltas)
-        backward_block(table, packed, rows, gradient, at == first, True, False, scratch, stop)
+        total += loss_and_deltas(
+            loss, numbers, block_y[:rows], outputs, scratch[final[SCORES] :], columns, block_weight, weight_sum,
+            epsilon, deltas,
+        )  # fmt: skip
+        backward_block(table, kinds, step, first_row, packed, rows, gradient, at == first, True, False, scratch, stop)
         if stop[0]:
             return 0.0
     if l1 != 0.0 or l2 != 0.0:
@@ -252,7 +264,7 @@ def batch_gradient(
 
 
 @cached
-def forward_rows(table, params, X, out, packed, scratch, stop):
+def forward_rows(table, kinds, step, row_offset, params, X, out, packed, scratch, stop):
     """The verb `forward`."""
     pack(table, params, packed)
     final = table[len(table) - 1]
@@ -261,7 +273,7 @@ def forward_rows(table, params, X, out, packed, scratch, stop):
     for first in range(0, len(X), BLOCK):
         rows = min(BLOCK, len(X) - first)
         gather(X, no_order, first, rows, scratch[table[0, SOURCE] :])
-        forward_block(table, packed, rows, scratch, stop)
+        forward_block(table, kinds, step, row_offset + first, packed, rows, scratch, stop)
         if stop[0]:
             return
         for row in range(rows):
@@ -270,7 +282,10 @@ def forward_rows(table, params, X, out, packed, scratch, stop):
 
 
 @cached
-def backward_rows(table, params, X, output_gradient, gradient, x_gradient, packed, packed_gradient, scratch, stop):
+def backward_rows(
+    table, kinds, step, row_offset, params, X, output_gradient, gradient, x_gradient, packed, packed_gradient, scratch,
+    stop,
+):  # fmt: skip
     """The verb `backward`; `gradient` and `x_gradient` are empty where they are not wanted."""
     pack(table, params, packed)
     final = table[len(table) - 1]
@@ -280,7 +295,7 @@ def backward_rows(table, params, X, output_gradient, gradient, x_gradient, packe
     for first in range(0, len(X), BLOCK):
         rows = min(BLOCK, len(X) - first)
         gather(X, no_order, first, rows, scratch[table[0, SOURCE] :])
-        forward_block(table, packed, rows, scratch, stop)
+        forward_block(table, kinds, step, row_offset + first, packed, rows, scratch, stop)
         scores = scratch[final[SCORES] : final[SCORES] + rows * columns]
         values = scratch[final[VALUES] : final[VALUES] + rows * columns]
         deltas = scratch[final[DELTAS] : final[DELTAS] + rows * columns]
@@ -288,9 +303,12 @@ def backward_rows(table, params, X, output_gradient, gradient, x_gradient, packe
         for row in range(rows):
             at = row * columns
             copy(output_gradient[first + row], deltas[at : at + outputs])
-        pull_back(final[ACTIVATION], scores, values, deltas, rows, columns, outputs)
+        pull_back(final[ACTIVATION], scores, values, deltas, rows, columns, outputs, final[GROUP])
         wants_inputs = len(x_gradient) > 0
-        backward_block(table, packed, rows, packed_gradient, first == 0, len(gradient) > 0, wants_inputs, scratch, stop)
+        backward_block(
+            table, kinds, step, row_offset + first, packed, rows, packed_gradient, first == 0, len(gradient) > 0,
+            wants_inputs, scratch, stop,
+        )  # fmt: skip
         if stop[0]:
             return
         if wants_inputs:
@@ -303,8 +321,9 @@ def backward_rows(table, params, X, output_gradient, gradient, x_gradient, packe
 
 @cached
 def loss_gradient_rows(
-    table, pieces, loss, l1, l2, epsilon, params, X, y, weight, gradient, packed, packed_gradient, scratch, stop
-):
+    table, kinds, step, row_offset, pieces, loss, numbers, l1, l2, epsilon, params, X, y, weight, gradient, packed,
+    packed_gradient, scratch, stop,
+):  # fmt: skip
     """The verb `loss_gradient`."""
     no_order = np.empty(0, np.int64)
     weight_sum = weight_sum_of(weight, no_order, 0, len(X))
@@ -313,8 +332,8 @@ def loss_gradient_rows(
         return 0.0
     pack(table, params, packed)
     value = batch_gradient(
-        table, pieces, loss, l1, l2, epsilon, packed, X, y, weight, no_order, 0, len(X), weight_sum,
-        packed_gradient, scratch, stop,
+        table, kinds, step, row_offset, pieces, loss, numbers, l1, l2, epsilon, packed, X, y, weight, no_order, 0,
+        len(X), weight_sum, packed_gradient, scratch, stop,
     )  # fmt: skip
     unpack(table, packed_gradient, gradient)
     return value
@@ -322,10 +341,10 @@ def loss_gradient_rows(
 
 @cached
 def train_batches(
-    table, pieces, loss, l1, l2, epsilon, kind, constants, coefficients, params, slots, X, y, weight, order, starts,
-    losses, packed, packed_slots, packed_gradient, scratch, stop,
+    table, kinds, first_step, pieces, loss, numbers, l1, l2, epsilon, optimizer, constants, limits, coefficients,
+    params, slots, X, y, weight, order, starts, losses, packed, packed_slots, packed_gradient, scratch, stop,
 ):  # fmt: skip
-    """The verb `train_steps`; `coefficients` (steps, 2) of the network's dtype."""
+    """The verb `train_steps`; `coefficients` as the optimizer gives them, in the network's dtype."""
     pack(table, params, packed)
     for slot in range(len(slots)):
         pack(table, slots[slot], packed_slots[slot])
@@ -336,13 +355,13 @@ def train_batches(
         if weight_sum == 0.0:
             continue
         losses[i] = batch_gradient(
-            table, pieces, loss, l1, l2, epsilon, packed, X, y, weight, order, first, last, weight_sum,
-            packed_gradient, scratch, stop,
+            table, kinds, first_step + i, 0, pieces, loss, numbers, l1, l2, epsilon, packed, X, y, weight, order,
+            first, last, weight_sum, packed_gradient, scratch, stop,
         )  # fmt: skip
         if stop[0]:
             break
         optimizer_step(
-            pieces, kind, constants, coefficients[i, 0], coefficients[i, 1], packed, packed_gradient, packed_slots
+            pieces, optimizer, constants, limits, coefficients[i], packed, packed_gradient, packed_slots[: len(slots)]
         )
     unpack(table, packed, params)
     for slot in range(len(slots)):
@@ -350,21 +369,31 @@ def train_batches(
 
 
 class SmallNetwork:
-    """The verbs of one network on these kernels; arguments are checked, None is not among them."""
+    """The verbs of one network on these kernels; arguments are checked, None is not among them but for the step."""
 
     def __init__(self, network: Network, stop: np.ndarray) -> None:
-        self._dtype = network.dtype
+        self._network = network
         self._table, self._pieces, scratch_size = layer_table(network)
-        self._loss = (LOSS_CODES[network.loss], network.l1, network.l2, float(np.finfo(network.dtype).eps))
-        self._packed = np.zeros(self._pieces[-1, 3], network.dtype)
+        self._loss = loss_code(network.loss_function)
+        self._penalties = network.l1, network.l2, float(np.finfo(network.dtype).eps)
+        # what further kinds of rows and losses need
+        self._kinds = np.array([row.setting for row in network.table]), np.uint64(network.seed)
+        self._numbers = loss_numbers(network.loss_function)
+        self._only_dense = all(row.kind == "dense" for row in network.table)
+        self._is_simple = self._only_dense and is_simple_loss(network.loss_function)
+        self._packed = np.zeros(self._pieces[-1, 1], network.dtype)
         self._gradient = np.zeros_like(self._packed)
         self._slots = np.zeros((0, len(self._packed)), network.dtype)
         self._scratch = np.zeros(scratch_size, network.dtype)
         self._stop = stop
 
-    def forward(self, params: np.ndarray, X: np.ndarray, out: np.ndarray) -> None:
+    def forward(self, params: np.ndarray, X: np.ndarray, out: np.ndarray, step: int | None, row_offset: int) -> None:
         """Write network(X) into `out`."""
-        forward_rows(self._table, params, X, out, self._packed, self._scratch, self._stop)
+        kinds = None if self._only_dense else self._kinds
+        forward_rows(
+            self._table, kinds, NO_STEP if step is None else step, row_offset, params, X, out,
+            self._packed, self._scratch, self._stop,
+        )  # fmt: skip
 
     def backward(
         self,
@@ -373,19 +402,31 @@ class SmallNetwork:
         output_gradient: np.ndarray,
         gradient: np.ndarray,
         x_gradient: np.ndarray,
+        step: int | None,
+        row_offset: int,
     ) -> None:
         """Vector-Jacobian product; `gradient` and `x_gradient` are of length 0 where they are not wanted."""
+        kinds = None if self._only_dense else self._kinds
         backward_rows(
-            self._table, params, X, output_gradient, gradient, x_gradient,
-            self._packed, self._gradient, self._scratch, self._stop,
+            self._table, kinds, NO_STEP if step is None else step, row_offset, params, X, output_gradient, gradient,
+            x_gradient, self._packed, self._gradient, self._scratch, self._stop,
         )  # fmt: skip
 
     def loss_gradient(
-        self, params: np.ndarray, X: np.ndarray, y: np.ndarray, weight: np.ndarray, gradient: np.ndarray
+        self,
+        params: np.ndarray,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray,
+        gradient: np.ndarray,
+        step: int | None,
+        row_offset: int,
     ) -> float:
         """Loss and gradient of a batch; `weight` is of length 0 where there are none."""
+        kinds, numbers = (None, None) if self._is_simple else (self._kinds, self._numbers)
         return loss_gradient_rows(
-            self._table, self._pieces, *self._loss, params, X, y, weight, gradient,
+            self._table, kinds, NO_STEP if step is None else step, row_offset, self._pieces, self._loss, numbers,
+            *self._penalties, params, X, y, weight, gradient,
             self._packed, self._gradient, self._scratch, self._stop,
         )  # fmt: skip
 
@@ -395,6 +436,7 @@ class SmallNetwork:
         coefficients: np.ndarray,
         params: np.ndarray,
         slots: np.ndarray,
+        step: int,
         X: np.ndarray,
         y: np.ndarray,
         weight: np.ndarray,
@@ -404,9 +446,14 @@ class SmallNetwork:
     ) -> None:
         """All steps, in one compiled call; `coefficients` as the optimizer gives them, in the network's dtype."""
         if len(self._slots) < len(slots):
-            self._slots = np.zeros((len(slots), len(self._packed)), self._dtype)
-        kind, constants = optimizer_constants(optimizer, self._dtype)
+            self._slots = np.zeros((len(slots), len(self._packed)), params.dtype)
+        kinds, numbers = self._kinds, self._numbers
+        limits = optimizer_limits(optimizer, self._network)
+        if self._is_simple and is_simple_step(optimizer, self._network):
+            kinds = numbers = limits = None
         train_batches(
-            self._table, self._pieces, *self._loss, kind, constants, coefficients, params, slots, X, y, weight,
-            order, starts, losses, self._packed, self._slots, self._gradient, self._scratch, self._stop,
+            self._table, kinds, step, self._pieces, self._loss, numbers, *self._penalties,
+            OPTIMIZER_CODES[optimizer.name], optimizer_constants(optimizer, self._network.dtype), limits, coefficients,
+            params, slots, X, y, weight, order, starts, losses,
+            self._packed, self._slots, self._gradient, self._scratch, self._stop,
         )  # fmt: skip

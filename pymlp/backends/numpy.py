@@ -6,6 +6,7 @@ Written for the reader, not for speed: each verb is the textbook formula over wh
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,47 @@ from pymlp.functions import ACTIVATIONS
 from pymlp.layers import KINDS, Moment
 from pymlp.network import Network
 from pymlp.optimizers import AVERAGING, DECAY, Optimizer, clipped
+
+
+def penalties(network: Network, params: np.ndarray, gradient: np.ndarray) -> float:
+    """L1 and L2 of the weights, not divided; their gradient is added to `gradient`."""
+    total = 0.0
+    for part in network.layout:
+        W = params[part.weight]
+        if network.l2:
+            total += 0.5 * network.l2 * float(np.square(W, dtype=np.float64).sum())
+            gradient[part.weight] += network.l2 * W
+        if network.l1:
+            total += network.l1 * float(np.abs(W).sum(dtype=np.float64))
+            gradient[part.weight] += network.l1 * np.sign(W)
+    return total
+
+
+def train_steps(
+    plan: Any,
+    optimizer: Optimizer,
+    params: np.ndarray,
+    slots: np.ndarray,
+    step: int,
+    X: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray | None,
+    order: np.ndarray,
+    starts: np.ndarray,
+    rates: np.ndarray,
+    losses: np.ndarray,
+) -> None:
+    """What `Plan.train_steps` is: the loop of a plan's `loss_gradient` and `update` over the batches."""
+    used = order[starts[0] : starts[-1]]
+    if len(used) and (used.min() < 0 or used.max() >= X.shape[0]):
+        raise IndexError(f"order holds a row number outside the {X.shape[0]} rows of X")
+    gradient = np.empty_like(params)
+    for i in range(len(rates)):
+        rows = order[starts[i] : starts[i + 1]]
+        batch_weight = None if weight is None else weight[rows]
+        losses[i] = plan.loss_gradient(params, X[rows], y[rows], batch_weight, gradient, step + i)
+        if (len(rows) if batch_weight is None else batch_weight.sum(dtype=np.float64)) != 0:
+            plan.update(optimizer, params, gradient, slots, step + i, rates[i])
 
 
 class Plan:
@@ -156,22 +198,14 @@ class Plan:
             rows = slice(start, start + BLOCK_ROWS)
             moment = self._moment(step, row_offset + start)
             pre_activations, outputs = self._forward_pass(params, X[rows], moment)
-            values = loss.value(y[rows], outputs[-1])
-            deltas = loss.score_gradient(y[rows], outputs[-1], pre_activations[-1])
+            values, deltas = loss.both(y[rows], outputs[-1], pre_activations[-1])
             if weight is not None:
                 # a row of weight zero counts as removed, even where its loss is infinite
                 values = np.where(weight[rows] == 0, 0, values * weight[rows])
                 deltas = np.where(weight[rows, None] == 0, 0, deltas * weight[rows, None])
             total += float(values.sum(dtype=np.float64))
             self._backward_pass(params, pre_activations, outputs, deltas, moment, gradient)
-        for part in network.layout:
-            W = params[part.weight]
-            if network.l2:
-                total += 0.5 * network.l2 * float(np.square(W, dtype=np.float64).sum())
-                gradient[part.weight] += network.l2 * W
-            if network.l1:
-                total += network.l1 * float(np.abs(W).sum(dtype=np.float64))
-                gradient[part.weight] += network.l1 * np.sign(W)
+        total += penalties(network, params, gradient)
         gradient /= weight_sum
         return total / weight_sum
 
@@ -212,16 +246,7 @@ class Plan:
         losses: np.ndarray,
     ) -> None:
         """The loop of `loss_gradient` and `update` over the batches."""
-        used = order[starts[0] : starts[-1]]
-        if len(used) and (used.min() < 0 or used.max() >= X.shape[0]):
-            raise IndexError(f"order holds a row number outside the {X.shape[0]} rows of X")
-        gradient = np.empty_like(params)
-        for i in range(len(rates)):
-            rows = order[starts[i] : starts[i + 1]]
-            batch_weight = None if weight is None else weight[rows]
-            losses[i] = self.loss_gradient(params, X[rows], y[rows], batch_weight, gradient, step + i)
-            if (len(rows) if batch_weight is None else batch_weight.sum(dtype=np.float64)) != 0:
-                self.update(optimizer, params, gradient, slots, step + i, rates[i])
+        train_steps(self, optimizer, params, slots, step, X, y, weight, order, starts, rates, losses)
 
     def _check_rows(self, rows: int) -> None:
         if rows > self.batch_size:
