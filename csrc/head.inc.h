@@ -180,7 +180,12 @@ static void NAME(head)(const pymlp_plan *plan, const struct batch *batch, int64_
             REAL weights[LANES] = {0};
             for (int64_t i = 0; i < count; i++) {
                 int64_t number = batch->order == NULL ? block + row + i : batch->order[block + row + i];
-                memcpy(targets + i * columns, (const REAL *)batch->y + number * columns, (size_t)columns * sizeof(REAL));
+                const REAL *target = (const REAL *)batch->y + number * columns;
+                /* a single number takes less time than the call that copies it */
+                if (columns == 1)
+                    targets[i] = *target;
+                else
+                    memcpy(targets + i * columns, target, (size_t)columns * sizeof(REAL));
                 if (weighted) weights[i] = ((const REAL *)batch->weight)[number];
             }
             VECTOR losses;

@@ -31,7 +31,7 @@ ALWAYS_INLINE void NAME(aim)(struct NAME(strip) *strip, int64_t number, int64_t 
     strip->z = (REAL *)out->inputs + row * BAND;
     strip->a = (REAL *)out->outputs + row * BAND;
     strip->band = out->band;
-    strip->scalars = (REAL *)plan->scalars + layer->scalars + row * pymlp_layer_kind_rows[layer->kind].scalars;
+    strip->scalars = (REAL *)plan->scalars + layer->scalars + row * layer->row_scalars;
     if (layer->second_buffer < 0) return;
     const struct buffer *second = &plan->buffers[layer->second_buffer];
     strip->second = (const REAL *)second->outputs + row * BAND;

@@ -42,6 +42,7 @@ static int lay_out(pymlp_plan *plan, const pymlp_layer *given) {
                                 .matrix_inputs = matrix_inputs,
                                 .vectors = kind->vectors,
                                 .scalars = plan->n_scalars * plan->block_rows,
+                                .row_scalars = kind->scalars,
                                 .panels = pymlp_rounded_up(given->outputs, panel) / panel,
                                 .padded_inputs = pymlp_rounded_up(matrix_inputs, UNIT_INPUTS),
                                 .padded_outputs = pymlp_rounded_up(given->outputs, panel),

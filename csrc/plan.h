@@ -73,7 +73,7 @@ struct layer {
     struct places places[2]; /* in inference; in forward as in training */
     int64_t matrix_inputs, vectors; /* parameters: a matrix (matrix_inputs, outputs) and so many vectors (outputs) */
     int64_t weight, bias;           /* offsets in the flat vector: the matrix, and the first vector */
-    int64_t scalars;                /* place of what it keeps of each row: (rows, number of the kind's scalars) */
+    int64_t scalars, row_scalars;   /* place of what it keeps of each row, (rows, row_scalars) */
     /* Packed: panels of `panel` columns (the instruction set's), each (padded_inputs, panel), so that a tile reads its
      * weights in one run; the transpose likewise, each panel (padded_outputs, panel).  A vector: padded_outputs numbers.
      * Weights of fewer outputs than a vector has lanes are one panel (padded_inputs, outputs) without gaps: its update

@@ -65,16 +65,14 @@ static void NAME(join_blocks)(const pymlp_plan *plan, const struct NAME(gradient
 
 /* The unit's columns of the layer's vector `number`: from the gradient's sums over the block (or the one that was given) to
  * its end, or to the new parameters. */
-static void NAME(finish_vector)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
+ALWAYS_INLINE void NAME(finish_vector)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
                                 const struct NAME(unit) *unit, int64_t number, int vectors, VECTOR *chains) {
     const struct layer *layer = unit->layer;
     const int64_t place = layer->packed_bias + number * layer->padded_outputs + unit->column;
     const int64_t flat = layer->bias + number * layer->outputs + unit->column;
-    REAL sums[PANEL] = {0}, *slots[MOST_SLOTS];
-    if (job->given != NULL)
-        memcpy(sums, job->given + flat, (size_t)unit->columns * sizeof(REAL));
-    else
-        for (int v = 0; v < vectors; v++) NAME(store)(sums + v * LANES, chains[v]);
+    REAL sums[PANEL], *slots[MOST_SLOTS];
+    for (int v = 0; v < vectors; v++) NAME(store)(sums + v * LANES, chains[v]);
+    if (job->given != NULL) memcpy(sums, job->given + flat, (size_t)unit->columns * sizeof(REAL));
     NAME(join_blocks)(plan, job, vectors * LANES, place, sums);
     if (!job->last) return;
     for (int v = 0; v < vectors; v++)
