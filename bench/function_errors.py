@@ -39,6 +39,7 @@ class Double:
     """What the formulas are made of, for arrays of float64."""
 
     exp, log, log1p, expm1, tanh = np.exp, np.log, np.log1p, np.expm1, np.tanh
+    sin, cos = np.sin, np.cos
     logistic, normal_cdf = special.expit, special.ndtr
     where, maximum = np.where, np.maximum
 
@@ -51,6 +52,7 @@ class Digits:
     """The same for single numbers of mpmath."""
 
     exp, log, log1p, expm1, tanh = mpmath.exp, mpmath.log, mpmath.log1p, mpmath.expm1, mpmath.tanh
+    sin, cos = mpmath.sin, mpmath.cos
     number = mpmath.mpf
 
     @staticmethod
@@ -123,6 +125,8 @@ VALUES: dict[str, Formula] = {
     "mish": lambda m, z: _bounded(m, z) * m.tanh(_softplus(m, z)),
     "softplus": _softplus,
     "exp": lambda m, z: m.exp(z),
+    "cosine": lambda m, z: m.cos(z),
+    "square": lambda m, z: z * z,
     "log": lambda m, z: m.log(z),
 }
 SLOPES: dict[str, Formula] = {
@@ -138,6 +142,8 @@ SLOPES: dict[str, Formula] = {
     "mish": _mish_slope,
     "softplus": lambda m, z: m.logistic(z),
     "exp": lambda m, z: m.exp(z),
+    "cosine": lambda m, z: -m.sin(z),
+    "square": lambda m, z: z + z,
 }
 
 

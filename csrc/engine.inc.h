@@ -1,5 +1,6 @@
 /* engine.inc.h: the engine for one instruction set and one REAL: its parts in order, and the table that offers them. */
 #include "vector.inc.h"
+#include "cosine.inc.h"
 #include "functions.inc.h"
 #include "update.inc.h"
 #include "kernels.inc.h"

@@ -24,6 +24,8 @@ enum { SLOPE_FROM_OUTPUT, SLOPE_FROM_INPUT, ROW_WISE, ROW_WISE_FROM_INPUT };
     ROW(silu, SLOPE_FROM_INPUT)        \
     ROW(mish, SLOPE_FROM_INPUT)        \
     ROW(softplus, SLOPE_FROM_OUTPUT)   \
+    ROW(cosine, SLOPE_FROM_INPUT)      \
+    ROW(square, SLOPE_FROM_INPUT)      \
     ROW(exp, SLOPE_FROM_OUTPUT)
 #define ACTIVATION_ROWS(ROW)            \
     ELEMENT_WISE_ROWS(ROW)              \

@@ -86,6 +86,13 @@ ALWAYS_INLINE VECTOR NAME(slope_softplus)(VECTOR z, VECTOR a) {
 ALWAYS_INLINE VECTOR NAME(value_exp)(VECTOR z) { return NAME(vector_exp)(z); }
 ALWAYS_INLINE VECTOR NAME(slope_exp)(VECTOR z, VECTOR a) { return a; }
 
+ALWAYS_INLINE VECTOR NAME(value_cosine)(VECTOR z) { return NAME(vector_cosine)(z, 0); }
+/* -sin(z) is the cosine a quarter turn on */
+ALWAYS_INLINE VECTOR NAME(slope_cosine)(VECTOR z, VECTOR a) { return NAME(vector_cosine)(z, 1); }
+
+ALWAYS_INLINE VECTOR NAME(value_square)(VECTOR z) { return z * z; }
+ALWAYS_INLINE VECTOR NAME(slope_square)(VECTOR z, VECTOR a) { return z + z; }
+
 /* y log(p), and 0 where y is 0 */
 ALWAYS_INLINE VECTOR NAME(y_log)(VECTOR y, VECTOR p) {
     INTEGERS none = y == ZERO;

@@ -22,6 +22,7 @@
 
 #include "functions.h"
 #include "plan.h"
+#include "quarter_turns.h"
 #include "tables.h"
 #include "threads.h"
 

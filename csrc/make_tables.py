@@ -20,10 +20,12 @@ SINGLE, TWOFOLD = (24, "float", "f32", "f"), (53, "double", "f64", "")
 Kind = tuple[int, str, str, str]
 HEAD = """\
 /* tables.h: coefficients of the engine's functions, lowest power first, printed by make_tables.py, which says how they
- * are made.  The errors beside each table are relative to the whole function (exp, log, Phi), in float and in double,
- * before rounding. */
+ * are made.  The errors beside each table are relative to the whole function (exp, log, Phi, sine, cosine), in float and
+ * in double, before rounding. */
 #ifndef PYMLP_TABLES_H
-#define PYMLP_TABLES_H"""
+#define PYMLP_TABLES_H
+
+#include <stdint.h>"""
 
 
 def rounded(number: mp.mpf, kind: Kind) -> mp.mpf:
@@ -100,6 +102,28 @@ def share_of_logarithm(z: mp.mpf) -> mp.mpf:
     return s**3 / (2 * mp.atanh(s))
 
 
+def sine(z: mp.mpf) -> mp.mpf:
+    """(sin(s) - s) / s**3 with s = sqrt(z)"""
+    s = mp.sqrt(z)
+    return (mp.sin(s) - s) / s**3
+
+
+def share_of_sine(z: mp.mpf) -> mp.mpf:
+    """What an error of `sine` has to be multiplied by to be relative to the sine."""
+    s = mp.sqrt(z)
+    return s**3 / mp.sin(s)
+
+
+def cosine(z: mp.mpf) -> mp.mpf:
+    """(cos(s) - 1 + z / 2) / z**2 with s = sqrt(z)"""
+    return (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2
+
+
+def share_of_cosine(z: mp.mpf) -> mp.mpf:
+    """What an error of `cosine` has to be multiplied by to be relative to the cosine."""
+    return z**2 / mp.cos(mp.sqrt(z))
+
+
 def normal(x: mp.mpf) -> mp.mpf:
     """exp(x**2 / 2) Phi(-x)"""
     return mp.exp(x * x / 2) * mp.erfc(x / mp.sqrt(2)) / 2
@@ -161,6 +185,33 @@ def show_normal() -> None:
     show("normal_table", f"{comment} * 1 / (1 + NORMAL_POLE x) - NORMAL_MIDDLE", *made)
 
 
+def show_half_pi() -> None:
+    """Print pi / 2 in four parts and the binary digits of 2 / pi."""
+    parts = []
+    # the first two have so many digits, and so few that their products with the turns are exact
+    for kind, digits in ((SINGLE, 12), (TWOFOLD, 26)):
+        rest, found = mp.pi / 2, []
+        for end in (digits - 1, 2 * digits - 1):
+            found.append(mp.floor(rest * 2**end) / 2**end)
+            rest -= found[-1]
+        for _ in range(2):
+            found.append(rounded(rest, kind))
+            rest -= found[-1]
+        parts.append(found)
+    print()
+    for number, (single, twofold) in enumerate(zip(*parts, strict=True), 1):
+        print(f"#define HALF_PI_{number} BY_TYPE({literal(single, SINGLE)}, {literal(twofold, TWOFOLD)})")
+    # as many as the largest double asks for
+    words = 38
+    with mp.workprec(32 * words + 64):
+        digits = int(mp.floor(2 / mp.pi * mp.mpf(2) ** (32 * words)))
+    print("\n/* 2 / pi after 64 zeros, 32 binary digits a number */\nstatic const uint32_t two_over_pi[] = {")
+    numbers = [0, 0] + [digits >> 32 * (words - 1 - i) & 0xFFFFFFFF for i in range(words)]
+    for start in range(0, len(numbers), 8):
+        print("    " + " ".join(f"0x{number:08x}," for number in numbers[start : start + 8]))
+    print("};")
+
+
 def main() -> None:
     """Print the file."""
     print(HEAD)
@@ -183,6 +234,18 @@ def main() -> None:
         ]
         show(name, f"(log((1 + s) / (1 - s)) - 2 s) / s**3 in s**2, {comment}", *made)
     show_normal()
+
+    end = mp.pi / 4 * mp.mpf("1.001")
+    for name, comment, function, share, counts in (
+        ("sine_table", "(sin(s) - s) / s**3 in s**2", sine, share_of_sine, (3, 6)),
+        ("cosine_table", "(cos(s) - 1 + s**2 / 2) / s**4 in s**2", cosine, share_of_cosine, (3, 6)),
+    ):
+        made = [
+            table(function, share, ("1e-6", end**2), count, kind)
+            for kind, count in zip((SINGLE, TWOFOLD), counts, strict=True)
+        ]
+        show(name, f"{comment}, 0 <= s <= pi / 4", *made)
+    show_half_pi()
     print("\n#endif")
 
 

@@ -1,8 +1,10 @@
 /* tables.h: coefficients of the engine's functions, lowest power first, printed by make_tables.py, which says how they
- * are made.  The errors beside each table are relative to the whole function (exp, log, Phi), in float and in double,
- * before rounding. */
+ * are made.  The errors beside each table are relative to the whole function (exp, log, Phi, sine, cosine), in float and
+ * in double, before rounding. */
 #ifndef PYMLP_TABLES_H
 #define PYMLP_TABLES_H
+
+#include <stdint.h>
 
 /* (exp(r) - 1 - r) / r**2, |r| <= log(2) / 2; errors 3.4e-09 and 5.4e-18 */
 static const float exp_table_f32[] = {
@@ -49,6 +51,38 @@ static const double normal_table_f64[] = {
     0.14941498208758092, 0.18451760584956597, 0.02614657584960949, -0.07644340811714954, -0.03877347594188454,
     0.02919440526156838, 0.026513323673018365, -0.012412862488230644, -0.01592915692445824, 0.006000883754720495,
     0.008572696958403233, -0.002258042171087639, -0.003082582892855515,
+};
+
+/* (sin(s) - s) / s**3 in s**2, 0 <= s <= pi / 4; errors 4.0e-09 and 3.8e-18 */
+static const float sine_table_f32[] = {
+    -0.16666655242443085f, 0.008332187309861183f, -0.00019517897453624755f,
+};
+static const double sine_table_f64[] = {
+    -0.1666666666666663, 0.00833333333332184, -0.00019841269829358468, 2.755731353847343e-06, -2.5050734380080444e-08,
+    1.5895432610497494e-10,
+};
+
+/* (cos(s) - 1 + s**2 / 2) / s**4 in s**2, 0 <= s <= pi / 4; errors 1.2e-10 and 5.8e-20 */
+static const float cosine_table_f32[] = {
+    0.04166664555668831f, -0.0013887309469282627f, 2.4432327336398885e-05f,
+};
+static const double cosine_table_f64[] = {
+    0.041666666666666595, -0.0013888888888873307, 2.480158728896521e-05, -2.7557314203067063e-07,
+    2.0875703137131617e-09, -1.1358616849013821e-11,
+};
+
+#define HALF_PI_1 BY_TYPE(1.5703125f, 1.5707963109016418)
+#define HALF_PI_2 BY_TYPE(0.0004837512969970703f, 1.5893254712295857e-08)
+#define HALF_PI_3 BY_TYPE(7.549790126404332e-08f, 6.123233995736766e-17)
+#define HALF_PI_4 BY_TYPE(-1.7151245100058819e-15f, -1.4973849048591815e-33)
+
+/* 2 / pi after 64 zeros, 32 binary digits a number */
+static const uint32_t two_over_pi[] = {
+    0x00000000, 0x00000000, 0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0, 0xdb629599, 0x3c439041,
+    0xfe5163ab, 0xdebbc561, 0xb7246e3a, 0x424dd2e0, 0x06492eea, 0x09d1921c, 0xfe1deb1c, 0xb129a73e,
+    0xe88235f5, 0x2ebb4484, 0xe99c7026, 0xb45f7e41, 0x3991d639, 0x835339f4, 0x9c845f8b, 0xbdf9283b,
+    0x1ff897ff, 0xde05980f, 0xef2f118b, 0x5a0a6d1f, 0x6d367ecf, 0x27cb09b7, 0x4f463f66, 0x9e5fea2d,
+    0x7527bac7, 0xebe5f17b, 0x3d0739f7, 0x8a5292ea, 0x6bfb5fb1, 0x1f8d5d08, 0x56033046, 0xfc7b6bab,
 };
 
 #endif

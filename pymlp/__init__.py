@@ -17,15 +17,23 @@ from pymlp.config import config_context, get_config, set_config
 from pymlp.network import Dense, Network
 
 if TYPE_CHECKING:
+    from pymlp.displays.first_layer import FirstLayerDisplay
+    from pymlp.displays.network import NetworkDisplay
+    from pymlp.displays.training_curve import TrainingCurveDisplay
     from pymlp.estimators import MLPClassifier, MLPRegressor
     from pymlp.files import ModelFormatError, load, load_network, save, save_network
+    from pymlp.linear import LogisticRegression, Perceptron
+    from pymlp.loggers import CSVLog, JSONLinesLog, TensorBoardLog
     from pymlp.losses import CompiledLoss, CustomLoss, Focal, GaussianNLL, Huber, LogLoss, Quantile, Tweedie
+    from pymlp.naive_bayes import BernoulliNB, GaussianNB, MultinomialNB
     from pymlp.optimizers import SGD, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
     from pymlp.predictor import Predictor
     from pymlp.progress import ProgressBar
+    from pymlp.pruning import OptunaPruning
     from pymlp.range_test import find_learning_rate
     from pymlp.schedules import Constant, Cosine, Exponential, InverseScaling, OneCycle, Plateau, Step
     from pymlp.selection import show_config
+    from pymlp.support_vectors import FourierSVC, LinearSVC
     from pymlp.training import train
 
 __version__ = "0.1.0"
@@ -34,22 +42,34 @@ __version__ = "0.1.0"
 _LAZY = {
     "Adam": "pymlp.optimizers",
     "AdamW": "pymlp.optimizers",
+    "CSVLog": "pymlp.loggers",
+    "BernoulliNB": "pymlp.naive_bayes",
     "CompiledLoss": "pymlp.losses",
     "Constant": "pymlp.schedules",
     "Cosine": "pymlp.schedules",
-    "Exponential": "pymlp.schedules",
     "CustomLoss": "pymlp.losses",
+    "Exponential": "pymlp.schedules",
+    "FirstLayerDisplay": "pymlp.displays.first_layer",
     "Focal": "pymlp.losses",
+    "FourierSVC": "pymlp.support_vectors",
+    "GaussianNB": "pymlp.naive_bayes",
     "GaussianNLL": "pymlp.losses",
     "Huber": "pymlp.losses",
     "InverseScaling": "pymlp.schedules",
+    "JSONLinesLog": "pymlp.loggers",
+    "LinearSVC": "pymlp.support_vectors",
     "Lion": "pymlp.optimizers",
     "LogLoss": "pymlp.losses",
+    "LogisticRegression": "pymlp.linear",
     "MLPClassifier": "pymlp.estimators",
     "MLPRegressor": "pymlp.estimators",
     "ModelFormatError": "pymlp.files",
+    "MultinomialNB": "pymlp.naive_bayes",
     "NAdam": "pymlp.optimizers",
+    "NetworkDisplay": "pymlp.displays.network",
     "OneCycle": "pymlp.schedules",
+    "OptunaPruning": "pymlp.pruning",
+    "Perceptron": "pymlp.linear",
     "Plateau": "pymlp.schedules",
     "Predictor": "pymlp.predictor",
     "ProgressBar": "pymlp.progress",
@@ -58,8 +78,10 @@ _LAZY = {
     "Rprop": "pymlp.optimizers",
     "SGD": "pymlp.optimizers",
     "Step": "pymlp.schedules",
-    "find_learning_rate": "pymlp.range_test",
+    "TensorBoardLog": "pymlp.loggers",
+    "TrainingCurveDisplay": "pymlp.displays.training_curve",
     "Tweedie": "pymlp.losses",
+    "find_learning_rate": "pymlp.range_test",
     "load": "pymlp.files",
     "load_network": "pymlp.files",
     "save": "pymlp.files",
@@ -72,24 +94,36 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "BernoulliNB",
+    "CSVLog",
     "CompiledLoss",
     "Constant",
     "Cosine",
     "CustomLoss",
     "Dense",
     "Exponential",
+    "FirstLayerDisplay",
     "Focal",
+    "FourierSVC",
+    "GaussianNB",
     "GaussianNLL",
     "Huber",
     "InverseScaling",
+    "JSONLinesLog",
+    "LinearSVC",
     "Lion",
     "LogLoss",
+    "LogisticRegression",
     "MLPClassifier",
     "MLPRegressor",
     "ModelFormatError",
+    "MultinomialNB",
     "NAdam",
     "Network",
+    "NetworkDisplay",
     "OneCycle",
+    "OptunaPruning",
+    "Perceptron",
     "Plateau",
     "Predictor",
     "ProgressBar",
@@ -97,6 +131,8 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "Step",
+    "TensorBoardLog",
+    "TrainingCurveDisplay",
     "Tweedie",
     "config_context",
     "find_learning_rate",

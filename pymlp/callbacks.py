@@ -5,7 +5,10 @@ A callback is any object with ``setup(estimator, context)``, ``on_fit_task_begin
 `Task`.  The whole of the training is the root task ("fit"); each epoch (an iteration, with lbfgs) is a subtask
 ("epoch").  As in scikit-learn, the two ``on_fit_task`` methods may ask for more by keyword-only arguments named X, y,
 metadata or fitted_estimator.  One method goes beyond the protocol and is optional: ``on_fit_progress(estimator,
-context)``, called a few times a second inside a long epoch.
+context)``, called a few times a second inside a long epoch, or after every n-th step of the run where the callback has
+an attribute ``every_steps`` of n (steps are counted over the epochs from 1; lbfgs has none within an iteration).  True
+ends the training there: what the epoch has trained so far counts as a whole one.  Without ``every_steps`` that may be
+up to a few seconds later, as steps are trained many in one call.
 """
 
 from __future__ import annotations
@@ -15,7 +18,12 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
+from numbers import Integral
+from time import perf_counter
 from typing import Any
+
+import numpy as np
 
 REQUIRED_METHODS = ("setup", "on_fit_task_begin", "on_fit_task_end", "teardown")
 
@@ -36,9 +44,10 @@ class Task:
         Class name of the estimator, "train" for `pymlp.train`.
     parent : Task or None
     metrics : dict
-        Of the root: ``epochs`` (most epochs of this run), ``rows`` (rows of one epoch).  Of an epoch: ``rows`` (trained
-        on since the run began), ``seconds`` (since the run began), ``rows_per_second``, ``rate``, and once it has
-        ended ``loss`` and ``validation_score`` (None without validation).
+        Of the root: ``epochs`` (most epochs of this run), ``rows`` (rows of one epoch).  Of an epoch: ``step`` and
+        ``rows`` (trained since the run began), ``seconds`` (since the run began), ``rows_per_second``, ``rate`` (of the
+        last step), ``loss`` (the mean over the epoch so far, from its first step on), and once it has ended
+        ``validation_score`` (None without validation).  With lbfgs ``step`` counts evaluations and ``rate`` is None.
     root_uuid : uuid.UUID
         One for each run.
     init_time : datetime.datetime
@@ -62,14 +71,29 @@ class Task:
 
 
 def check_callbacks(callbacks: Iterable[Any]) -> list[Any]:
-    """The callbacks as a list; TypeError if one lacks a method of the protocol or is a class."""
+    """The callbacks as a list.
+
+    Raises
+    ------
+    TypeError
+        One lacks a method of the protocol or is a class.
+    ValueError
+        ``every_steps`` of one is not an integer of at least 1.
+    """
     callbacks = list(callbacks)
     for callback in callbacks:
         missing = [name for name in REQUIRED_METHODS if not callable(getattr(callback, name, None))]
         if isinstance(callback, type) or missing:
             reason = "is a class, not an instance" if isinstance(callback, type) else f"lacks {', '.join(missing)}"
             raise TypeError(f"callbacks must follow the callback protocol, but {callback!r} {reason}")
+        steps = getattr(callback, "every_steps", None)
+        if steps is not None and (not isinstance(steps, Integral) or isinstance(steps, bool) or steps < 1):
+            raise ValueError(f"every_steps of {callback!r} must be an integer of at least 1 or None, got {steps!r}")
     return callbacks
+
+
+def _every_steps(callback: Any) -> int | None:
+    return getattr(callback, "every_steps", None)
 
 
 def _wanted_values(hook: Callable[..., Any], values: dict[str, Callable[[], Any]]) -> dict[str, Any]:
@@ -164,14 +188,21 @@ class Announcer:
             self._epoch = Task("epoch", epoch, 0, root.estimator_name, root, metrics, root.root_uuid)
             self._call("on_fit_task_begin", self._epoch)
 
-    def progress(self, **metrics: Any) -> None:
-        """Announce where a long epoch has got to."""
+    def steps_until_progress(self, step: int) -> float:
+        """Steps from number `step` of the run to the next one that a callback wants to see; infinite if none does."""
+        wanted = [steps - step % steps for steps in map(_every_steps, self.callbacks) if steps is not None]
+        return min(wanted, default=inf)
+
+    def progress(self, step: int, **metrics: Any) -> bool:
+        """Announce where a long epoch has got to, `step` steps into the run; true if a callback asks to stop."""
+        stop = False
         if self._epoch is not None:
-            self._epoch.metrics.update(metrics)
+            self._epoch.metrics.update(metrics, step=step)
             for callback in self.callbacks:
                 hook = getattr(callback, "on_fit_progress", None)
-                if hook is not None:
-                    hook(self.estimator, self._epoch)
+                if hook is not None and step % (_every_steps(callback) or 1) == 0:
+                    stop |= bool(hook(self.estimator, self._epoch))
+        return stop
 
     def end_epoch(self, **metrics: Any) -> bool:
         """Announce that the epoch has ended; true if a callback asks to stop."""
@@ -179,3 +210,44 @@ class Announcer:
             return False
         self._epoch.metrics.update(metrics)
         return self._call("on_fit_task_end", self._epoch)
+
+
+@dataclass
+class Meter:
+    """Steps, rows, seconds and losses of a run, for its callbacks."""
+
+    announcer: Announcer
+    began: float
+    rows_before: int
+    steps_before: int
+    starts: np.ndarray
+    rates: np.ndarray
+    shown: int = 0
+    stopped: bool = False
+
+    def metrics(self, steps: int) -> dict[str, Any]:
+        """What is known `steps` steps into the epoch, but for the loss."""
+        rows, seconds = self.rows_before + int(self.starts[steps]), perf_counter() - self.began
+        return {
+            "step": self.steps_before + steps,
+            "rows": rows,
+            "seconds": seconds,
+            "rows_per_second": rows / max(seconds, 1e-9),
+            "rate": float(self.rates[max(steps, 1) - 1]),
+        }
+
+    def mean_loss(self, steps: int, losses: np.ndarray) -> float:
+        """Mean over the rows of the first `steps` batches of the epoch."""
+        return float((losses[:steps] * np.diff(self.starts[: steps + 1])).sum() / self.starts[steps])
+
+    def steps_at_once(self, first: int, most: int) -> int:
+        """How many of at most `most` steps may be trained before a callback wants to see where the epoch has got to."""
+        return int(min(most, self.announcer.steps_until_progress(self.steps_before + first)))
+
+    def show(self, steps: int, losses: np.ndarray) -> None:
+        """Call those who want to know; the end of the epoch is told only to those who count steps."""
+        counted = self.announcer.steps_until_progress(self.steps_before + steps - 1) == 1
+        if steps > self.shown and (counted or steps < len(self.rates)):
+            self.shown = steps
+            metrics = self.metrics(steps)
+            self.stopped |= self.announcer.progress(**metrics, loss=self.mean_loss(steps, losses))

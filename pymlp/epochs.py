@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pymlp import backends
-from pymlp.callbacks import Announcer
+from pymlp.callbacks import Announcer, Meter
 from pymlp.course import Course
 from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
 from pymlp.optimizers import Optimizer
@@ -168,17 +168,18 @@ class EpochLoop:
                 rates = self.rule.course.rates(self.step, count * self.epoch_steps)
                 meter = None
                 if watched:
-                    meter = _Meter(announcer, self._began, epoch * self.n_rows, self.starts, float(rates[-1]))
+                    before_it = epoch * self.n_rows, epoch * self.epoch_steps
+                    meter = Meter(announcer, self._began, *before_it, self.starts, rates)
                     announcer.begin_epoch(epoch, **meter.metrics(0))
                 epoch_began = perf_counter()
-                losses = self._run_epochs(orders, rates, meter)
+                losses, steps = self._run_epochs(orders, rates, meter)
                 seconds = (perf_counter() - epoch_began) / count
                 if self.rule.course.undoes(epoch, losses[-1], self.params, self.slots):
                     self._undo()
                     continue
-                self.step += len(rates)
-                stop = False
-                last_rates = rates[self.epoch_steps - 1 :: self.epoch_steps].tolist()
+                self.step += steps
+                stop = meter is not None and meter.stopped
+                last_rates = rates[min(steps, self.epoch_steps) - 1 :: self.epoch_steps].tolist()
                 for loss, rate in zip(losses, last_rates, strict=True):
                     stop |= self.rule.end_epoch(loss, self.outcome, rate, seconds)
                 epoch += count
@@ -186,7 +187,7 @@ class EpochLoop:
                 stop |= self.timed_out
                 if meter is not None:
                     score = self.rule.validation_score
-                    metrics = meter.metrics(self.epoch_steps)
+                    metrics = meter.metrics(steps)
                     stop |= announcer.end_epoch(**metrics, loss=losses[-1], validation_score=score)
                 state_of_rule = self.rule.state()
                 self.completed = Completed(self.params, self.slots, self.outcome, epoch, self.step, state_of_rule)
@@ -252,8 +253,9 @@ class EpochLoop:
         outcome = outcome_of(self.optimizer, params, slots)
         self.completed = replace(done, params=params, slots=slots, outcome=outcome)
 
-    def _run_epochs(self, orders: np.ndarray, rates: np.ndarray, meter: _Meter | None) -> list[float]:
-        """Train one epoch for each row of `orders`; their mean losses."""
+    def _run_epochs(self, orders: np.ndarray, rates: np.ndarray, meter: Meter | None) -> tuple[list[float], int]:
+        """Train one epoch for each row of `orders`; their mean losses, and the steps taken: fewer if a callback stopped
+        the epoch."""
         count, steps = len(orders), len(rates)
         starts = self.starts
         if count > 1:
@@ -265,19 +267,22 @@ class EpochLoop:
             most = min(self._most_steps, steps - first) if self._measured else 1
             helped = min(most, ENOUGH_STEPS) * self._step_seconds > DIRECT_SECONDS
             seconds = HELPED_SLICE_SECONDS if helped else DIRECT_SECONDS
-            last = first + min(most, max(1, int(seconds / self._step_seconds)))
+            most = min(most, max(1, int(seconds / self._step_seconds)))
+            last = first + (most if meter is None else meter.steps_at_once(first, most))
             began = perf_counter()
             run = self.rows.run(order, starts, first, last)
             self._run_slice(run, rates, losses, first, last, helped, meter)
             self._step_seconds = max((perf_counter() - began) / (last - first), 1e-9)
             self._measured = True
             first = last
+            if meter is not None:
+                meter.show(first, losses)
+                if meter.stopped and first < steps:
+                    return [meter.mean_loss(first, losses)], first
             if first < steps:
-                if meter is not None:
-                    meter.show(first)
                 self._watch_time()
         # not by BLAS, whose sums depend on its threads and on the machine
-        return (losses.reshape(count, -1) * self._batch_fractions).sum(axis=1).tolist()
+        return (losses.reshape(count, -1) * self._batch_fractions).sum(axis=1).tolist(), steps
 
     def _run_slice(
         self,
@@ -287,18 +292,18 @@ class EpochLoop:
         first: int,
         last: int,
         helped: bool,
-        meter: _Meter | None,
+        meter: Meter | None,
     ) -> None:
-        losses = losses[first:last]
-        arguments = (self.optimizer, self.params, self.slots, self.step + first, *run, rates[first:last], losses)
+        new = losses[first:last]
+        arguments = (self.optimizer, self.params, self.slots, self.step + first, *run, rates[first:last], new)
         if not helped:
             self.plan.train_steps(*arguments)
             return
-        losses.fill(np.nan)
+        new.fill(np.nan)
 
         def watch() -> None:
             if meter is not None:
-                meter.show(first + int(np.count_nonzero(~np.isnan(losses))))
+                meter.show(min(last - 1, first + int(np.count_nonzero(~np.isnan(new)))), losses)
             self._watch_time()
 
         run_interruptibly(lambda: self.plan.train_steps(*arguments), self.plan.stop, watch)
@@ -315,24 +320,3 @@ def _return_to(shuffler: Any, state: Any) -> None:
         shuffler.set_state(state)
     elif shuffler is not None:
         shuffler.bit_generator.state = state
-
-
-@dataclass
-class _Meter:
-    """Rows and seconds of a run, for its callbacks."""
-
-    announcer: Announcer
-    began: float
-    rows_before: int
-    starts: np.ndarray
-    rate: float
-    shown: int = 0
-
-    def metrics(self, steps: int) -> dict[str, Any]:
-        rows, seconds = self.rows_before + int(self.starts[steps]), perf_counter() - self.began
-        return {"rows": rows, "seconds": seconds, "rows_per_second": rows / max(seconds, 1e-9), "rate": self.rate}
-
-    def show(self, steps: int) -> None:
-        if steps > self.shown:
-            self.shown = steps
-            self.announcer.progress(**self.metrics(steps))

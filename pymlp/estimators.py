@@ -45,7 +45,8 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         layer (see `pymlp.Dense`); both may be mixed.
     activation : str or sequence of str, default="relu"
         Of the hidden layers given as widths, one for all or one for each layer: "identity", "logistic", "tanh", "relu",
-        and beyond scikit-learn "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus".
+        and beyond scikit-learn "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus",
+        "cosine", "square".
     solver : str or option object of `pymlp.optimizers`, default="adam"
         "adam" (Kingma and Ba, 2015), "sgd" (gradient descent with momentum), another name in
         `pymlp.optimizers.OPTIMIZERS`, or "lbfgs" (L-BFGS over all rows at once).  An object such as

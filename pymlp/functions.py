@@ -185,6 +185,8 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("silu", lambda z: _times_left_tail(z, logistic(z)), _silu_slope, uses="input"),
         Activation("mish", lambda z: _times_left_tail(z, np.tanh(softplus(z))), _mish_slope, uses="input"),
         Activation("softplus", softplus, lambda z, a: -np.expm1(-a)),
+        Activation("cosine", np.cos, lambda z, a: -np.sin(z), uses="input"),
+        Activation("square", np.square, lambda z, a: z + z, uses="input"),
         Activation("exp", np.exp, lambda z, a: a, hidden=False),
         Activation("softmax", softmax, None, hidden=False, pull=_softmax_pull),
         Activation("ascending", _ascending, None, hidden=False, uses="input", pull=_ascending_pull, grouped=True),

@@ -204,4 +204,10 @@ class Minimisation:
         rows = self._iterations * self.batch.X.shape[0]
         seconds = perf_counter() - self._began
         evaluated = self.batch.evaluations * self.batch.X.shape[0]
-        return {"rows": rows, "seconds": seconds, "rows_per_second": evaluated / max(seconds, 1e-9), "rate": None}
+        return {
+            "step": self.batch.evaluations,
+            "rows": rows,
+            "seconds": seconds,
+            "rows_per_second": evaluated / max(seconds, 1e-9),
+            "rate": None,
+        }

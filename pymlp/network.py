@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from pymlp.functions import ACTIVATIONS
 from pymlp.layers import KINDS, Dense, Row, table_of
 from pymlp.losses import Loss, described_loss, loss_description, loss_of
 from pymlp.options import check_number
+
+if TYPE_CHECKING:
+    from pymlp.summary import Summary
 
 DTYPES = ("float32", "float64")
 # numbers drawn in one call: 64 KB
@@ -258,6 +261,12 @@ class Network:
     def table(self) -> tuple[Row, ...]:
         """The rows that the layers become; see `pymlp.layers`."""
         return table_of(self.inputs, self.input_dropout, self.layers)
+
+    def summary(self) -> Summary:
+        """The layers with their shapes, parameters and cost: text, or a table in a notebook."""
+        from pymlp.summary import Summary
+
+        return Summary(self)
 
     @property
     def outputs(self) -> int:

@@ -6,7 +6,6 @@ the end, so a fit that fails leaves a fitted model as it was.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
@@ -15,11 +14,11 @@ from sklearn.base import BaseEstimator, is_regressor
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-import pymlp
 from pymlp import backends, fitting
 from pymlp.callbacks import check_callbacks
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.layers import Dense
+from pymlp.looking_inside import LookingInside
 from pymlp.losses import CustomLoss, described_loss, loss_description
 from pymlp.network import Network
 from pymlp.options import describe, from_description, is_option
@@ -35,6 +34,7 @@ from pymlp.validation import (
     check_validation_data,
     hidden_layers,
 )
+from pymlp.versioned import VersionedState
 
 # numbers and histories that a model file keeps
 FITTED_RECORDS = (
@@ -104,7 +104,7 @@ class FurtherParameters:
 
 
 @dataclass(eq=False, repr=False)
-class MultilayerPerceptron(BaseEstimator):
+class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
     """What the classifier and the regressor share: the parameters of both, and all but the handling of targets."""
 
     hidden_layer_sizes: Any = (100,)
@@ -422,21 +422,6 @@ class MultilayerPerceptron(BaseEstimator):
         self.n_layers_ = len(network.widths)
         self.out_activation_ = network.output_activation
         self.params_ = params
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_pymlp_version": pymlp.__version__}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        version = state.pop("_pymlp_version", "unknown")
-        if version != pymlp.__version__:
-            warnings.warn(
-                f"this {type(self).__name__} was pickled by pymlp {version} and is loaded by {pymlp.__version__}, "
-                "which may read it differently",
-                UserWarning,
-                stacklevel=2,
-            )
-        super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -45,7 +45,7 @@ class Predictor(Caller):
 
     Parameters
     ----------
-    model : MLPClassifier, MLPRegressor or Network
+    model : MLPClassifier, MLPRegressor, LogisticRegression or Network
         A fitted estimator; or a network, with `params`.
     params : ndarray of shape (n_parameters,), optional
         With a `Network` alone; copied.

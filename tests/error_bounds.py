@@ -17,8 +17,9 @@ from matrix import Case
 from pymlp.functions import ACTIVATIONS
 from pymlp.losses import LOSSES
 
-# bounds on the first and second derivative of every hidden activation, which selu sets (alpha * scale = 1.758)
-STEEPEST, MOST_CURVED = 1.8, 1.8
+# bounds on the first derivative of every hidden activation but the square, which selu sets (alpha * scale = 1.758), and
+# on the second, which the square sets
+STEEPEST, MOST_CURVED = 1.8, 2.0
 # rounding errors of one activation
 FUNCTION_ERROR = 3
 
@@ -46,7 +47,11 @@ def exact(value: np.ndarray) -> Bounded:
 def activated(name: str, z: Bounded, epsilon: float) -> Bounded:
     """The activation of pre-activations."""
     value = ACTIVATIONS[name].value(z.value)
-    steepness = np.abs(value) * np.exp(z.error) if name == "exp" else STEEPEST
+    steepness = STEEPEST
+    if name == "exp":
+        steepness = np.abs(value) * np.exp(z.error)
+    elif name == "square":
+        steepness = 2 * np.abs(z.value) + z.error
     error = z.error if name != "softmax" else np.broadcast_to(z.error.max(axis=1, keepdims=True), z.error.shape)
     return Bounded(
         value, steepness * error + FUNCTION_ERROR * epsilon * (np.abs(value) + np.minimum(np.abs(z.value), 1))

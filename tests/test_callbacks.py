@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from small_models import Stopper, small
 
 import pymlp
+from pymlp import epochs
 
 # the fits here are short on purpose
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -36,7 +37,7 @@ def test_callbacks_stop_the_training_and_can_be_taken_off(iris):
 
 @pytest.mark.parametrize("parameters", [{"max_iter": 3}, {"tol": 0.1, "max_iter": 200}], ids=["max_iter", "converged"])
 def test_lbfgs_announces_no_iteration_after_the_last(iris, parameters):
-    class Journal(Stopper):
+    class Tasks(Stopper):
         def on_fit_task_begin(self, estimator, context):
             told.append(("begin", context.task_name, context.task_id))
 
@@ -44,10 +45,73 @@ def test_lbfgs_announces_no_iteration_after_the_last(iris, parameters):
             told.append(("end", context.task_name, context.task_id))
 
     told = []
-    model = small(solver="lbfgs", **parameters).set_callbacks(Journal(None)).fit(*iris)
+    model = small(solver="lbfgs", **parameters).set_callbacks(Tasks(None)).fit(*iris)
     epochs = [(moment, "epoch", number) for number in range(model.n_iter_) for moment in ("begin", "end")]
     assert 0 < model.n_iter_ < 200
     assert told == [("begin", "fit", 0), *epochs, ("end", "fit", 0)]
+
+
+class Journal(Stopper):
+    """Notes each call: (task, what happened, metrics)."""
+
+    def __init__(self, every_steps=None, stop_at=None):
+        self.every_steps, self.stop_at = every_steps, stop_at
+        self.steps, self.epochs = [], []
+
+    def on_fit_progress(self, estimator, context):
+        self.steps.append(dict(context.metrics))
+        return context.metrics["step"] == self.stop_at
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "epoch":
+            self.epochs.append(dict(context.metrics))
+
+
+@pytest.mark.parametrize("longest", [0.0, 1.0], ids=["in a helper thread", "directly"])
+def test_a_callback_is_called_every_so_many_steps(iris, longest, monkeypatch):
+    monkeypatch.setattr(epochs, "DIRECT_SECONDS", longest)
+    threes, fives = Journal(3), Journal(5)
+    # 150 rows, 8 steps an epoch
+    plain = small(batch_size=20).fit(*iris)
+    model = small(batch_size=20).set_callbacks(threes, fives).fit(*iris)
+    assert [metrics["step"] for metrics in threes.steps] == list(range(3, 33, 3))
+    assert [metrics["step"] for metrics in fives.steps] == list(range(5, 33, 5))
+    assert [metrics["rows"] for metrics in fives.steps] == [100, 190, 290, 380, 470, 570]
+    assert [metrics["step"] for metrics in fives.epochs] == [8, 16, 24, 32]
+    assert [metrics["loss"] for metrics in fives.epochs] == model.loss_curve_ == plain.loss_curve_
+    # being watched changes nothing
+    assert model.params_.tobytes() == plain.params_.tobytes()
+    # at the last step of an epoch the loss so far is that of the epoch
+    assert threes.steps[7]["step"] == 24
+    assert threes.steps[7]["loss"] == pytest.approx(model.loss_curve_[2], rel=1e-14)
+    assert all(metrics["rate"] == 0.001 for metrics in threes.steps)
+
+
+def test_a_callback_stops_within_an_epoch(iris):
+    journal = Journal(5, stop_at=10)
+    model = small(batch_size=20).set_callbacks(journal).fit(*iris)
+    assert model.n_iter_ == 2
+    assert [metrics["step"] for metrics in journal.epochs] == [8, 10]
+    # two steps of 20 rows are all of the second epoch: the parameters are those after ten steps
+    assert model._descent.step == 10
+    assert model.loss_ == journal.steps[-1]["loss"] == journal.epochs[-1]["loss"]
+    shuffled = np.random.RandomState(0)
+    network, X = model.network_, iris[0]
+    params, y = network.initial_params(shuffled, activation="relu"), np.eye(3)[iris[1]]
+    slots, order = np.zeros((2, network.n_parameters)), np.arange(150)
+    plan = pymlp.backends.get().Plan(network, 20)
+    for epoch, steps in enumerate((8, 2)):
+        order = order[shuffled.permutation(150)]
+        starts = np.append(np.arange(0, 150, 20), 150)[: steps + 1]
+        rates, losses = np.full(steps, 0.001), np.empty(steps)
+        plan.train_steps(pymlp.Adam(), params, slots, 8 * epoch, X, y, None, order, starts, rates, losses)
+    assert params.tobytes() == model.params_.tobytes()
+
+
+@pytest.mark.parametrize("steps", [0, 2.5, True, "often"])
+def test_every_steps_must_be_a_count(steps):
+    with pytest.raises(ValueError, match=r"every_steps of .* must be an integer of at least 1 or None"):
+        small().set_callbacks(Journal(steps))
 
 
 def test_scikit_learns_own_callbacks_work(iris):

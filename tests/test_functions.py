@@ -34,6 +34,8 @@ ENDS = {
     "mish": ((0, 0, INF), (0, 0.6, 1)),
     "softplus": ((0, LOG_2, INF), (0, 0.5, 1)),
     "exp": ((0, 1, INF), (0, 1, INF)),
+    "cosine": ((math.nan, 1, math.nan), (math.nan, 0, math.nan)),
+    "square": ((INF, 0, INF), (-INF, 0, INF)),
 }
 REFERENCES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda z: z,
@@ -48,6 +50,8 @@ REFERENCES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mish": lambda z: z * np.tanh(np.logaddexp(0, z)),
     "softplus": lambda z: np.logaddexp(0, z),
     "exp": np.vectorize(math.exp),
+    "cosine": np.vectorize(math.cos),
+    "square": lambda z: z * z,
 }
 
 

@@ -13,7 +13,19 @@ import pytest
 import pymlp
 
 # what only some users need, and each of which takes longer to import than pymlp itself
-HEAVY = ("sklearn", "scipy", "numba", "llvmlite", "pandas", "pyarrow", "matplotlib", "tqdm", "joblib")
+HEAVY = (
+    "sklearn",
+    "scipy",
+    "numba",
+    "llvmlite",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "tqdm",
+    "joblib",
+    "optuna",
+    "tensorboard",
+)
 
 
 def _run(code: str) -> str:
@@ -34,6 +46,16 @@ def test_training_and_files_need_no_scikit_learn():
     code = "import sys, pymlp; pymlp.train, pymlp.load, pymlp.save, pymlp.AdamW; print('sklearn' in sys.modules)"
 
     assert _run(code).strip() == "False"
+
+
+def test_displays_and_logs_load_what_they_need_when_they_are_used():
+    code = (
+        "import sys, pymlp; pymlp.NetworkDisplay, pymlp.TrainingCurveDisplay, pymlp.FirstLayerDisplay, pymlp.CSVLog; "
+        "pymlp.TensorBoardLog, pymlp.OptunaPruning, pymlp.Network.from_widths((2, 1)).summary(); "
+        "print([name for name in sys.modules if name in ('matplotlib', 'tensorboard', 'optuna', 'sklearn')])"
+    )
+
+    assert _run(code).strip() == "[]"
 
 
 def test_import_is_fast():

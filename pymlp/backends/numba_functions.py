@@ -48,10 +48,13 @@ def cached(function: Callable) -> Callable:
         return njit(**_MEANING, nogil=True)(function)
 
 
-_NAMES = "identity logistic tanh relu leaky_relu elu selu gelu silu mish softplus exp softmax ascending mean_deviation"
+_NAMES = (
+    "identity logistic tanh relu leaky_relu elu selu gelu silu mish softplus exp cosine square softmax ascending "
+    "mean_deviation"
+)
 ACTIVATION_CODES = {name: code for code, name in enumerate(_NAMES.split())}
-LOGISTIC, TANH, RELU, LEAKY_RELU, ELU, SELU, GELU, SILU, MISH, SOFTPLUS, EXP, SOFTMAX = range(1, 13)
-ASCENDING, MEAN_DEVIATION = 13, 14
+LOGISTIC, TANH, RELU, LEAKY_RELU, ELU, SELU, GELU, SILU, MISH, SOFTPLUS, EXP, COSINE, SQUARE = range(1, 14)
+SOFTMAX, ASCENDING, MEAN_DEVIATION = 14, 15, 16
 
 # (exp(r) - 1) / r by its Taylor series on |r| <= log(2) / 2: error 5e-9 with 7 terms, 4e-18 with 13
 _EXPM1_32 = polynomial([1 / math.factorial(k) for k in range(1, 8)])
@@ -234,6 +237,17 @@ def softplus(z):
 
 
 @njit(**OPTIONS)
+def cosine(z):
+    # the C library's: features are computed once, and large arguments need its exact reduction
+    return math.cos(z)
+
+
+@njit(**OPTIONS)
+def square(z):
+    return z * z
+
+
+@njit(**OPTIONS)
 def logistic_slope(z, a):
     return a * (type(z)(1.0) - a)
 
@@ -288,6 +302,16 @@ def softplus_slope(z, a):
 @njit(**OPTIONS)
 def exp_slope(z, a):
     return a
+
+
+@njit(**OPTIONS)
+def cosine_slope(z, a):
+    return -math.sin(z)
+
+
+@njit(**OPTIONS)
+def square_slope(z, a):
+    return z + z
 
 
 @njit(**OPTIONS)
@@ -347,11 +371,12 @@ def _times_over_array(slope: Callable) -> Callable:
 
 _logistic, _tanh, _relu, _leaky_relu = map(_in_place, (logistic, tanh, relu, leaky_relu))
 _elu, _selu, _softplus, _exp = map(_in_place, (elu, selu, softplus, exponential))
-_gelu, _silu, _mish = map(_from_scores, (gelu, silu, mish))
+_gelu, _silu, _mish, _cosine, _square = map(_from_scores, (gelu, silu, mish, cosine, square))
 _logistic_back, _tanh_back, _relu_back = map(_times_over_array, (logistic_slope, tanh_slope, relu_slope))
 _leaky_relu_back, _elu_back, _selu_back = map(_times_over_array, (leaky_relu_slope, elu_slope, selu_slope))
 _gelu_back, _silu_back, _mish_back = map(_times_over_array, (gelu_slope, silu_slope, mish_slope))
 _softplus_back, _exp_back = map(_times_over_array, (softplus_slope, exp_slope))
+_cosine_back, _square_back = map(_times_over_array, (cosine_slope, square_slope))
 
 
 @njit(**OPTIONS)
@@ -446,6 +471,10 @@ def activate(code, scores, values, rows, columns, outputs, group):
         _softplus(scores, values)
     elif code == EXP:
         _exp(scores, values)
+    elif code == COSINE:
+        _cosine(scores, values)
+    elif code == SQUARE:
+        _square(scores, values)
     elif code == SOFTMAX:
         softmax(values, rows, columns, outputs)
     elif code >= ASCENDING:
@@ -482,6 +511,10 @@ def pull_back(code, scores, values, deltas, rows, columns, outputs, group):
         _softplus_back(scores, values, deltas)
     elif code == EXP:
         _exp_back(scores, values, deltas)
+    elif code == COSINE:
+        _cosine_back(scores, values, deltas)
+    elif code == SQUARE:
+        _square_back(scores, values, deltas)
     elif code == SOFTMAX:
         softmax_back(values, deltas, rows, columns, outputs)
     elif code >= ASCENDING:

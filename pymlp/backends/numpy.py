@@ -104,6 +104,11 @@ class Plan:
             outputs.append(self._activate(row.number, z))
         return pre_activations, outputs
 
+    @np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")
+    def row_outputs(self, params: np.ndarray, X: np.ndarray) -> list[np.ndarray]:
+        """What every row of the table writes, in inference."""
+        return self._forward_pass(params, X, self._moment(None, 0))[1][1:]
+
     def _backward_pass(
         self,
         params: np.ndarray,
