@@ -192,34 +192,42 @@ static void NAME(narrow_gradient_sums)(int64_t rows, int64_t inputs, int64_t col
     NAME(store)(sums + inputs * columns, ZERO);
 }
 
+/* What comes after the sums of a unit, which lie where `pending` keeps them: the update of the unit before, the bias, the
+ * blocks before, and then the flat gradient, or the turn to be updated. */
+static void NAME(end_unit)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, const struct NAME(unit) *unit,
+                           const REAL *deltas, struct NAME(pending) *pending) {
+    const int vectors = NAME(vectors_of)(unit->columns);
+    REAL *sums = pending->sums[pending->turn];
+    /* rows of `width` numbers, `stride` apart */
+    int64_t count = unit->inputs, width = vectors * LANES, stride = PANEL;
+    if (NAME(is_narrow)(unit->layer)) {
+        count = (unit->inputs * unit->columns + LANES - 1) / LANES;
+        stride = LANES;
+    }
+    NAME(finish_update)(plan, pending);
+    if (unit->input == 0) NAME(dense_bias_gradient)(plan, job, unit, vectors, deltas);
+    for (int64_t i = 0; i < count; i++)
+        NAME(join_blocks)(plan, job, width, unit->place + i * stride, sums + i * stride);
+    if (!job->last) return;
+    if (job->gradient != NULL)
+        NAME(store_gradient)(plan, job, unit, width, sums);
+    else
+        NAME(begin_update)(plan, job, unit, count, width, stride, pending);
+}
+
 static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
                                  const struct layer *layer, int64_t number, struct NAME(pending) *pending) {
     const struct NAME(unit) unit = NAME(unit_of)(layer, number);
     const struct buffer *input = &plan->buffers[layer->input_buffer], *output = &plan->buffers[layer->output_buffer];
     const REAL *a = (const REAL *)input->outputs + NAME(place_of)(unit.input, input->band);
     const REAL *deltas = (const REAL *)output->deltas + NAME(place_of)(unit.column, output->band);
-    const int vectors = NAME(vectors_of)(unit.columns);
     REAL *sums = pending->sums[pending->turn];
-    /* the sums are rows of `width` numbers, `stride` apart */
-    int64_t count = unit.inputs, width = vectors * LANES, stride = PANEL;
     if (pending->job != NULL) pending->ahead = unit.place - pending->unit.place;
-    if (NAME(is_narrow)(layer)) {
-        count = (unit.inputs * unit.columns + LANES - 1) / LANES;
-        stride = LANES;
-    }
     if (job->given != NULL)
         NAME(given_sums)(job, &unit, sums);
     else if (NAME(is_narrow)(layer))
         NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums, pending);
     else
-        NAME(gradient_sums)(job->rows, unit.inputs, vectors, a, deltas, sums, pending);
-    NAME(finish_update)(plan, pending);
-    if (unit.input == 0) NAME(dense_bias_gradient)(plan, job, &unit, vectors, deltas);
-    for (int64_t i = 0; i < count; i++)
-        NAME(join_blocks)(plan, job, width, unit.place + i * stride, sums + i * stride);
-    if (!job->last) return;
-    if (job->gradient != NULL)
-        NAME(store_gradient)(plan, job, &unit, width, sums);
-    else
-        NAME(begin_update)(plan, job, &unit, count, width, stride, pending);
+        NAME(gradient_sums)(job->rows, unit.inputs, NAME(vectors_of)(unit.columns), a, deltas, sums, pending);
+    NAME(end_unit)(plan, job, &unit, deltas, pending);
 }

@@ -6,6 +6,7 @@
 #include "kernels.inc.h"
 #include "strip.inc.h"
 #include "dense.inc.h"
+#include "sparse.inc.h"
 #include "norm.inc.h"
 #include "parametric.inc.h"
 #include "dropout.inc.h"

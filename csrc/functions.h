@@ -88,13 +88,23 @@ enum { ACTIVATION_any = -1 };
  *   TRAINS_ONLY    left out in inference
  *   ANY_COLUMNS    a column of the outputs can be had without the others, from all inputs
  *   SAME_COLUMNS   from the same column of the inputs
+ *   STANDS_IN      no table has it: it serves another kind's rows in some calls
  */
-enum { ACTIVATES = 1, KEEPS_VALUE = 2, TAKES_SECOND = 4, TRAINS_ONLY = 8, ANY_COLUMNS = 16, SAME_COLUMNS = 32 };
+enum {
+    ACTIVATES = 1,
+    KEEPS_VALUE = 2,
+    TAKES_SECOND = 4,
+    TRAINS_ONLY = 8,
+    ANY_COLUMNS = 16,
+    SAME_COLUMNS = 32,
+    STANDS_IN = 64
+};
 
 /* ROW(name, has a matrix (inputs, outputs), vectors (outputs) of parameters after it, scalars kept of each row, what it is,
  * its function for the parameters' gradient, and that for a single row in inference) */
 #define LAYER_KIND_ROWS(ROW)                                                                \
     ROW(dense, 1, 1, 0, ACTIVATES | ANY_COLUMNS, dense_gradient, dense_row)                 \
+    ROW(sparse_dense, 1, 1, 0, ACTIVATES | STANDS_IN, sparse_dense_gradient, any_row)       \
     ROW(layer_norm, 0, 2, 2, ACTIVATES, layer_norm_gradient, any_row)                       \
     ROW(parametric, 0, 1, 0, KEEPS_VALUE | SAME_COLUMNS, parametric_gradient, any_row)      \
     ROW(dropout, 0, 0, 0, TRAINS_ONLY | SAME_COLUMNS, no_gradient, any_row)                 \

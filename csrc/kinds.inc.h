@@ -14,6 +14,11 @@ enum { NAME(no_gradient) = 0 };
     {NAME(name##_forward), NAME(name##_backward), NAME(gradient)},
 static const struct NAME(layer_functions) NAME(layer_kinds)[N_LAYER_KINDS] = {LAYER_KIND_ROWS(LAYER_FUNCTIONS)};
 
+/* The functions that serve a layer in a call: others where it reads the network's inputs and these are sparse. */
+ALWAYS_INLINE const struct NAME(layer_functions) *NAME(functions_of)(const struct layer *layer, bool sparse) {
+    return &NAME(layer_kinds)[sparse && layer->input_buffer == 0 ? KIND_sparse_dense : layer->kind];
+}
+
 /* Deltas that a layer leaves at a buffer it reads, from row `row` of the block on; NULL where none are wanted. */
 ALWAYS_INLINE REAL *NAME(deltas_for)(const struct buffer *buffer, int64_t row, bool wanted) {
     return wanted ? (REAL *)buffer->deltas + row * BAND : NULL;

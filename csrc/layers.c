@@ -10,6 +10,7 @@ static bool is_row(const pymlp_layer *rows, int64_t number, int64_t n_rows) {
         row->inputs < 1 || row->outputs < 1 || row->source < 0 || row->source > number || row->second > number)
         return false;
     const struct layer_kind_row *kind = &pymlp_layer_kind_rows[row->kind];
+    if (kind->nature & STANDS_IN) return false;
     const bool last = number == n_rows - 1;
     if (row->inputs != (row->source == 0 ? rows[0].inputs : rows[row->source - 1].outputs)) return false;
     if (!kind->matrix && row->inputs != row->outputs) return false;
@@ -26,6 +27,8 @@ static int lay_out(pymlp_plan *plan, const pymlp_layer *given) {
     const int64_t panel = plan->operations->panel;
     double size = 0;
     plan->splits_columns = true;
+    plan->takes_sparse = given->kind == KIND_dense;
+    plan->filled = 1;
     for (int64_t l = 0; l < plan->n_layers; l++, given++) {
         const struct layer_kind_row *kind = &pymlp_layer_kind_rows[given->kind];
         const int64_t matrix_inputs = kind->matrix ? given->inputs : 0;
@@ -72,6 +75,7 @@ static int lay_out(pymlp_plan *plan, const pymlp_layer *given) {
         if (!(kind->nature & (ANY_COLUMNS | SAME_COLUMNS | TRAINS_ONLY))) plan->splits_columns = false;
         const bool reads_inputs = layer->input_buffer == 0 || layer->second_buffer == 0;
         if (reads_inputs && !kind->matrix) plan->copies_inputs = true;
+        if (reads_inputs && l > 0) plan->takes_sparse = false;
     }
     return PYMLP_OK;
 }

@@ -106,6 +106,7 @@ struct pymlp_plan {
     bool splits_columns;            /* every layer of inference can be computed column by column */
     bool copies_inputs;             /* inference reads the inputs by vectors, which may reach past their end */
     bool has_max_norm;
+    bool takes_sparse;              /* the network's inputs are read by a dense layer and by nothing else */
     double multiply_adds; /* of one row, forward */
     struct layer *layers;
     struct buffer *buffers; /* n_layers + 1 */
@@ -118,6 +119,10 @@ struct pymlp_plan {
     void *row_losses;        /* (block rows) */
     void *scalars;           /* that layers keep of each row */
     double *penalties;       /* (n_penalties, 2): sums of squares and of absolute values */
+    int64_t *entry_ends;     /* of sparse inputs: where the numbers of each group of UNIT_INPUTS columns end in `entries` */
+    void *entries;           /* an allocation of its own, which grows with the batches; NULL before the first */
+    int64_t most_entries;    /* that fit */
+    double filled;           /* share of the inputs of the verb at work that are not 0 */
     void *scratch;           /* a piece for each thread */
     size_t scratch_bytes;    /* of one piece */
     size_t bytes;
@@ -138,6 +143,10 @@ struct batch {
     const void *X, *y, *weight;
     const void *output_gradient; /* backward: instead of a loss */
     const int64_t *order;        /* row numbers; NULL: rows in their order */
+    /* of sparse inputs, else NULL: X holds the numbers that are not 0, row by row; their columns, which ascend in a row, and
+     * where each row starts in both */
+    const int32_t *columns;
+    const int64_t *row_starts;
     int64_t rows;
     int64_t step, row_offset; /* what the masks of dropout depend on; step < 0: inference */
 };
@@ -157,7 +166,7 @@ struct operations {
     /* a predictor's: `params` become the plan's packed weights, once; then any number of threads at the same time, each
      * with scratch memory of its own, as large as the plan's */
     void (*pack)(pymlp_plan *plan, const void *params);
-    int (*predict)(pymlp_plan *plan, void *scratch, const void *X, int64_t rows, void *out, bool with_complement,
+    int (*predict)(pymlp_plan *plan, void *scratch, const struct batch *batch, void *out, bool with_complement,
                    int n_threads);
     /* the same for one row on the calling thread; scratch: the widest layer for each of the strips */
     void (*predict_row)(const pymlp_plan *plan, void *scratch, const void *X, void *out, bool with_complement);
@@ -189,6 +198,8 @@ bool pymlp_is_table(const pymlp_layer *rows, int64_t n_rows);
 int pymlp_describe_layers(pymlp_plan *plan, const pymlp_layer *given);
 /* Threads for a piece of work of so many multiply-adds between two barriers. */
 int pymlp_threads_for(const pymlp_plan *plan, double multiply_adds);
+/* What a training step of so many rows is worth in multiply-adds. */
+double pymlp_step_work(const pymlp_plan *plan, double rows);
 /* What inference of so many rows is worth in multiply-adds.  A weight that serves a single row costs two to three of
  * them, because it comes from afar. */
 double pymlp_row_work(const pymlp_plan *plan, int64_t rows);

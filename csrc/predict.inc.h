@@ -11,9 +11,8 @@
 struct NAME(prediction) {
     pymlp_plan *plan;
     const REAL *params; /* flat vector to pack first; NULL: packed already */
-    int64_t step, first_row; /* what masks depend on; step < 0: inference */
     char *scratch;      /* a piece of plan->scratch_bytes for each thread */
-    const REAL *X;
+    const struct batch *batch; /* its rows, and what masks depend on; step < 0: inference */
     REAL *out;
     int64_t rows, strip_rows, strips;
     bool with_complement, by_columns;
@@ -95,15 +94,16 @@ static void NAME(layer_forward)(const struct NAME(prediction) *call, const struc
                                 int64_t rows, const REAL *in, const REAL *second, REAL *out, int64_t band) {
     const pymlp_plan *plan = call->plan;
     const bool activated = layer->output_buffer < plan->n_layers;
-    if (rows == 1 && call->step < 0) {
+    const bool sparse = call->batch->columns != NULL;
+    if (rows == 1 && call->batch->step < 0 && !sparse) {
         NAME(row_functions)[layer->kind](plan, layer, in, second, out, activated);
         return;
     }
     const struct NAME(strip) strip = {.plan = plan, .layer = layer, .rows = rows, .activated = activated,
-                                      .step = call->step, .first_row = call->first_row + first, .in = in,
-                                      .second = second, .in_band = band, .second_band = band, .band = band, .z = out,
-                                      .a = out};
-    NAME(layer_kinds)[layer->kind].forward(&strip);
+                                      .step = call->batch->step, .first_row = call->batch->row_offset + first,
+                                      .batch = call->batch, .batch_row = first, .in = in, .second = second,
+                                      .in_band = band, .second_band = band, .band = band, .z = out, .a = out};
+    NAME(functions_of)(layer, sparse)->forward(&strip);
 }
 
 /* activate_outputs for one row z, whose columns lie in the lanes; every sum is the chain over the columns that it is
@@ -214,17 +214,18 @@ static void NAME(write_outputs)(const struct NAME(prediction) *call, int64_t fir
 /* rows_to_bands for rows `first` on of the call, in whole vectors, which end within the next rows: a copy of each row by
  * its size costs more than a narrow layer.  Only at the end of X is nothing behind a row. */
 static void NAME(take_rows)(const struct NAME(prediction) *call, int64_t first, int64_t rows, REAL *to, int64_t band) {
+    const REAL *X = call->batch->X;
     const int64_t width = call->plan->layers[0].inputs, left = (call->rows - first) * width;
     const int64_t whole = (width + LANES - 1) / LANES * LANES, safe = left < whole ? 0 : (left - whole) / width + 1;
     const int64_t fast = safe < rows ? safe : rows;
     for (int64_t row = 0; row < fast; row++) {
-        const REAL *source = call->X + (first + row) * width;
+        const REAL *source = X + (first + row) * width;
         REAL *target = to + row * BAND;
         for (int64_t column = 0; column < width; column += BAND, target += band)
             for (int64_t i = 0; i < BAND && column + i < width; i += LANES)
                 NAME(store)(target + i, NAME(load)(source + column + i));
     }
-    NAME(rows_to_bands)(rows - fast, width, call->X, NULL, first + fast, to + fast * BAND, band);
+    NAME(rows_to_bands)(rows - fast, width, X, NULL, first + fast, to + fast * BAND, band);
 }
 
 /* Carries `rows` rows from `first` on through all layers. */
@@ -232,11 +233,11 @@ static void NAME(predict_strip)(const struct NAME(prediction) *call, int64_t fir
     const pymlp_plan *plan = call->plan;
     const int64_t band = rows * BAND;
     REAL *const strips = NAME(strip_of)(plan, call->scratch, thread, 0), *out = strips;
-    NAME(take_rows)(call, first, rows, strips, band);
+    if (call->batch->columns == NULL) NAME(take_rows)(call, first, rows, strips, band);
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const struct layer *layer = &plan->layers[l];
-        const struct places *places = &layer->places[call->step >= 0];
-        if (NAME(is_skipped)(layer, call->step)) continue;
+        const struct places *places = &layer->places[call->batch->step >= 0];
+        if (NAME(is_skipped)(layer, call->batch->step)) continue;
         /* the inputs are in the first piece */
         const REAL *in = strips + (places->source == INPUTS ? 0 : places->source) * plan->strip_numbers;
         const REAL *second = strips + (places->second == INPUTS ? 0 : places->second) * plan->strip_numbers;
@@ -251,7 +252,7 @@ static bool NAME(predict_by_columns)(const struct NAME(prediction) *call, int in
     const pymlp_plan *plan = call->plan;
     const int64_t rows = call->rows, band = rows * BAND;
     REAL *const strips = NAME(strip_of)(plan, call->scratch, 0, 0), *out = strips;
-    const REAL *inputs = call->X;
+    const REAL *inputs = call->batch->X;
     if (rows > 1 || plan->copies_inputs) {
         /* each for itself: a barrier costs more than to copy a few rows */
         REAL *own = NAME(strip_of)(plan, call->scratch, index, 0);
@@ -316,7 +317,7 @@ static int NAME(run_prediction)(struct NAME(prediction) *call, int n_threads) {
     pymlp_plan *plan = call->plan;
     const int members = team_begin(n_threads);
     call->by_columns = members > 1 && call->rows <= members * TILE_ROWS && call->rows <= plan->strip_rows &&
-                       plan->splits_columns && call->step < 0;
+                       plan->splits_columns && call->batch->step < 0 && call->batch->columns == NULL;
     const int64_t most = NAME(prediction_rows)(plan);
     int64_t strips = (call->rows + most - 1) / most;
     /* the same number for each thread, where they are few */
@@ -334,10 +335,8 @@ static int NAME(run_prediction)(struct NAME(prediction) *call, int n_threads) {
 static int NAME(forward)(pymlp_plan *plan, const void *params, const struct batch *batch, void *out) {
     struct NAME(prediction) call = {.plan = plan,
                                     .params = params,
-                                    .step = batch->step,
-                                    .first_row = batch->row_offset,
+                                    .batch = batch,
                                     .scratch = plan->scratch,
-                                    .X = batch->X,
                                     .out = out,
                                     .rows = batch->rows};
     return NAME(run_prediction)(&call, pymlp_threads_for(plan, pymlp_row_work(plan, batch->rows)));
@@ -367,9 +366,9 @@ static void NAME(predict_row)(const pymlp_plan *plan, void *scratch, const void 
     RESTORE_FLOAT_MODE(mode);
 }
 
-static int NAME(predict)(pymlp_plan *plan, void *scratch, const void *X, int64_t rows, void *out, bool with_complement,
+static int NAME(predict)(pymlp_plan *plan, void *scratch, const struct batch *batch, void *out, bool with_complement,
                          int n_threads) {
-    struct NAME(prediction) call = {
-        .plan = plan, .step = -1, .scratch = scratch, .X = X, .out = out, .rows = rows, .with_complement = with_complement};
+    struct NAME(prediction) call = {.plan = plan, .batch = batch, .scratch = scratch, .out = out, .rows = batch->rows,
+                                    .with_complement = with_complement};
     return NAME(run_prediction)(&call, n_threads);
 }

@@ -95,6 +95,23 @@ static long long nanoseconds_now(void) {
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
+/* Rows that do not go to predict_row */
+static int predict_rows(pymlp_predictor *predictor, const struct batch *batch, void *out) {
+    const pymlp_plan *plan = predictor->plan;
+    void *scratch = take_scratch(predictor);
+    if (scratch == NULL) return PYMLP_OUT_OF_MEMORY;
+    const double work = pymlp_row_work(plan, batch->rows);
+    int n_threads = pymlp_threads_for(plan, work);
+    const bool brief = plan->automatic && n_threads > 1 && work < BRIEF_WORK;
+    /* the first call after a pause goes alone; if a second one follows at once, it is worth to wake the others */
+    if (brief && nanoseconds_now() - atomic_load_explicit(&predictor->last_brief, memory_order_relaxed) > AWAKE_NANOSECONDS)
+        n_threads = 1;
+    int code = plan->operations->predict(predictor->plan, scratch, batch, out, predictor->with_complement, n_threads);
+    if (brief) atomic_store_explicit(&predictor->last_brief, nanoseconds_now(), memory_order_relaxed);
+    return_scratch(predictor, scratch);
+    return code;
+}
+
 int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t rows, void *out) {
     if (rows < 0) return PYMLP_BAD_ARGUMENT;
     const pymlp_plan *plan = predictor->plan;
@@ -103,16 +120,13 @@ int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t r
         plan->operations->predict_row(plan, scratch, X, out, predictor->with_complement);
         return PYMLP_OK;
     }
-    void *scratch = take_scratch(predictor);
-    if (scratch == NULL) return PYMLP_OUT_OF_MEMORY;
-    const double work = pymlp_row_work(plan, rows);
-    int n_threads = pymlp_threads_for(plan, work);
-    const bool brief = plan->automatic && n_threads > 1 && work < BRIEF_WORK;
-    /* the first call after a pause goes alone; if a second one follows at once, it is worth to wake the others */
-    if (brief && nanoseconds_now() - atomic_load_explicit(&predictor->last_brief, memory_order_relaxed) > AWAKE_NANOSECONDS)
-        n_threads = 1;
-    int code = plan->operations->predict(predictor->plan, scratch, X, rows, out, predictor->with_complement, n_threads);
-    if (brief) atomic_store_explicit(&predictor->last_brief, nanoseconds_now(), memory_order_relaxed);
-    return_scratch(predictor, scratch);
-    return code;
+    const struct batch batch = {.X = X, .rows = rows, .step = -1};
+    return predict_rows(predictor, &batch, out);
+}
+
+int pymlp_predictor_predict_sparse(pymlp_predictor *predictor, const pymlp_sparse *X, int64_t rows, void *out) {
+    if (rows < 0 || !predictor->plan->takes_sparse) return PYMLP_BAD_ARGUMENT;
+    const struct batch batch = {
+        .X = X->values, .columns = X->columns, .row_starts = X->starts, .rows = rows, .step = -1};
+    return predict_rows(predictor, &batch, out);
 }

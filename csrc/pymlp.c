@@ -99,8 +99,15 @@ int pymlp_threads_for(const pymlp_plan *plan, double multiply_adds) {
     return threads >= plan->n_threads ? plan->n_threads : threads < 1 ? 1 : (int)threads;
 }
 
+double pymlp_step_work(const pymlp_plan *plan, double rows) {
+    if (plan->filled == 1) return 3 * plan->multiply_adds * rows;
+    /* the update of all weights of the first layer, some 13 multiply-adds each, outweighs its products */
+    const double first = (double)plan->layers[0].inputs * (double)plan->layers[0].outputs;
+    return 3 * (plan->multiply_adds - (1 - plan->filled) * first) * rows + 13 * first;
+}
+
 int pymlp_plan_threads(const pymlp_plan *plan) {
-    return pymlp_threads_for(plan, 3 * plan->multiply_adds * (double)plan->batch_size);
+    return pymlp_threads_for(plan, pymlp_step_work(plan, (double)plan->batch_size));
 }
 
 /* --- the layout of a plan --------------------------------------------------------------------------------------- */
@@ -144,6 +151,7 @@ static void deal_out(pymlp_plan *plan) {
     plan->sums = piece(plan, plan->batch_size > BLOCK_ROWS ? (double)plan->packed_size : 0, real);
     plan->row_losses = piece(plan, (double)plan->block_rows, real);
     plan->scalars = piece(plan, (double)plan->block_rows * (double)plan->n_scalars, real);
+    plan->entry_ends = piece(plan, (double)plan->layers[0].row_groups, sizeof(int64_t));
     int64_t widest = 0;
     for (int64_t b = 0; b <= plan->n_layers; b++) {
         struct buffer *buffer = &plan->buffers[b];
@@ -261,7 +269,9 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
 }
 
 void pymlp_plan_free(pymlp_plan *plan) {
-    if (plan != NULL) free_zeros(plan);
+    if (plan == NULL) return;
+    free(plan->entries);
+    free_zeros(plan);
 }
 
 /* --- the verbs ---------------------------------------------------------------------------------------------------- */
@@ -277,33 +287,86 @@ static int release(pymlp_plan *plan, int code) {
     return code;
 }
 
+static int64_t numbers_in_row(const struct batch *data, int64_t row) {
+    const int64_t number = data->order == NULL ? row : data->order[row];
+    return data->row_starts[number + 1] - data->row_starts[number];
+}
+
+/* Takes the plan for a verb over the batches of `data`: rows starts[i] .. starts[i + 1] - 1.  Of sparse inputs it makes room
+ * for the numbers of any block. */
+static int take_for(pymlp_plan *plan, const struct batch *data, const int64_t *starts, int64_t n_steps) {
+    if (data->columns != NULL && !plan->takes_sparse) return PYMLP_BAD_ARGUMENT;
+    if (!take(plan)) return PYMLP_BUSY;
+    plan->filled = 1;
+    if (data->columns == NULL) return PYMLP_OK;
+    int64_t most = 0, all = 0;
+    for (int64_t i = 0; i < n_steps; i++)
+        for (int64_t block = starts[i]; block < starts[i + 1]; block += BLOCK_ROWS) {
+            const int64_t end = starts[i + 1] - block < BLOCK_ROWS ? starts[i + 1] : block + BLOCK_ROWS;
+            int64_t numbers = 0;
+            for (int64_t row = block; row < end; row++) numbers += numbers_in_row(data, row);
+            if (numbers > most) most = numbers;
+            all += numbers;
+        }
+    const double places = (double)(starts[n_steps] - starts[0]) * (double)plan->layers[0].inputs;
+    if (places > 0) plan->filled = (double)all / places;
+    if (most <= plan->most_entries) return PYMLP_OK;
+    free(plan->entries);
+    /* a number and its place take as much as two numbers */
+    plan->entries = malloc((size_t)most * 2 * plan->operations->real_bytes);
+    plan->most_entries = plan->entries == NULL ? 0 : most;
+    return plan->entries == NULL ? release(plan, PYMLP_OUT_OF_MEMORY) : PYMLP_OK;
+}
+
 static bool is_optimizer(const pymlp_optimizer *optimizer) {
     return optimizer->kind >= 0 && optimizer->kind < N_OPTIMIZERS;
 }
 
-int pymlp_forward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out, int64_t step,
-                  int64_t row_offset) {
+/* The rows that a verb was given, dense or sparse */
+static struct batch batch_of(const void *X, const pymlp_sparse *sparse) {
+    if (sparse == NULL) return (struct batch){.X = X};
+    return (struct batch){.X = sparse->values, .columns = sparse->columns, .row_starts = sparse->starts};
+}
+
+int pymlp_forward(pymlp_plan *plan, const void *params, const void *X, const pymlp_sparse *sparse, int64_t rows,
+                  void *out, int64_t step, int64_t row_offset) {
     if (rows < 0) return PYMLP_BAD_ARGUMENT;
+    if (sparse != NULL && !plan->takes_sparse) return PYMLP_BAD_ARGUMENT;
     if (!take(plan)) return PYMLP_BUSY;
-    const struct batch batch = {.X = X, .rows = rows, .step = step, .row_offset = row_offset};
+    struct batch batch = batch_of(X, sparse);
+    batch.rows = rows;
+    batch.step = step;
+    batch.row_offset = row_offset;
     return release(plan, plan->operations->forward(plan, params, &batch, out));
 }
 
-int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, const void *output_gradient,
-                   void *gradient, void *x_gradient, int64_t step, int64_t row_offset) {
-    if (rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
-    if (!take(plan)) return PYMLP_BUSY;
-    const struct batch batch = {
-        .X = X, .output_gradient = output_gradient, .rows = rows, .step = step, .row_offset = row_offset};
+int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, const pymlp_sparse *sparse, int64_t rows,
+                   const void *output_gradient, void *gradient, void *x_gradient, int64_t step, int64_t row_offset) {
+    if (rows < 0 || rows > plan->batch_size || (sparse != NULL && x_gradient != NULL)) return PYMLP_BAD_ARGUMENT;
+    const int64_t starts[2] = {0, rows};
+    struct batch batch = batch_of(X, sparse);
+    batch.output_gradient = output_gradient;
+    batch.rows = rows;
+    batch.step = step;
+    batch.row_offset = row_offset;
+    const int code = take_for(plan, &batch, starts, 1);
+    if (code != PYMLP_OK) return code;
     return release(plan, plan->operations->backward(plan, params, &batch, gradient, x_gradient));
 }
 
-int pymlp_loss_gradient(pymlp_plan *plan, const void *params, const void *X, const void *y, const void *weight,
-                        int64_t rows, void *gradient, double *loss, int64_t step, int64_t row_offset) {
+int pymlp_loss_gradient(pymlp_plan *plan, const void *params, const void *X, const pymlp_sparse *sparse, const void *y,
+                        const void *weight, int64_t rows, void *gradient, double *loss, int64_t step,
+                        int64_t row_offset) {
     if (rows < 0 || rows > plan->batch_size || plan->loss == LOSS_custom) return PYMLP_BAD_ARGUMENT;
-    if (!take(plan)) return PYMLP_BUSY;
-    const struct batch batch = {
-        .X = X, .y = y, .weight = weight, .rows = rows, .step = step, .row_offset = row_offset};
+    const int64_t starts[2] = {0, rows};
+    struct batch batch = batch_of(X, sparse);
+    batch.y = y;
+    batch.weight = weight;
+    batch.rows = rows;
+    batch.step = step;
+    batch.row_offset = row_offset;
+    const int code = take_for(plan, &batch, starts, 1);
+    if (code != PYMLP_OK) return code;
     return release(plan, plan->operations->loss_gradient(plan, params, &batch, gradient, loss));
 }
 
@@ -315,8 +378,9 @@ int pymlp_update(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *param
 }
 
 int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots, int64_t step,
-                      const void *X, const void *y, const void *weight, int64_t n_rows, const int64_t *order,
-                      const int64_t *starts, int64_t n_steps, const double *coefficients, double *losses) {
+                      const void *X, const pymlp_sparse *sparse, const void *y, const void *weight, int64_t n_rows,
+                      const int64_t *order, const int64_t *starts, int64_t n_steps, const double *coefficients,
+                      double *losses) {
     if (!is_optimizer(optimizer) || n_steps < 0 || plan->loss == LOSS_custom) return PYMLP_BAD_ARGUMENT;
     for (int64_t i = 0; i < n_steps; i++) {
         const int64_t rows = starts[i + 1] - starts[i];
@@ -324,8 +388,13 @@ int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *
     }
     for (int64_t i = starts[0]; i < starts[n_steps]; i++)
         if (order[i] < 0 || order[i] >= n_rows) return PYMLP_ROW_OUT_OF_RANGE;
-    if (!take(plan)) return PYMLP_BUSY;
-    const struct batch data = {.X = X, .y = y, .weight = weight, .order = order, .step = step};
+    struct batch data = batch_of(X, sparse);
+    data.y = y;
+    data.weight = weight;
+    data.order = order;
+    data.step = step;
+    const int code = take_for(plan, &data, starts, n_steps);
+    if (code != PYMLP_OK) return code;
     return release(plan, plan->operations->train_steps(plan, optimizer, params, slots, &data, starts, n_steps,
                                                        coefficients, losses));
 }

@@ -31,6 +31,14 @@ typedef struct {
     double max_norm;         /* largest norm of the weights into a unit; 0: none */
 } pymlp_layer;
 
+/* Rows of a sparse X (CSR), for the verbs that take it: X itself is then NULL.  The row reading the network's inputs must be
+ * dense, and no other may read them. */
+typedef struct {
+    const void *values;     /* numbers of the plan's dtype, row by row */
+    const int32_t *columns; /* their columns, ascending within a row and below the inputs; not checked */
+    const int64_t *starts;  /* (rows + 1): where each row starts in both */
+} pymlp_sparse;
+
 typedef struct {
     int32_t kind;           /* number of a loss, from pymlp_loss */
     int32_t group;          /* outputs of a target */
@@ -68,23 +76,25 @@ int pymlp_plan_threads(const pymlp_plan *plan);
 
 /* step: number of the training step, which the masks of dropout depend on, or -1: inference; row_offset: place of the first
  * row in the batch. */
-/* out (rows, outputs) = network(X), X (rows, inputs) */
-int pymlp_forward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, void *out, int64_t step,
-                  int64_t row_offset);
-/* gradient and x_gradient of sum(network(X) * output_gradient); either may be NULL */
-int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, int64_t rows, const void *output_gradient,
-                   void *gradient, void *x_gradient, int64_t step, int64_t row_offset);
+/* out (rows, outputs) = network(X), X (rows, inputs) or sparse */
+int pymlp_forward(pymlp_plan *plan, const void *params, const void *X, const pymlp_sparse *sparse, int64_t rows,
+                  void *out, int64_t step, int64_t row_offset);
+/* gradient and x_gradient of sum(network(X) * output_gradient); either may be NULL, and with sparse rows x_gradient must */
+int pymlp_backward(pymlp_plan *plan, const void *params, const void *X, const pymlp_sparse *sparse, int64_t rows,
+                   const void *output_gradient, void *gradient, void *x_gradient, int64_t step, int64_t row_offset);
 /* mean loss with penalties, and its gradient; weight may be NULL */
-int pymlp_loss_gradient(pymlp_plan *plan, const void *params, const void *X, const void *y, const void *weight,
-                        int64_t rows, void *gradient, double *loss, int64_t step, int64_t row_offset);
+int pymlp_loss_gradient(pymlp_plan *plan, const void *params, const void *X, const pymlp_sparse *sparse, const void *y,
+                        const void *weight, int64_t rows, void *gradient, double *loss, int64_t step,
+                        int64_t row_offset);
 /* one optimizer step in place; coefficients: the step's 4 numbers (pymlp/optimizers.py) */
 int pymlp_update(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, const void *gradient, void *slots,
                  const double *coefficients);
 /* n_steps batches, rows order[starts[i]] .. order[starts[i + 1] - 1] of X, y and weight (n_rows rows), from step number
  * `step` on; coefficients (n_steps, 4); losses (n_steps) */
 int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots, int64_t step,
-                      const void *X, const void *y, const void *weight, int64_t n_rows, const int64_t *order,
-                      const int64_t *starts, int64_t n_steps, const double *coefficients, double *losses);
+                      const void *X, const pymlp_sparse *sparse, const void *y, const void *weight, int64_t n_rows,
+                      const int64_t *order, const int64_t *starts, int64_t n_steps, const double *coefficients,
+                      double *losses);
 /* Ends the running verb, or else the next one, soon; may be called from any thread. */
 void pymlp_stop(pymlp_plan *plan);
 
@@ -96,6 +106,8 @@ int pymlp_predictor_create(pymlp_predictor **predictor, const char *instruction_
 void pymlp_predictor_free(pymlp_predictor *predictor);
 /* out (rows, columns) = network(X), X (rows, inputs) */
 int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t rows, void *out);
+/* the same for sparse rows */
+int pymlp_predictor_predict_sparse(pymlp_predictor *predictor, const pymlp_sparse *X, int64_t rows, void *out);
 
 /* Shuffles order (rows, at most 2^32) as NumPy's RandomState.shuffle would; generator is a bitgen_t of NumPy, which the
  * caller has locked.  twister: where it is a Mersenne Twister, its 624 words and the number of those used; else NULL. */

@@ -41,7 +41,8 @@ struct NAME(run) {
 
 /* What a unit costs, in multiply-adds of a vector for each row of the batch: its product, its update, its transpose. */
 static double NAME(unit_cost)(const pymlp_plan *plan, const struct NAME(unit) *unit) {
-    const double rows = (double)plan->block_rows, turning = unit->layer->flags & NEEDS_INPUT_GRADIENT ? 16 : 0;
+    const double filled = unit->layer->input_buffer == 0 ? plan->filled : 1;
+    const double rows = filled * (double)plan->block_rows, turning = unit->layer->flags & NEEDS_INPUT_GRADIENT ? 16 : 0;
     if (unit->layer->matrix_inputs == 0)
         return (double)(unit->layer->vectors * NAME(vectors_of)(unit->columns)) * rows;
     if (NAME(is_narrow)(unit->layer)) {
@@ -104,24 +105,26 @@ static void NAME(row_phase)(const struct NAME(run) *run, const struct batch *bat
                             int64_t end, REAL *scratch) {
     const pymlp_plan *plan = run->plan;
     const struct buffer *buffers = plan->buffers;
-    const bool inputs_too = run->x_gradient != NULL;
+    const bool inputs_too = run->x_gradient != NULL, sparse = batch->columns != NULL;
     const int64_t first = row, all = end - row, strips = (all + plan->strip_rows - 1) / plan->strip_rows;
-    struct NAME(strip) strip = {.plan = plan, .step = batch->step};
+    struct NAME(strip) strip = {.plan = plan, .step = batch->step, .batch = batch};
     for (int64_t number = 0; number < strips; number++) {
         row = first + NAME(tile_start)(all, strips, number);
         int64_t rows = first + NAME(tile_start)(all, strips, number + 1) - row;
-        NAME(rows_to_bands)(rows, buffers[0].width, batch->X, batch->order, block + row,
-                            (REAL *)buffers[0].outputs + row * BAND, buffers[0].band);
+        if (!sparse)
+            NAME(rows_to_bands)(rows, buffers[0].width, batch->X, batch->order, block + row,
+                                (REAL *)buffers[0].outputs + row * BAND, buffers[0].band);
         strip.rows = rows;
+        strip.batch_row = block + row;
         strip.first_row = batch->row_offset + block + row;
         for (int64_t l = 0; l < plan->n_layers; l++) {
             NAME(aim)(&strip, l, row);
-            NAME(layer_kinds)[plan->layers[l].kind].forward(&strip);
+            NAME(functions_of)(strip.layer, sparse)->forward(&strip);
         }
         NAME(head)(plan, batch, block, row, rows, scratch);
         for (int64_t l = plan->n_layers - 1; l >= 0; l--) {
             NAME(aim_back)(&strip, l, row, inputs_too);
-            NAME(layer_kinds)[plan->layers[l].kind].backward(&strip);
+            NAME(functions_of)(strip.layer, sparse)->backward(&strip);
         }
         if (inputs_too)
             NAME(bands_to_rows)(rows, buffers[0].width, (const REAL *)buffers[0].deltas + row * BAND, buffers[0].band,
@@ -137,8 +140,9 @@ static double NAME(weight_sum)(const struct batch *batch) {
     return sum;
 }
 
-/* Phase 2 for units `first` .. `last` - 1. */
-static void NAME(unit_phase)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, int64_t first, int64_t last) {
+/* Phase 2 for units `first` .. `last` - 1; `sparse`: the batch's inputs are. */
+static void NAME(unit_phase)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, int64_t first, int64_t last,
+                             bool sparse) {
     struct NAME(pending) pending;
     pending.job = NULL;
     pending.turn = 0;
@@ -147,7 +151,7 @@ static void NAME(unit_phase)(const pymlp_plan *plan, const struct NAME(gradient_
     for (int64_t number = last - 1; number >= first; number--) {
         if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) break;
         const struct layer *layer = NAME(layer_of)(plan, number);
-        NAME(layer_kinds)[layer->kind].gradient(plan, job, layer, number, &pending);
+        NAME(functions_of)(layer, sparse)->gradient(plan, job, layer, number, &pending);
     }
     NAME(finish_update)(plan, &pending);
 }
@@ -162,6 +166,7 @@ static bool NAME(batch_phases)(const struct NAME(run) *run, const struct batch *
     for (int64_t block = 0; block < batch->rows; block += BLOCK_ROWS) {
         int64_t rows = batch->rows - block < BLOCK_ROWS ? batch->rows - block : BLOCK_ROWS;
         NAME(row_phase)(run, batch, block, rows * index / members, rows * (index + 1) / members, scratch);
+        if (batch->columns != NULL) NAME(deal_entries)(plan, batch, block, rows, index, members);
         if (team_barrier(members, &plan->stop)) return false;
         if (index == 0 && batch->output_gradient == NULL)
             for (int64_t i = 0; i < rows; i++) *loss += (double)((const REAL *)plan->row_losses)[i];
@@ -169,7 +174,7 @@ static bool NAME(batch_phases)(const struct NAME(run) *run, const struct batch *
             job->rows = rows;
             job->first = block == 0;
             job->last = block + rows == batch->rows;
-            NAME(unit_phase)(plan, job, first, last);
+            NAME(unit_phase)(plan, job, first, last, batch->columns != NULL);
         }
         if (team_barrier(members, &plan->stop)) return false;
     }
@@ -207,11 +212,13 @@ static bool NAME(limited_update)(const struct NAME(run) *run, struct NAME(gradie
     job->bias_rule = job->rule;
     NAME(spare)(&job->bias_rule);
     job->rows = 0;
+    /* the sums of the blocks are in the gradient already */
+    job->first = job->last = true;
     job->penalised = false;
     job->inverse = 1;
     job->gradient = NULL;
     job->given = plan->gradient;
-    NAME(unit_phase)(plan, job, first, last);
+    NAME(unit_phase)(plan, job, first, last, false);
     return !team_barrier(members, &plan->stop);
 }
 
@@ -339,7 +346,7 @@ static int NAME(backward)(pymlp_plan *plan, const void *params, const struct bat
     }
     struct NAME(run) run = {.plan = plan, .data = batch, .params = params, .gradient = gradient, .x_gradient = x_gradient};
     return NAME(run_threads)(&run, NAME(differentiation),
-                             pymlp_threads_for(plan, 3 * plan->multiply_adds * (double)batch->rows));
+                             pymlp_threads_for(plan, pymlp_step_work(plan, (double)batch->rows)));
 }
 
 static int NAME(loss_gradient)(pymlp_plan *plan, const void *params, const struct batch *batch, void *gradient,
@@ -355,7 +362,7 @@ static int NAME(loss_gradient)(pymlp_plan *plan, const void *params, const struc
     }
     struct NAME(run) run = {.plan = plan, .data = batch, .params = params, .gradient = gradient, .losses = loss};
     return NAME(run_threads)(&run, NAME(differentiation),
-                             pymlp_threads_for(plan, 3 * plan->multiply_adds * (double)batch->rows));
+                             pymlp_threads_for(plan, pymlp_step_work(plan, (double)batch->rows)));
 }
 
 static int NAME(train_steps)(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *params, void *slots,
@@ -371,7 +378,7 @@ static int NAME(train_steps)(pymlp_plan *plan, const pymlp_optimizer *optimizer,
                             .coefficients = coefficients,
                             .losses = losses};
     if (n_steps == 0) return PYMLP_OK;
-    const double work = 3 * plan->multiply_adds * (double)(starts[n_steps] - starts[0]) / (double)n_steps;
+    const double work = pymlp_step_work(plan, (double)(starts[n_steps] - starts[0]) / (double)n_steps);
     int threads = pymlp_threads_for(plan, work);
     if (plan->automatic && plan->n_threads > 1 && work >= LEAST_TRIED && work < MOST_TRIED) {
         const int several = threads < 2 ? 2 : threads;

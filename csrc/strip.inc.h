@@ -10,6 +10,8 @@ struct NAME(strip) {
     int64_t rows;
     bool activated;            /* false: the layer's activation is the head's to apply */
     int64_t step, first_row;   /* what masks depend on: the training step (-1: inference), place in the batch of row 0 */
+    const struct batch *batch; /* where sparse inputs are; strips of dense ones may have none */
+    int64_t batch_row;         /* place of row 0 among the batch's rows */
     const REAL *in, *second;   /* outputs of the buffers it reads */
     int64_t in_band, second_band, band;
     REAL *z, *a;               /* pre-activations, or what else is kept in their place, and outputs; may be the same */

@@ -1,6 +1,6 @@
 /* tables.h: coefficients of the engine's functions, lowest power first, printed by make_tables.py, which says how they
- * are made.  The errors beside each table are relative to the whole function (exp, log, Phi, sine, cosine), in float and
- * in double, before rounding. */
+ * are made.  The errors beside each table are relative to the whole function (exp, log, Phi, sine, cosine), in float
+ * and in double, before rounding. */
 #ifndef PYMLP_TABLES_H
 #define PYMLP_TABLES_H
 

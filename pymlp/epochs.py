@@ -132,7 +132,7 @@ class EpochLoop:
         self.starts = np.append(np.arange(0, self.n_rows, batch_size, dtype=np.int64), self.n_rows)
         self.epoch_steps = len(self.starts) - 1
         self._batch_fractions = np.diff(self.starts) / self.n_rows
-        self._most_steps = rows.most_steps(batch_size)
+        self._batch_size = batch_size
         self._step_seconds = training_seconds(plan.network.n_parameters, batch_size)
         self._measured = False
         self._spare: tuple[np.ndarray, np.ndarray] | None = None
@@ -212,11 +212,13 @@ class EpochLoop:
         # a time limit shall find an epoch that is not long past
         if steps < ENOUGH_STEPS and not self.rule.verbose and self.max_time == np.inf:
             steps = min(ENOUGH_STEPS, int(HELPED_SLICE_SECONDS / self._step_seconds))
-        fitting = min(steps, self._most_steps) // self.epoch_steps
+        fitting = min(steps, self.rows.most_steps(self._batch_size)) // self.epoch_steps
         return max(1, int(min(most, fitting, self.rule.certain_epochs())))
 
     def _orders(self, last: np.ndarray, count: int, shuffler: Any) -> np.ndarray:
         """Row numbers of the next epochs, (count, rows): each shuffled from the one before, as scikit-learn does it."""
+        if shuffler is None and count == 1:
+            return last[np.newaxis]
         orders = np.empty((count, self.n_rows), np.int64)
         for order in orders:
             order[:] = last
@@ -264,7 +266,7 @@ class EpochLoop:
         order = orders.reshape(-1)
         first = 0
         while first < steps:
-            most = min(self._most_steps, steps - first) if self._measured else 1
+            most = min(self.rows.most_steps(self._batch_size, first), steps - first) if self._measured else 1
             helped = min(most, ENOUGH_STEPS) * self._step_seconds > DIRECT_SECONDS
             seconds = HELPED_SLICE_SECONDS if helped else DIRECT_SECONDS
             most = min(most, max(1, int(seconds / self._step_seconds)))

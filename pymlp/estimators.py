@@ -205,6 +205,51 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         """
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
+    @available_if(takes_streams)
+    def fit_stream(
+        self,
+        source: Any,
+        *,
+        n_rows: int | None = None,
+        classes: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPClassifier:
+        """Fit to rows that come in chunks, of which one at a time is in memory; a pass over them is an epoch.
+
+        Batches are cut as if the chunks were one array: rows left over at the end of a chunk go to the front of the
+        next one's.  With ``shuffle=False`` the result is that of `fit` on all rows, to the bit (with `standardize` up
+        to rounding); else each chunk is shuffled by itself.  Chunks of many batches whose rows are in no order make
+        that as good as shuffling all rows.
+
+        Parameters
+        ----------
+        source : iterable or callable
+            Chunks ``(X, y)`` or ``(X, y, weight)``, each like the arguments of `fit`: a list or another object that can
+            be iterated over again and again, or a callable that returns a new iterator for each pass.  An iterator
+            does only where one pass is enough: ``max_iter=1``, and everything known beforehand.
+        n_rows : int, optional
+            Rows of a pass; counted in a first pass if not given.
+        classes : array-like of shape (classes,), optional
+            All classes there are; gathered in the first pass if not given.
+        X_val, y_val, sample_weight_val : optional
+            As for `fit`; needed with `early_stopping`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Parameters, source or chunks do not fit (the message names the chunk), or the passes have different numbers
+            of rows; the estimator is then as it was.
+        KeyboardInterrupt
+            After Ctrl-C; the last complete epoch is kept.
+        """
+        return self._fit_stream(source, n_rows, classes, (X_val, y_val, sample_weight_val))
+
     def predict(self, X: Any) -> Any:
         """Predicted labels of shape (rows,), or (rows, labels)."""
         outputs = self._outputs(X)
@@ -259,6 +304,18 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         threshold = 0.5 if loss_of(loss).output_activation in PROBABILITIES else 0.0
         self.classes_, self._targets = known, replace(targets, threshold=threshold)
         return encoded, loss
+
+    def _encode_first_chunk(self, y: Any, dtype: str, *, first: bool, classes: Any) -> tuple[np.ndarray, Any]:
+        """Output columns of some rows and loss, and on a first pass ``classes_``, which all chunks together have."""
+        if first:
+            self.__dict__.pop("classes_", None)
+        # columns of a label matrix are known by the matrix, single labels by the classes
+        sample = y if np.ndim(y) == 2 or hasattr(y, "tocsr") else np.asarray(classes)
+        return self._encode(sample, dtype, first=first, incremental=True, classes=classes)
+
+    def _encode_chunk(self, y: Any, network: Network) -> np.ndarray:
+        self._check_known(y, self.classes_, subset=True)
+        return self._targets.encode(y, network.dtype)
 
     def _loss_weight(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
         return row_weights(self.class_weight, self._targets, encoded, sample_weight)
@@ -400,6 +457,19 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         """Train for one epoch over the given rows, going on from the present state; arguments as for `fit`."""
         return self._fit(X, y, sample_weight, incremental=True)
 
+    @available_if(is_stochastic)
+    def fit_stream(
+        self,
+        source: Any,
+        *,
+        n_rows: int | None = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPRegressor:
+        """Fit to rows that come in chunks; arguments as for `MLPClassifier.fit_stream`, but without classes."""
+        return self._fit_stream(source, n_rows, None, (X_val, y_val, sample_weight_val))
+
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predicted numbers.
 
@@ -459,14 +529,24 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
             )
         return NumberTargets(1, loss_of(loss)).encode(self._columns(y, dtype, "y")), loss
 
+    def _encode_first_chunk(self, y: Any, dtype: str, *, first: bool, classes: None) -> tuple[np.ndarray, Any]:
+        """Output columns of some rows and loss."""
+        return self._encode(y, dtype, first=first, incremental=True, classes=classes)
+
+    def _encode_chunk(self, y: Any, network: Network) -> np.ndarray:
+        return self._encode_more(y, network, "y of this chunk")
+
     def _loss_weight(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
         return sample_weight
 
     def _encode_validation(self, y: Any, network: Network) -> np.ndarray:
-        columns = self._columns(y, network.dtype, "y_val")
+        return self._encode_more(y, network, "y_val")
+
+    def _encode_more(self, y: Any, network: Network, name: str) -> np.ndarray:
+        columns = self._columns(y, network.dtype, name)
         targets = NumberTargets.of_outputs(network.outputs, network.loss)
         if columns.shape[1] != targets.columns:
-            raise ValueError(f"y_val has {columns.shape[1]} target columns, but y has {targets.columns}")
+            raise ValueError(f"{name} has {columns.shape[1]} target columns, but y has {targets.columns}")
         return targets.encode(columns)
 
     def _columns(self, y: Any, dtype: str, name: str) -> np.ndarray:

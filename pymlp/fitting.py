@@ -24,16 +24,17 @@ from pymlp.inference import outputs_of
 from pymlp.lbfgs import FullBatch, Iterate, Minimisation
 from pymlp.network import Network
 from pymlp.optimizers import OPTIMIZERS, Optimizer, new_slots
-from pymlp.rows import rows_of
+from pymlp.rows import chosen_rows, rows_of
 from pymlp.standardisation import Standardisation
 from pymlp.stopping import Descent, StoppingRule
+from pymlp.streams import Stream, StreamedRows
 from pymlp.validation import check_scoring
 
 if TYPE_CHECKING:
     from pymlp.perceptron import MultilayerPerceptron
 
-# a warning shall name the line that called fit: a solver, `fit` here, the estimator's two methods, then that line
-STACK_LEVEL = 5
+# a warning shall name the line that called fit: a solver, `fit` here, three methods of the estimator, then that line
+STACK_LEVEL = 6
 
 # what begins anew with a first pass
 HISTORY = (
@@ -77,11 +78,12 @@ class Data:
 
     ``labels`` are the targets that ``y`` encodes.  ``weight`` is what the loss counts rows by, ``sample_weight`` what
     scores do: without the weights of classes.  ``first`` says that the parameters are drawn anew, ``incremental`` that
-    this is ``partial_fit``.  ``given`` is X and y as the user gave them, for callbacks.
+    this is ``partial_fit``.  ``given`` is X and y as the user gave them, for callbacks.  Of rows that come in chunks X
+    is a `pymlp.streams.Stream`, and y, labels and weights are None.
     """
 
     X: Any
-    y: np.ndarray
+    y: np.ndarray | None
     labels: Any
     weight: np.ndarray | None
     sample_weight: np.ndarray | None
@@ -155,16 +157,20 @@ def _drawn(draft: MultilayerPerceptron, network: Network, data: Data) -> tuple[N
 
 def _scaled(
     draft: MultilayerPerceptron, network: Network, data: Data, training: np.ndarray | None, drawn: np.ndarray | None
-) -> tuple[Any, np.ndarray, np.ndarray]:
+) -> tuple[Any, np.ndarray | None, np.ndarray]:
     """X, y and parameters to train on: those of the data, unless the draft standardises."""
     before = None if data.first else draft._standardisation
     params = drawn if drawn is not None else draft._params_to_train()
-    inputs, target = bool(draft.standardize), bool(getattr(draft, "standardize_target", False))
+    inputs, target = _is_standardised(draft)
+    streamed = isinstance(data.X, Stream)
     if not (inputs or target):
         draft._standardisation = None
         return data.X, data.y, draft.params_.copy() if before is not None else params
-    if before is None or (before.inputs is None, before.target is None) != (not inputs, not target):
-        after = Standardisation.of(data.X, data.y, data.weight, training, inputs=inputs, target=target)
+    if learns_scaling(draft, first=data.first):
+        if streamed:
+            after = Standardisation.of_chunks(data.X.chunks(), inputs=inputs, target=target)
+        else:
+            after = Standardisation.of(data.X, data.y, data.weight, training, inputs=inputs, target=target)
         if network.dtype == "float32" and inputs and not after.inputs.fits_float32:
             warnings.warn(
                 "some columns of X have means, or units, so large or small that raw values in float32 lose most of "
@@ -174,8 +180,23 @@ def _scaled(
         if drawn is None:
             params = after.unfold(network, draft.params_)
         draft._standardisation = after
-    X, y = draft._standardisation.apply(data.X, data.y, network.dtype)
+    scaling = draft._standardisation
+    if streamed:
+        return data.X.through(lambda X, y: scaling.apply(X, y, network.dtype)), None, params
+    X, y = scaling.apply(data.X, data.y, network.dtype)
     return X, y, params
+
+
+def _is_standardised(draft: MultilayerPerceptron) -> tuple[bool, bool]:
+    return bool(draft.standardize), bool(getattr(draft, "standardize_target", False))
+
+
+def learns_scaling(draft: MultilayerPerceptron, *, first: bool) -> bool:
+    """Whether means and deviations of the rows are needed, as those of an earlier fit are not."""
+    inputs, target = _is_standardised(draft)
+    before = None if first else draft._standardisation
+    known = before is not None and (before.inputs is not None, before.target is not None) == (inputs, target)
+    return (inputs or target) and not known
 
 
 def _announcer(
@@ -257,7 +278,13 @@ def _descend(
     plan = backends.get().Plan(network, batch_size)
     score = None if scored is None else _scorer(draft, network, plan, scored)
     rule = _rule(draft, descent.course, data, n_rows, score, params)
-    source = rows_of(X, y, data.weight, training)
+    shuffler = data.random if draft.shuffle else None
+    if isinstance(X, Stream):
+        # a pass knows one chunk at a time: that is what is shuffled
+        source = StreamedRows(X, network, batch_size, None if shuffler is None else shuffler.shuffle)
+        shuffler = None
+    else:
+        source = rows_of(network, X, y, data.weight, training)
     loop = EpochLoop(
         plan, descent.optimizer, params, descent.slots, descent.step, source, batch_size, rule, draft.max_time
     )
@@ -266,7 +293,7 @@ def _descend(
     announcer = _announcer(estimator, data, epochs, n_rows, lambda: _copy_with(draft, network, outcome))
     try:
         with announcer:
-            stopped = loop.run(epochs, data.random if draft.shuffle else None, announcer)
+            stopped = loop.run(epochs, shuffler, announcer)
             outcome = loop.completed.outcome if rule.best_params is None else rule.best_params
     except KeyboardInterrupt:
         if loop.completed is not None:
@@ -350,7 +377,9 @@ def _split(draft: MultilayerPerceptron, data: Data) -> tuple[np.ndarray | None, 
     if len(held_out) < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
     weight = None if data.sample_weight is None else data.sample_weight[held_out]
-    return training, Scored(data.X[held_out], data.y[held_out], data.labels[held_out], weight)
+    # a function of the user's wants an array
+    X = chosen_rows(data.X, held_out) if draft.scoring is None else data.X[held_out]
+    return training, Scored(X, data.y[held_out], data.labels[held_out], weight)
 
 
 def _batch_size(batch_size: Any, n_rows: int) -> int:

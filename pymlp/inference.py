@@ -12,7 +12,8 @@ import numpy as np
 from pymlp.backends import Plan, Predictor
 from pymlp.interruptible import ASSUMED_FLOPS_PER_SECOND, DIRECT_SECONDS
 from pymlp.network import Network
-from pymlp.rows import dense_blocks, is_gathered
+from pymlp.rows import as_taken, dense_blocks, is_gathered
+from pymlp.sparse_rows import SparseRows
 
 # fewer rows than this keep neither the threads nor the tiles busy
 LEAST_BLOCK_ROWS = 64
@@ -57,17 +58,19 @@ def _in_blocks(
     network: Network, forward: Callable[[np.ndarray, np.ndarray], Any], X: Any, out: np.ndarray, *, grows: bool
 ) -> None:
     rows, dtype = block_rows(network.n_parameters), network.dtype
-    if is_gathered(X, dtype) or not grows:
+    X = as_taken(network, X)
+    if is_gathered(X, dtype) or not (grows or isinstance(X, SparseRows)):
         for part, block in dense_blocks(X, rows, dtype):
             forward(block, out[part])
         return
     start = 0
     while start < len(X):
         end, began = min(start + rows, len(X)), perf_counter()
-        forward(np.ascontiguousarray(X[start:end]), out[start:end])
+        block = X[start:end]
+        forward(block if isinstance(X, SparseRows) else np.ascontiguousarray(block), out[start:end])
         start = end
         # the guess was far too pessimistic: so short a call costs more than its work
-        if perf_counter() - began < DIRECT_SECONDS / 4:
+        if grows and perf_counter() - began < DIRECT_SECONDS / 4:
             rows *= 2
 
 

@@ -138,7 +138,7 @@ def descend(
         plan = _BiasedPlan(plan, bias_rule)
     slots = new_slots(terms.optimizer, network.n_parameters, network.dtype)
     rule = StoppingRule(Course(terms.schedule, terms.rate), terms.tol, terms.patience, False, len(y))
-    rows = rows_of(X, y, weight)
+    rows = rows_of(network, X, y, weight)
     loop = EpochLoop(plan, terms.optimizer, params.copy(), slots, 0, rows, terms.batch_size, rule)
     with Announcer((), network, name, terms.epochs, len(y)) as announcer:
         stopped = loop.run(terms.epochs, shuffler, announcer)

@@ -19,7 +19,7 @@ from pymlp.callbacks import Announcer
 from pymlp.epochs import new_history
 from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
 from pymlp.network import Network
-from pymlp.rows import DENSE_BYTES, dense_blocks, is_gathered
+from pymlp.rows import DENSE_BYTES, as_taken, dense_blocks, is_gathered
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,13 @@ class FullBatch:
         A backend.
     network : Network
     X : ndarray or CSR matrix of shape (rows, inputs)
-        A sparse one is made dense block by block, never as a whole; one of another dtype is converted so.
+        One that an engine does not take as it is (another dtype, say) is converted block by block, never as a whole.
     y : ndarray of shape (rows, outputs)
     weight : ndarray of shape (rows,), or None
     """
 
     def __init__(self, module: Any, network: Network, X: Any, y: np.ndarray, weight: np.ndarray | None) -> None:
+        X = as_taken(network, X)
         self.network, self.X, self.y, self.weight = network, X, y, weight
         rows = X.shape[0]
         self.gathered = is_gathered(X, network.dtype)

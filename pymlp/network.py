@@ -269,6 +269,11 @@ class Network:
         return Summary(self)
 
     @property
+    def takes_sparse(self) -> bool:
+        """Whether a plan takes sparse inputs: they are read by a dense row of the table and by nothing else."""
+        return self.table[0].kind == "dense" and all(0 not in (row.source, row.second) for row in self.table[1:])
+
+    @property
     def outputs(self) -> int:
         """Number of output columns."""
         return self.layers[-1].outputs

@@ -6,6 +6,7 @@ the end, so a fit that fails leaves a fitted model as it was.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
@@ -14,7 +15,7 @@ from sklearn.base import BaseEstimator, is_regressor
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from pymlp import backends, fitting
+from pymlp import backends, fitting, stream_fitting
 from pymlp.callbacks import check_callbacks
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.layers import Dense
@@ -200,14 +201,28 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
         classes: Any = None,
         validation: tuple[Any, Any, Any] = (None, None, None),
     ) -> MultilayerPerceptron:
-        check_parameters(self)
         if incremental and self.early_stopping:
+            check_parameters(self)
             raise ValueError("partial_fit does not support early_stopping=True")
+        return self._fit_draft(
+            lambda draft: draft._prepare(X, y, sample_weight, validation, incremental=incremental, classes=classes)
+        )
+
+    def _fit_stream(
+        self, source: Any, n_rows: Any, classes: Any, validation: tuple[Any, Any, Any]
+    ) -> MultilayerPerceptron:
+        return self._fit_draft(lambda draft: stream_fitting.prepare(draft, source, n_rows, classes, validation))
+
+    def _fit_draft(
+        self, prepare: Callable[[MultilayerPerceptron], tuple[Network, fitting.Data]]
+    ) -> MultilayerPerceptron:
+        """Train a draft on what `prepare` makes of it, and take it over."""
+        check_parameters(self)
         draft = object.__new__(type(self))
         start = dict(self.__dict__)
         draft.__dict__.update(start)
         try:
-            network, data = draft._prepare(X, y, sample_weight, validation, incremental=incremental, classes=classes)
+            network, data = prepare(draft)
             fitting.fit(draft, self, network, data)
         except KeyboardInterrupt:
             # the draft has new parameters if at least one epoch was completed
@@ -236,20 +251,33 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
         classes: Any,
     ) -> tuple[Network, fitting.Data]:
         """Check everything; on the draft alone."""
-        hidden = hidden_layers(self.hidden_layer_sizes)
-        first = "params_" not in self.__dict__ or not (self.warm_start or incremental)
-        dtypes: tuple[str, ...] = ("float64", "float32")
-        if not first:
-            dtypes = (self.network_.dtype,)
-        elif self.dtype is not None:
-            dtypes = (np.dtype(self.dtype).name,)
-        given = X, y
+        first = self._is_first_pass(incremental=incremental)
+        given, dtypes = (X, y), self._dtypes(first=first)
         X, labels, dtype = check_training_data(self, X, y, dtypes=dtypes, reset=first, numeric=is_regressor(self))
         y, loss = self._encode(labels, dtype, first=first, incremental=incremental, classes=classes)
         sample_weight = check_sample_weight(sample_weight, X.shape[0], dtype)
         weight = self._loss_weight(y, sample_weight)
-        network = Network.from_widths(
-            (X.shape[1], *hidden, y.shape[1]),
+        network = self._network_for(X.shape[1], y.shape[1], loss, dtype)
+        self._check_network(network, first=first)
+        scored = self._check_validation(*validation, network)
+        random = check_random_state(self.random_state)
+        data = fitting.Data(X, y, labels, weight, sample_weight, scored, first, incremental, random, given)
+        return network, data
+
+    def _is_first_pass(self, *, incremental: bool) -> bool:
+        """Whether parameters are drawn anew."""
+        return "params_" not in self.__dict__ or not (self.warm_start or incremental)
+
+    def _dtypes(self, *, first: bool) -> tuple[str, ...]:
+        """Types to compute in: that of X if it is one of them, else the first."""
+        if not first:
+            return (self.network_.dtype,)
+        return ("float64", "float32") if self.dtype is None else (np.dtype(self.dtype).name,)
+
+    def _network_for(self, inputs: int, outputs: int, loss: Any, dtype: str) -> Network:
+        """What the parameters describe."""
+        return Network.from_widths(
+            (inputs, *hidden_layers(self.hidden_layer_sizes), outputs),
             self.activation,
             loss=loss,
             dropout=self.dropout,
@@ -258,11 +286,6 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
             l2=self.alpha * (1.0 - self.l1_ratio),
             input_dropout=self.input_dropout,
         )
-        self._check_network(network, first=first)
-        scored = self._check_validation(*validation, network)
-        random = check_random_state(self.random_state)
-        data = fitting.Data(X, y, labels, weight, sample_weight, scored, first, incremental, random, given)
-        return network, data
 
     def _check_network(self, network: Network, *, first: bool) -> None:
         """ValueError if the network cannot be trained by the other parameters, or goes on from one that it does not

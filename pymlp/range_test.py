@@ -171,7 +171,7 @@ def find_learning_rate(
     rates = float(lowest) * (float(highest) / float(lowest)) ** (np.arange(steps) / (steps - 1))
     plan = backends.get(backend).Plan(network, batch_size)
     slots = new_slots(optimizer, network.n_parameters, network.dtype)
-    rows = rows_of(X, y, weight)
+    rows = rows_of(network, X, y, weight)
 
     def take_steps(first: int, last: int, order: np.ndarray, starts: np.ndarray, losses: np.ndarray) -> None:
         run = rows.run(order, starts, first, last)

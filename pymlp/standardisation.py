@@ -8,6 +8,7 @@ returns to the scaled values by `unfold`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -120,6 +121,67 @@ class Scaling:
         for start in range(0, len(values), ROWS):
             result[start : start + ROWS] = (values[start : start + ROWS] - self.mean) / self.deviation
         return result
+
+
+class ScalingSums:
+    """The `Scaling` of rows that come in chunks, each looked at once.
+
+    Means and sums of squares around them are merged block by block (Chan, Golub and LeVeque, "Algorithms for computing
+    the sample variance", 1983), so the result is that of all rows up to rounding.
+
+    Parameters
+    ----------
+    columns : int
+    """
+
+    def __init__(self, columns: int) -> None:
+        self.total, self.mean, self.squares = 0.0, np.zeros(columns), np.zeros(columns)
+        self.highest, self.lowest = np.full(columns, -np.inf), np.full(columns, np.inf)
+        self.sparse = False
+
+    def add(self, values: Any, weight: np.ndarray | None = None) -> None:
+        """Take the rows of `values` (rows, columns), dense or sparse, into account."""
+        if hasattr(values, "tocsr"):
+            self.sparse = True
+            self._add_sparse(values.tocsr(), weight)
+            return
+        if weight is None:
+            weight = np.ones(len(values))
+        for block, share in _counted_rows(values, weight):
+            total = float(share.sum())
+            mean = (share * block).sum(axis=0) / total
+            self._merge(
+                total, mean, (share * np.square(block - mean)).sum(axis=0), block.max(axis=0), block.min(axis=0)
+            )
+
+    def _add_sparse(self, values: Any, weight: np.ndarray | None) -> None:
+        columns = values.shape[1]
+        weight = np.ones(values.shape[0]) if weight is None else weight.astype(np.float64)
+        values, weight = values[weight > 0], weight[weight > 0]
+        if not len(weight):
+            return
+        each, data = np.repeat(weight, np.diff(values.indptr)), values.data.astype(np.float64)
+        total, stored = float(weight.sum()), np.bincount(values.indices, each, columns)
+        mean = np.bincount(values.indices, each * data, columns) / total
+        distance = data - mean[values.indices]
+        squares = np.bincount(values.indices, each * distance**2, columns) + (total - stored).clip(0) * mean**2
+        ends = (np.asarray(end.todense()).ravel() for end in (values.max(axis=0), values.min(axis=0)))
+        self._merge(total, mean, squares, *ends)
+
+    def _merge(
+        self, total: float, mean: np.ndarray, squares: np.ndarray, highest: np.ndarray, lowest: np.ndarray
+    ) -> None:
+        both, distance = self.total + total, mean - self.mean
+        self.squares += squares + distance**2 * (self.total * total / both)
+        self.mean += distance * (total / both)
+        self.total = both
+        self.highest, self.lowest = np.maximum(self.highest, highest), np.minimum(self.lowest, lowest)
+
+    def scaling(self, of_constants: float = np.inf) -> Scaling:
+        """What `Scaling.of` would say of all rows; where a chunk was sparse, means are taken as 0."""
+        constant = self.highest == self.lowest
+        deviation = np.where(constant, of_constants, np.sqrt(self.squares / self.total))
+        return Scaling(np.zeros_like(self.mean) if self.sparse else self.mean, deviation)
 
 
 class ScaledRows:
@@ -263,6 +325,22 @@ class Standardisation:
             # a constant target is learnt as it is
             Scaling.of(y, weight, of_constants=1.0) if target else None,
         )
+
+    @classmethod
+    def of_chunks(
+        cls, chunks: Iterable[tuple[Any, np.ndarray, np.ndarray | None]], *, inputs: bool, target: bool
+    ) -> Standardisation:
+        """The same from chunks of rows: X, y and weight of each, which `of` would get as a whole."""
+        of_inputs: ScalingSums | None = None
+        of_target: ScalingSums | None = None
+        for X, y, weight in chunks:
+            if of_inputs is None or of_target is None:
+                of_inputs, of_target = ScalingSums(X.shape[1]), ScalingSums(y.shape[1])
+            if inputs:
+                of_inputs.add(X, weight)
+            if target:
+                of_target.add(y, weight)
+        return cls(of_inputs.scaling() if inputs else None, of_target.scaling(1.0) if target else None)
 
     def apply(self, X: Any, y: np.ndarray, dtype: str) -> tuple[Any, np.ndarray]:
         """X and y as training takes them; a very large X or one in a file is scaled when its rows are read."""

@@ -215,7 +215,7 @@ def train(
     plan = backends.get(backend).Plan(network, batch_size, n_threads)
     validate = None if validation is None else lambda params: _mean_loss(plan, params, *validation)
     rule = _LossRule(course, validate, patience, float(tol))
-    rows = rows_of(X, y, weight)
+    rows = rows_of(network, X, y, weight)
     loop = EpochLoop(plan, optimizer, params.copy(), slots.copy(), step, rows, batch_size, rule, max_time)
     try:
         with Announcer(callbacks, network, "train", epochs, n_rows) as announcer:
@@ -330,8 +330,9 @@ def check_data(
     return X, y, None if weight is None else check_weight(weight, X.shape[0], network.dtype, f"weight{suffix}")
 
 
-def check_weight(weight: Any, rows: int, dtype: str, name: str = "weight") -> np.ndarray:
-    """Row weights as an array of shape (rows,); ValueError if one is negative or not finite, or if all are zero."""
+def check_weight(weight: Any, rows: int, dtype: str, name: str = "weight", *, some: bool = True) -> np.ndarray:
+    """Row weights as an array of shape (rows,); ValueError if one is negative or not finite, or, with `some`, if all
+    are zero."""
     weight = np.ascontiguousarray(weight, dtype)
     if weight.shape != (rows,):
         raise ValueError(f"{name} must have shape ({rows},), got {weight.shape}")
@@ -339,6 +340,6 @@ def check_weight(weight: Any, rows: int, dtype: str, name: str = "weight") -> np
     if weight.min() < 0:
         row = int(np.argmax(weight < 0))
         raise ValueError(f"{name} must not be negative, but row {row} (counted from 0) has {weight[row]:g}")
-    if not weight.any():
+    if some and not weight.any():
         raise ValueError(f"{name} must not be zero for every row")
     return weight

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from sklearn import metrics
+from sklearn.base import is_regressor
 from sklearn.utils import check_array, check_X_y, column_or_1d
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -147,16 +148,18 @@ def _as_matrix(X: Any, dtypes: tuple[str, ...]) -> tuple[Any, list[Any] | None]:
     return matrix_of(columns, dtypes), [name for name, _ in columns]
 
 
-def _asked_dtype(X: Any, dtypes: tuple[str, ...]) -> Any:
-    # what to ask scikit-learn for; None keeps the type, and with it an array whose copy would be large
+def _asked(X: Any, dtypes: tuple[str, ...]) -> dict[str, Any]:
+    # What to ask scikit-learn for.  None keeps the type, and with it an array whose copy would be large; its numbers
+    # are looked at by _check_range, because scikit-learn makes an array of truth values of all of them.
     fits = isinstance(X, np.ndarray) and X.dtype in dtypes
-    return None if not fits and is_converted_late(X, dtypes[0]) else dtypes
+    if not fits and is_converted_late(X, dtypes[0]):
+        return {"dtype": None, "ensure_all_finite": False}
+    return {"dtype": dtypes}
 
 
 def _check_range(X: Any, dtype: str) -> None:
-    # of an array that is converted later, scikit-learn has looked at the numbers in their own type
     if isinstance(X, np.ndarray) and X.dtype != dtype and first_non_finite(X, dtype) is not None:
-        raise ValueError(f"Input X contains a value too large for dtype('{dtype}').")
+        raise ValueError(f"Input X contains NaN, infinity or a value too large for dtype('{dtype}').")
 
 
 def _is_ready(X: Any, y: Any, dtypes: tuple[str, ...]) -> bool:
@@ -207,7 +210,7 @@ def check_training_data(
     matrix, names = _as_matrix(X, dtypes)
     try:
         if names is None:
-            X_checked, y = validate_data(estimator, X, y, dtype=_asked_dtype(X, dtypes), reset=reset, **options)
+            X_checked, y = validate_data(estimator, X, y, reset=reset, **_asked(X, dtypes), **options)
         else:
             # the names are the table's, the numbers the matrix's
             validate_data(estimator, X, reset=reset, skip_check_array=True)
@@ -225,13 +228,32 @@ def check_training_data(
     return X_checked.tocsr() if hasattr(X_checked, "tocsr") else X_checked, y, dtype
 
 
+def check_chunk(
+    estimator: Any, chunk: Any, number: int, dtypes: tuple[str, ...], *, reset: bool
+) -> tuple[Any, np.ndarray, np.ndarray | None, str]:
+    """X and y of a stream's chunk as `check_training_data` gives them, its weights or None, and the type to compute in.
+
+    ValueError says which chunk does not fit: `number`, counted from 0.
+    """
+    if not isinstance(chunk, (tuple, list)) or len(chunk) not in (2, 3):
+        raise ValueError(f"chunk {number} of source must be (X, y) or (X, y, weight), got {type(chunk).__name__}")
+    X, y, *rest = chunk
+    try:
+        X, y, dtype = check_training_data(estimator, X, y, dtypes=dtypes, reset=reset, numeric=is_regressor(estimator))
+        # a whole chunk may count for nothing
+        weight = check_sample_weight(rest[0] if rest else None, X.shape[0], dtype, "weight", some=False)
+    except ValueError as error:
+        raise ValueError(f"chunk {number} of source (counted from 0) does not fit: {error}") from error
+    return X, y, weight, dtype
+
+
 def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
     """X as `check_training_data` gives it, checked against the data the estimator was fitted to."""
     options = {"accept_sparse": ["csr", "csc"], "order": "C"}
     matrix, names = _as_matrix(X, (dtype,))
     try:
         if names is None:
-            checked = validate_data(estimator, X, dtype=_asked_dtype(X, (dtype,)), reset=False, **options)
+            checked = validate_data(estimator, X, reset=False, **_asked(X, (dtype,)), **options)
         else:
             validate_data(estimator, X, reset=False, skip_check_array=True)
             checked = check_array(matrix, dtype=dtype, estimator=estimator, input_name="X", **options)
@@ -283,10 +305,12 @@ def check_scoring(estimator: Any, scoring: Any) -> Callable[[Any, Any, Any, np.n
     return score
 
 
-def check_sample_weight(sample_weight: Any, rows: int, dtype: str, name: str = "sample_weight") -> np.ndarray | None:
-    """Weights as an array of shape (rows,), from an array, one number for all rows, or None."""
+def check_sample_weight(
+    sample_weight: Any, rows: int, dtype: str, name: str = "sample_weight", *, some: bool = True
+) -> np.ndarray | None:
+    """Weights as an array of shape (rows,), from an array, one number for all rows, or None; with `some` not all 0."""
     if sample_weight is None:
         return None
     if isinstance(sample_weight, Number):
         sample_weight = np.full(rows, sample_weight)
-    return check_weight(sample_weight, rows, dtype, name)
+    return check_weight(sample_weight, rows, dtype, name, some=some)

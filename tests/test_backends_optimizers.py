@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matrix import DTYPES, ENGINES, NUMPY, OTHERS, Engine, make_case
 
+from pymlp.backends import BLOCK_ROWS
 from pymlp.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Lion, NAdam, Optimizer, RMSprop, Rprop, new_slots
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -92,6 +93,25 @@ def test_train_steps_is_the_loop_of_its_two_verbs(engine: Engine, optimizer: Opt
             np.testing.assert_allclose(a, b, rtol=0, atol=500 * np.finfo(dtype).eps * np.abs(b).max(), err_msg=name)
         else:
             assert a.tobytes() == b.tobytes(), name
+
+
+@pytest.mark.parametrize("shared", SHARED.values(), ids=SHARED)
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_a_batch_of_several_blocks(engine: Engine, shared: dict) -> None:
+    # what is clipped by norm is the gradient of all blocks, once
+    rows = BLOCK_ROWS + 300
+    case = make_case(rows, (6, 9, 3), "tanh", "log_loss", weight="random", l2=0.1)
+    optimizer = SGD(**{**shared, "clip_norm": 0.01})
+    plan, order, rates = engine.plan(case.network, rows), np.tile(np.arange(rows), 2), np.array([0.1, 0.1])
+    starts, losses = np.array([0, rows, 2 * rows]), np.empty(2)
+    whole, loop = ((case.params.copy(), new_slots(optimizer, len(case.params), "float64")) for _ in range(2))
+    plan.train_steps(optimizer, *whole, 0, case.X, case.y, case.weight, order, starts, rates, losses)
+    gradient = np.empty_like(case.params)
+    for step, rate in enumerate(rates):
+        plan.loss_gradient(loop[0], case.X, case.y, case.weight, gradient, step)
+        plan.update(optimizer, loop[0], gradient, loop[1], step, rate)
+    for a, b in zip(whole, loop, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 if engine.backend == "numba" else 0)
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=str)

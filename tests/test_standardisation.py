@@ -140,7 +140,8 @@ def test_rows_are_scaled_when_they_are_read(monkeypatch):
     expected = scaling.apply(X, "float32")
     assert lazy.shape == (20, 4)
     assert rows.is_gathered(lazy, "float32")
-    assert isinstance(rows.rows_of(lazy, np.zeros((20, 1), "float32"), None), rows.GatheredRows)
+    source = rows.rows_of(Network.from_widths((4, 1)), lazy, np.zeros((20, 1), "float32"), None)
+    assert isinstance(source, rows.GatheredRows)
     np.testing.assert_array_equal(lazy[np.array([3, 1])], expected[[3, 1]])
     monkeypatch.setattr(rows, "DENSE_BYTES", 7 * 16)
     blocks = [block for _, block in rows.dense_blocks(lazy, 100, "float32")]

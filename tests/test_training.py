@@ -124,7 +124,7 @@ def test_slices_change_nothing(data, backend, helped, monkeypatch):
         monkeypatch.setattr(epochs, "HELPED_SLICE_SECONDS", 1e-9)
     else:
         monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e9)
-        monkeypatch.setattr(rows.DenseRows, "most_steps", lambda self, batch_size: 2)
+        monkeypatch.setattr(rows.DenseRows, "most_steps", lambda self, batch_size, first=0: 2)
     recorder = Recorder()
     again = train(
         NETWORK, sliced, X, y, weight=weight, epochs=3, batch_size=5, random_state=2, backend=backend,

@@ -3,7 +3,8 @@
 Each backend is a module with two classes (the protocols below).  ``Plan`` is what the backend makes of a `Network` for
 one batch size and thread count; it owns scratch memory and threads, never parameter values.  ``Predictor`` is a network
 with its parameters, for inference alone.  Arrays are C-contiguous and
-of the network's dtype; whoever calls a verb has checked shapes and finiteness once before the first one.
+of the network's dtype; whoever calls a verb has checked shapes and finiteness once before the first one.  Where a
+network `takes_sparse`, X may be `SparseRows`; then there is no ``x_gradient``.
 """
 
 from __future__ import annotations

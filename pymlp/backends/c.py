@@ -18,6 +18,7 @@ from pymlp.config import Choice, requested, resolve_threads
 from pymlp.losses import CompiledLoss
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
+from pymlp.sparse_rows import SparseRows
 
 # pymlp_error_text says the rest; these deserve an exception of their own
 _EXCEPTIONS = {
@@ -129,15 +130,16 @@ class Plan:
     def _address(self, name: str, array: np.ndarray, shape: tuple[int, ...], *, writes: bool = False) -> object:
         return _address(name, array, self._dtype, shape, writes=writes)
 
-    def _rows_of(self, X: np.ndarray) -> tuple[int, object]:
+    def _rows_of(self, X: Any) -> tuple[int, object, object]:
+        """Number of rows, and where they are: the address of an array, and of sparse rows; one is null."""
+        if isinstance(X, SparseRows):
+            return len(X), ffi.NULL, _sparse(X, self.network)
         rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
-        return rows, self._address("X", X, (rows, self.network.inputs))
+        return rows, self._address("X", X, (rows, self.network.inputs)), ffi.NULL
 
-    def _within_batch(self, X: np.ndarray) -> tuple[int, object]:
-        rows, address = self._rows_of(X)
+    def _check_batch(self, rows: int) -> None:
         if rows > self.batch_size:
             raise ValueError(f"{rows} rows exceed the plan's batch_size={self.batch_size}")
-        return rows, address
 
     def _optimizer(self, optimizer: Optimizer) -> object:
         # option objects may change, so their values are the key
@@ -157,11 +159,12 @@ class Plan:
         self, params: np.ndarray, X: np.ndarray, out: np.ndarray, step: int | None = None, row_offset: int = 0
     ) -> None:
         """Write network(X) into `out`."""
-        rows, X_address = self._rows_of(X)
+        rows, X_address, sparse = self._rows_of(X)
         code = lib.pymlp_forward(
             self._plan,
             self._address("params", params, self._parameters),
             X_address,
+            sparse,
             rows,
             self._address("out", out, (rows, self.network.outputs), writes=True),
             -1 if step is None else step,
@@ -181,12 +184,16 @@ class Plan:
         row_offset: int = 0,
     ) -> None:
         """Gradients of ``sum(network(X) * output_gradient)`` to the parameters and to X."""
-        rows, X_address = self._within_batch(X)
+        rows, X_address, sparse = self._rows_of(X)
+        self._check_batch(rows)
+        if sparse != ffi.NULL and x_gradient is not None:
+            raise ValueError("x_gradient is not offered where X is sparse")
         shape = (rows, self.network.inputs)
         code = lib.pymlp_backward(
             self._plan,
             self._address("params", params, self._parameters),
             X_address,
+            sparse,
             rows,
             self._address("output_gradient", output_gradient, (rows, self.network.outputs)),
             ffi.NULL if gradient is None else self._address("gradient", gradient, self._parameters, writes=True),
@@ -210,12 +217,14 @@ class Plan:
         """Mean loss with the penalties; its gradient overwrites `gradient`."""
         if self._loss_is_called:
             return callable_loss.loss_gradient(self, params, X, y, weight, gradient, step, row_offset)
-        rows, X_address = self._within_batch(X)
+        rows, X_address, sparse = self._rows_of(X)
+        self._check_batch(rows)
         loss = ffi.new("double *")
         code = lib.pymlp_loss_gradient(
             self._plan,
             self._address("params", params, self._parameters),
             X_address,
+            sparse,
             self._address("y", y, (rows, self.network.outputs)),
             ffi.NULL if weight is None else self._address("weight", weight, (rows,)),
             rows,
@@ -258,7 +267,7 @@ class Plan:
         losses: np.ndarray,
     ) -> None:
         """A run of batches in one call; see `pymlp.backends.Plan.train_steps`."""
-        rows, X_address = self._rows_of(X)
+        rows, X_address, sparse = self._rows_of(X)
         n_steps = len(rates)
         _check_vector("order", order, np.int64, None)
         _check_vector("starts", starts, np.int64, n_steps + 1)
@@ -276,6 +285,7 @@ class Plan:
             self._address("slots", slots, (optimizer.n_slots, *self._parameters), writes=True),
             step,
             X_address,
+            sparse,
             self._address("y", y, (rows, self.network.outputs)),
             ffi.NULL if weight is None else self._address("weight", weight, (rows,)),
             rows,
@@ -339,15 +349,28 @@ class Predictor:
 
     def predict(self, X: np.ndarray, out: np.ndarray) -> None:
         """Write network(X) into `out`."""
-        rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
-        code = lib.pymlp_predictor_predict(
-            self._predictor,
-            _address("X", X, self._dtype, (rows, self.network.inputs)),
-            rows,
-            _address("out", out, self._dtype, (rows, self.columns), writes=True),
+        sparse = isinstance(X, SparseRows)
+        rows = X.shape[0] if sparse or (isinstance(X, np.ndarray) and X.ndim) else 0
+        address = _sparse(X, self.network) if sparse else _address("X", X, self._dtype, (rows, self.network.inputs))
+        predict = lib.pymlp_predictor_predict_sparse if sparse else lib.pymlp_predictor_predict
+        code = predict(
+            self._predictor, address, rows, _address("out", out, self._dtype, (rows, self.columns), writes=True)
         )
         if code:
             _fail(code)
+
+
+def _sparse(X: SparseRows, network: Network) -> object:
+    """Sparse rows as C takes them, while X lives; ValueError if they do not fit the network."""
+    if X.dtype != network.dtype or X.shape[1] != network.inputs:
+        raise ValueError(f"X must be of {network.dtype} and shape (rows, {network.inputs}), got {X.dtype} {X.shape}")
+    if not network.takes_sparse:
+        raise ValueError("X is sparse, but not only a dense layer reads the network's inputs")
+    rows = ffi.new("pymlp_sparse *")
+    rows.values = ffi.from_buffer(X.data)
+    rows.columns = ffi.from_buffer("int32_t *", X.indices)
+    rows.starts = ffi.from_buffer("int64_t *", X.indptr)
+    return rows
 
 
 def _layers(network: Network) -> object:

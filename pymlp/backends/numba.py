@@ -4,6 +4,7 @@ It computes what `pymlp.backends.numpy` defines, to rounding.  A small network r
 (`numba_small`: whole runs of steps in one compiled call, on one thread), a large one on NumPy's matrix products
 (`numba_wide`: as many threads as NumPy's BLAS takes, which `n_threads` does not reach).  Compiled code is kept on disk,
 so only the first use on a machine waits for the compiler.  The GIL is free while compiled code and products run.
+Sparse rows are left to the definition, whose products never touch what is not there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from pymlp.backends import StoppedError, callable_loss
+from pymlp.backends import numpy as numpy_backend
 from pymlp.backends.numba_small import SmallNetwork
 from pymlp.backends.numba_wide import WideNetwork, flat_pieces, optimize, step_rule
 from pymlp.backends.plan_predictor import PlanPredictor
@@ -24,6 +26,7 @@ from pymlp.config import resolve_threads
 from pymlp.losses import CustomLoss
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
+from pymlp.sparse_rows import SparseRows
 
 # A step of fewer multiply-adds takes one thread of the tile no longer than NumPy's BLAS takes on two cores, which busy
 # neighbours slow down several times; below so many parameters the layers are too narrow for BLAS whatever the batch;
@@ -71,6 +74,7 @@ class Plan:
         self._loss_is_called = isinstance(network.loss_function, CustomLoss)
         self._stop = np.zeros(1, np.int64)
         self._busy = threading.Lock()
+        self._definition = numpy_backend.Plan(network, batch_size)
         if is_small(network, self.batch_size):
             self._engine = SmallNetwork(network, self._stop)
         else:
@@ -83,11 +87,16 @@ class Plan:
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
         self._stop[0] = 1
+        self._definition.stop()
 
     def forward(
         self, params: np.ndarray, X: np.ndarray, out: np.ndarray, step: int | None = None, row_offset: int = 0
     ) -> None:
         """Write network(X) into `out`."""
+        if isinstance(X, SparseRows):
+            with self._running():
+                self._definition.forward(params, X, out, step, row_offset)
+            return
         params = self._checked_params(params)
         X = self._checked("X", X, (None, self.network.inputs))
         self._checked("out", out, (len(X), self.network.outputs), writes=True)
@@ -105,6 +114,10 @@ class Plan:
         row_offset: int = 0,
     ) -> None:
         """Gradients of ``sum(network(X) * output_gradient)`` to the parameters and to X."""
+        if isinstance(X, SparseRows):
+            with self._running():
+                self._definition.backward(params, X, output_gradient, gradient, x_gradient, step, row_offset)
+            return
         params = self._checked_params(params)
         X = self._checked("X", X, (None, self.network.inputs), batch=True)
         output_gradient = self._checked("output_gradient", output_gradient, (len(X), self.network.outputs))
@@ -132,6 +145,9 @@ class Plan:
         """Mean loss with the penalties; its gradient overwrites `gradient`."""
         if self._loss_is_called:
             return callable_loss.loss_gradient(self, params, X, y, weight, gradient, step, row_offset)
+        if isinstance(X, SparseRows):
+            with self._running():
+                return self._definition.loss_gradient(params, X, y, weight, gradient, step, row_offset)
         params = self._checked_params(params)
         X = self._checked("X", X, (None, self.network.inputs), batch=True)
         y, weight = self._checked_targets(X, y, weight)
@@ -169,6 +185,9 @@ class Plan:
         losses: np.ndarray,
     ) -> None:
         """The loop of `loss_gradient` and `update` over the batches."""
+        if isinstance(X, SparseRows):
+            numpy_backend.train_steps(self, optimizer, params, slots, step, X, y, weight, order, starts, rates, losses)
+            return
         self._checked_params(params, writes=True)
         self._checked("slots", slots, (optimizer.n_slots, len(params)), writes=True)
         X = self._checked("X", X, (None, self.network.inputs))
@@ -196,8 +215,11 @@ class Plan:
             with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
                 yield
             if self._stop[0]:
-                self._stop[0] = 0
                 raise StoppedError("stopped on request")
+        except StoppedError:
+            self._stop[0] = 0
+            self._definition = numpy_backend.Plan(self.network, self.batch_size)
+            raise
         finally:
             self._busy.release()
 
