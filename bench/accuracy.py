@@ -86,6 +86,7 @@ def of_pictures(seed: int) -> MLPClassifier:
     """Smoothed labels, and a rate that falls to 0."""
     return MLPClassifier(
         (1024, 1024),
+        solver=AdamW(weight_decay=0.1),
         loss=LogLoss(label_smoothing=0.2),
         batch_size=128,
         learning_rate_init=5e-4,
