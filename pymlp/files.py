@@ -29,7 +29,8 @@ from pymlp.replacement import replacing
 
 FORMAT = "pymlp"
 FORMAT_VERSION = "1"
-ESTIMATORS = ("MLPClassifier", "MLPRegressor")
+# the estimators by name, and the modules they come from
+ESTIMATORS = {"MLPClassifier": "pymlp.mlp_classifier", "MLPRegressor": "pymlp.mlp_regressor"}
 TENSOR_TYPES = {"float32": "F32", "float64": "F64"}
 # the safetensors package refuses longer headers too
 LONGEST_HEADER = 100_000_000
@@ -86,7 +87,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     kind = type(model)
     if isinstance(model, tuple) and len(model) == 2 and isinstance(model[0], Network):
         save_network(model[0], model[1], path)
-    elif kind.__module__ == "pymlp.estimators" and kind.__name__ in ESTIMATORS:
+    elif ESTIMATORS.get(kind.__name__) == kind.__module__:
         network, params, state = model._model_state()
         _write(path, network, params, state, kind.__name__)
     else:
