@@ -5,7 +5,6 @@ to rounding, so changing the import is the whole migration.  What the two do dif
 in a module each; what they share is in `pymlp.perceptron`, what fitting does in `pymlp.fitting`.
 """
 
-from pymlp import threadpools  # noqa: F401 - makes the engine known to threadpoolctl
 from pymlp.mlp_classifier import MLPClassifier
 from pymlp.mlp_regressor import MLPRegressor
 

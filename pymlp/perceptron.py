@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, is_regressor
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from pymlp import backends, fitting, stream_fitting
+from pymlp import backends, fitting, stream_fitting, threadpools  # noqa: F401 - threadpoolctl shall know the engine
 from pymlp.callbacks import check_callbacks
 from pymlp.class_weights import check_counted
 from pymlp.inference import predict_rows, without_output_activation

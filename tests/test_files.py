@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pymlp
-from pymlp.files import FORMAT_VERSION, ModelFormatError, load, load_network, read, save, save_network
+from pymlp.files import ESTIMATORS, FORMAT_VERSION, ModelFormatError, load, load_network, read, save, save_network
 from pymlp.layers import Dense
 from pymlp.losses import LogLoss, Quantile
 from pymlp.network import DTYPES, Network
@@ -322,7 +322,8 @@ def test_an_estimator_file_without_scikit_learn(tmp_path, saved, monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "sklearn"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    monkeypatch.delitem(sys.modules, "pymlp.estimators", raising=False)
+    for name in ("pymlp.estimators", *ESTIMATORS.values()):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.delattr(pymlp, "estimators", raising=False)
 
     with pytest.raises(ImportError, match="needs scikit-learn: pip install scikit-learn") as caught:
