@@ -82,17 +82,23 @@ def pictures(name: str, seed: int) -> tuple[Rows, Rows]:
         return (X, found["y_train"]), (X_test, found["y_test"])
 
 
-def of_pictures(seed: int) -> MLPClassifier:
-    """Smoothed labels, and a rate that falls to 0."""
+def of_pictures(seed: int, epochs: int = 40) -> MLPClassifier:
+    """Dropout of pixels, smoothed labels, weights that decay, and a rate that falls to 0."""
     return MLPClassifier(
         (1024, 1024),
-        solver=AdamW(weight_decay=0.1),
+        solver=AdamW(weight_decay=1.0),
         loss=LogLoss(label_smoothing=0.2),
+        input_dropout=0.2,
         batch_size=128,
-        learning_rate_init=5e-4,
+        learning_rate_init=1e-3,
         random_state=seed,
-        **of_epochs(30),
+        **of_epochs(epochs),
     )
+
+
+def of_clothes(seed: int) -> MLPClassifier:
+    """The same in half the time."""
+    return of_pictures(seed, epochs=20)
 
 
 def adult(name: str, seed: int) -> tuple[Rows, Rows]:
@@ -216,7 +222,7 @@ class Task:
 
 TASKS = {
     "mnist": Task(pictures, of_pictures, accuracy, "% right", 100 - 1.28),
-    "fashion_mnist": Task(pictures, of_pictures, accuracy, "% right", 90.0),
+    "fashion_mnist": Task(pictures, of_clothes, accuracy, "% right", 90.0),
     "adult": Task(adult, of_adult, accuracy, "% right", 85.9),
     "california": Task(california, of_california, root_mean_squared_error, "RMSE", 0.50, larger_is_better=False),
 }
