@@ -3,6 +3,7 @@
     python -m pytest bench --slow --benchmark-json=bench/results/latest.json
     python bench/mnist.py
     python bench/speedrun.py
+    python bench/accuracy.py
     python bench/render.py
 
 Tables and pictures come from the recorded files alone, so no figure in a README was typed by hand.  What was not
@@ -16,6 +17,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import accuracy
 import mnist
 import speedrun
 from cases import PREDICTION_CASES, TRAINING_CASES
@@ -242,7 +244,7 @@ def write_between(path: Path, name: str, text: str) -> None:
 
 
 def main() -> None:
-    """Render the file of results given, by default the latest recorded, and the recorded trainings on images."""
+    """Render the file of results given, by default the latest recorded, and the recorded trainings on real data."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="?", type=Path, default=RESULTS)
     results = Results(parser.parse_args().results)
@@ -257,7 +259,7 @@ def main() -> None:
         "fit": fit_table,
     }.items():
         write_between(BENCH / "README.md", name, table(results))
-    for program in (mnist, speedrun):
+    for program in (mnist, speedrun, accuracy):
         if not program.RESULTS.exists():
             continue
         records = json.loads(program.RESULTS.read_text(encoding="utf-8"))
