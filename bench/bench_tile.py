@@ -15,6 +15,7 @@ import pymlp
 from pymlp import backends
 
 ROUNDS = 7
+MOST_PEAKS = 100
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,12 @@ def test_tile(benchmark, case, dtype):
             rounds=ROUNDS,
         )
 
-        highest_peak = max(*peaks, *(engine.measure_peak(dtype, 1) for _ in range(3)))
+        # a neighbour on the same core may slow down any of these, but not all
+        highest_peak = max(peaks)
+        for _ in range(MOST_PEAKS):
+            if statistics.median(rates) < 1.05 * highest_peak:
+                break
+            highest_peak = max(highest_peak, engine.measure_peak(dtype, 1))
 
     # a tile faster than the registers allow has not done its work
     assert 0 < statistics.median(rates) < 1.05 * highest_peak
