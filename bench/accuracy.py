@@ -9,7 +9,7 @@ sixth of the training rows is set apart and scored.  The test rows judge the res
 
   mnist          784-1024-1024-10, no augmentation.  Pereyra et al., "Regularizing neural networks by penalizing
                  confident output distributions", 2017, report 1.28 +- .06 % with dropout, 1.23 +- .06 with smoothing.
-  fashion_mnist  the same network.
+  fashion_mnist  the same network, for half as long, with a recipe of its own.
   adult          the official split; categories one-hot.  scikit-learn's MLP reaches 85.7 to 85.9 %, its histogram
                  gradient boosting 87.3 %.
   california     prices in 100,000 dollars; five random fifths are the test rows of the five seeds.  scikit-learn's MLP
@@ -82,7 +82,7 @@ def pictures(name: str, seed: int) -> tuple[Rows, Rows]:
         return (X, found["y_train"]), (X_test, found["y_test"])
 
 
-def of_pictures(seed: int, epochs: int = 40) -> MLPClassifier:
+def of_digits(seed: int) -> MLPClassifier:
     """Dropout of pixels, smoothed labels, weights that decay, and a rate that falls to 0."""
     return MLPClassifier(
         (1024, 1024),
@@ -92,13 +92,22 @@ def of_pictures(seed: int, epochs: int = 40) -> MLPClassifier:
         batch_size=128,
         learning_rate_init=1e-3,
         random_state=seed,
-        **of_epochs(epochs),
+        **of_epochs(40),
     )
 
 
 def of_clothes(seed: int) -> MLPClassifier:
-    """The same in half the time."""
-    return of_pictures(seed, epochs=20)
+    """The same with dropout of hidden units in place of pixels."""
+    return MLPClassifier(
+        (1024, 1024),
+        solver=AdamW(weight_decay=0.1),
+        loss=LogLoss(label_smoothing=0.1),
+        dropout=0.3,
+        batch_size=128,
+        learning_rate_init=1e-3,
+        random_state=seed,
+        **of_epochs(20),
+    )
 
 
 def adult(name: str, seed: int) -> tuple[Rows, Rows]:
@@ -221,7 +230,7 @@ class Task:
 
 
 TASKS = {
-    "mnist": Task(pictures, of_pictures, accuracy, "% right", 100 - 1.28),
+    "mnist": Task(pictures, of_digits, accuracy, "% right", 100 - 1.28),
     "fashion_mnist": Task(pictures, of_clothes, accuracy, "% right", 90.0),
     "adult": Task(adult, of_adult, accuracy, "% right", 85.9),
     "california": Task(california, of_california, root_mean_squared_error, "RMSE", 0.50, larger_is_better=False),
