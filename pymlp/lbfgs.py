@@ -2,10 +2,14 @@
 
 SciPy iterates in float64; for a float32 network each point is cast before its loss is computed.  (Byrd, Lu, Nocedal and
 Zhu, "A limited memory algorithm for bound constrained optimization", 1995.)
+
+SciPy keeps its state to itself.  So a checkpoint holds every loss and gradient so far, and a run that goes on gives
+SciPy these answers to its first questions: that takes it, in no time, to where it was.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -16,7 +20,8 @@ from scipy import optimize
 
 from pymlp.backends import Plan
 from pymlp.callbacks import Announcer
-from pymlp.epochs import new_history
+from pymlp.container import ModelFormatError
+from pymlp.epochs import Keeper, new_history
 from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
 from pymlp.network import Network
 from pymlp.rows import DENSE_BYTES, as_taken, dense_blocks, is_gathered
@@ -39,6 +44,15 @@ class Ending:
     converged: bool
     status: int
     message: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss and gradient at a point, which is known by its digest; the gradient in the type it was computed in."""
+
+    digest: bytes
+    loss: float
+    gradient: np.ndarray
 
 
 class StopAskedError(Exception):
@@ -87,6 +101,17 @@ class FullBatch:
         self.evaluations += 1
         return self.last_loss, gradient
 
+    @property
+    def gradient_dtype(self) -> str:
+        """The type in which a gradient loses nothing."""
+        return "float64" if self.gathered else self.network.dtype
+
+    def recall(self, evaluation: Evaluation) -> tuple[float, np.ndarray]:
+        """What the call that led to `evaluation` gave."""
+        self.last_loss = evaluation.loss
+        self.evaluations += 1
+        return evaluation.loss, evaluation.gradient.astype(np.float64)
+
     def _call(self, params: np.ndarray, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
         def call() -> float:
             return self.plan.loss_gradient(params, X, y, weight, self.gradient)
@@ -122,6 +147,8 @@ class Minimisation:
         Validation score from parameters.
     max_time : float, optional
         Seconds after which `run` ends, once a point has been accepted.
+    keeper : Keeper, optional
+        Gets a record whenever one is due (iterations are its epochs), and at the end.
 
     Attributes
     ----------
@@ -137,13 +164,34 @@ class Minimisation:
         announcer: Announcer,
         score: Callable[[np.ndarray], float] | None = None,
         max_time: float | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
-        self.batch, self.announcer, self.score = batch, announcer, score
+        self.batch, self.announcer, self.score, self.keeper = batch, announcer, score, keeper
         self.max_time = np.inf if max_time is None else max_time
         self.accepted: Iterate | None = None
         self.history = new_history("validation_score")
         self._began = self._last = perf_counter()
         self._announced = False
+        # of this run and those it goes on from; and how many of them and of iterations the last record has
+        self._evaluations: list[Evaluation] = []
+        self._past = new_history("validation_score")
+        self._kept = 0, 0
+
+    def take_up(self, record: dict[str, Any]) -> None:
+        """Go on from what a keeper got, over the same rows; before `run`, which is given its first point too.
+
+        Raises
+        ------
+        ModelFormatError, or what odd types and values lead to
+            The record is malformed.
+        """
+        expected = (self.batch.network.n_parameters,)
+        for points, loss, gradient in zip(record["points"], record["losses"], record["gradients"], strict=True):
+            if gradient.shape != expected or gradient.dtype != self.batch.gradient_dtype:
+                raise ModelFormatError(f"a gradient must be a {self.batch.gradient_dtype} array of shape {expected}")
+            self._evaluations.append(Evaluation(points.tobytes(), float(loss), gradient))
+        self._past = {name: list(record["history"][name]) for name in self.history}
+        self._kept = len(self._evaluations), len(self._past["loss"])
 
     def run(self, params: np.ndarray, *, max_iter: int, max_fun: int, tol: float) -> Ending:
         """Minimise from `params`, which stay as they are.
@@ -156,7 +204,13 @@ class Minimisation:
         tol : float
             Largest component of the gradient at convergence.
         """
-        options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
+        self._first = params
+        ending = self._minimise(params, {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol})
+        if self.keeper is not None and (len(self._evaluations), self._iterations) > self._kept:
+            self._keep()
+        return ending
+
+    def _minimise(self, params: np.ndarray, options: dict[str, Any]) -> Ending:
         try:
             result = optimize.minimize(
                 self._evaluate,
@@ -168,10 +222,29 @@ class Minimisation:
             )
         except StopAskedError:
             return Ending(self.accepted, True, 0, "asked to stop")
-        iterate = Iterate(self._cast(result.x), float(result.fun), min(int(result.nit), max_iter))
+        iterate = Iterate(self._cast(result.x), float(result.fun), min(int(result.nit), options["maxiter"]))
         return Ending(iterate, result.status == 0, int(result.status), str(result.message))
 
     def _evaluate(self, point: np.ndarray) -> tuple[float, np.ndarray]:
+        if self.keeper is None:
+            return self._compute(point)
+        digest = hashlib.sha256(np.ascontiguousarray(point).data).digest()
+        number = self.batch.evaluations
+        if number < len(self._evaluations):
+            known = self._evaluations[number]
+            if known.digest == digest:
+                return self.batch.recall(known)
+            # this SciPy goes another way than the one before: its own from here on
+            del self._evaluations[number:]
+            for values in self._past.values():
+                del values[self._iterations :]
+        loss, gradient = self._compute(point)
+        self._evaluations.append(Evaluation(digest, loss, gradient.astype(self.batch.gradient_dtype)))
+        if self.keeper.is_due():
+            self._keep()
+        return loss, gradient
+
+    def _compute(self, point: np.ndarray) -> tuple[float, np.ndarray]:
         if self.accepted is not None and perf_counter() - self._began > self.max_time:
             raise StopAskedError
         if not self._announced:
@@ -190,6 +263,11 @@ class Minimisation:
     def _accept(self, point: np.ndarray) -> None:
         # the accepted point is the last one evaluated
         accepted = Iterate(self._cast(point), self.batch.last_loss, self._iterations + 1)
+        if accepted.iterations <= len(self._past["loss"]):
+            for name, values in self.history.items():
+                values.append(self._past[name][accepted.iterations - 1])
+            self.accepted = accepted
+            return
         score = None if self.score is None else self.score(accepted.params)
         now = perf_counter()
         row = (accepted.loss, score, None, now - self._last)
@@ -198,8 +276,23 @@ class Minimisation:
             values.append(value)
         self.accepted = accepted
         self._announced = False
+        if self.keeper is not None and self.keeper.is_due(accepted.iterations):
+            self._keep()
         if self.announcer.end_epoch(**self._metrics(), loss=accepted.loss, validation_score=score):
             raise StopAskedError
+
+    def _keep(self) -> None:
+        points = b"".join(each.digest for each in self._evaluations)
+        self.keeper.keep(
+            {
+                "first": self._first,
+                "points": np.frombuffer(points, np.uint8).reshape(len(self._evaluations), -1),
+                "losses": [each.loss for each in self._evaluations],
+                "gradients": [each.gradient for each in self._evaluations],
+                "history": self.history,
+            }
+        )
+        self._kept = len(self._evaluations), self._iterations
 
     def _metrics(self) -> dict[str, Any]:
         rows = self._iterations * self.batch.X.shape[0]
