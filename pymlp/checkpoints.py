@@ -278,9 +278,8 @@ def read(path: str | os.PathLike[str]) -> Found:
 def _without_arrays(value: Any, place: str, arrays: dict[str, np.ndarray]) -> Any:
     """The tree with the names of arrays in their places; the arrays go to `arrays`."""
     if isinstance(value, Mapping):
-        return {
-            name: _without_arrays(item, f"{place}.{name}" if place else name, arrays) for name, item in value.items()
-        }
+        before = f"{place}." if place else ""
+        return {name: _without_arrays(item, f"{before}{name}", arrays) for name, item in value.items()}
     if isinstance(value, np.ndarray):
         arrays[place] = value
         return {_ARRAY: place}

@@ -46,14 +46,18 @@ def _prefix(target: Path) -> str:
     return f".pymlp-{hashlib.sha256(target.name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}-"
 
 
+def _open_new(target: Path) -> tuple[BinaryIO, Path]:
+    temporary = target.parent / f"{_prefix(target)}{secrets.token_hex(8)}.part"
+    try:
+        return open(temporary, "xb"), temporary
+    except OSError as error:
+        # the reader of the message knows the folder, not the temporary name
+        raise type(error)(error.errno, error.strerror, str(target.parent)) from error
+
+
 def _open_beside(target: Path) -> tuple[BinaryIO, Path]:
     while True:
-        temporary = target.parent / f"{_prefix(target)}{secrets.token_hex(8)}.part"
-        try:
-            stream = open(temporary, "xb")
-        except OSError as error:
-            # the reader of the message knows the folder, not the temporary name
-            raise type(error)(error.errno, error.strerror, str(target.parent)) from error
+        stream, temporary = _open_new(target)
         try:
             if _locked(stream):
                 return stream, temporary
