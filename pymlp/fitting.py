@@ -432,7 +432,7 @@ def _scorer(
             outputs = outputs_of(plan, draft._folded(network, params), scored.X)
             if scale is not None:
                 outputs = outputs * scale[0] + scale[1]
-            return draft._validation_score(outputs, scored.y, scored.weight)
+            return float(draft._validation_score(outputs, scored.y, scored.weight))
 
         return own_score
     scorer = check_scoring(draft, draft.scoring)
