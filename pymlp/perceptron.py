@@ -243,7 +243,7 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
         try:
             network, data = prepare(draft)
             if checkpoints is not None:
-                network, data = resumption.opened(draft, network, data, checkpoints)
+                data = resumption.opened(draft, network, data, checkpoints)
             fitting.fit(draft, self, network, data)
         except KeyboardInterrupt:
             # the draft has new parameters if at least one epoch was completed

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 FREE = ("max_iter", "max_fun", "max_time", "verbose", "loss")
 
 
-def opened(draft: MultilayerPerceptron, network: Network, data: Data, checkpoints: Checkpoints) -> tuple[Network, Data]:
-    """Network and data of a fit that is kept, as the one before had them if it goes on.
+def opened(draft: MultilayerPerceptron, network: Network, data: Data, checkpoints: Checkpoints) -> Data:
+    """The data of a fit that is kept, and that goes on if it shall and can.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def opened(draft: MultilayerPerceptron, network: Network, data: Data, checkpoint
         scored = data.validation
         settings.update(X_val=scored.X, y_val=scored.y, sample_weight_val=scored.weight)
     checkpoints.open(fingerprint(type(draft).__name__, network, settings))
-    return network, replace(data, random=checkpoints.generator_for(data.random), checkpoints=checkpoints)
+    return replace(data, random=checkpoints.generator_for(data.random), checkpoints=checkpoints)
 
 
 def started(network: Network, data: Data) -> Network:
