@@ -45,6 +45,7 @@ class Rule(Protocol):
     """What the users of the loop decide for themselves."""
 
     course: Course
+    best_params: np.ndarray | None
     validation_score: float | None
     verbose: bool  # whether it prints each epoch: then none waits for another longer than DIRECT_SECONDS
 
@@ -329,11 +330,13 @@ class EpochLoop:
             self._begun = Begun(order[np.newaxis], losses, done, float(under_way["seconds"]))
         else:
             under_way, done = record, 0
-        _copy_into(self.params, under_way["params"], "params")
-        _copy_into(self.slots, under_way["slots"], "slots")
+        np.copyto(self.params, _checked(under_way["params"], self.params, "params"))
+        np.copyto(self.slots, _checked(under_way["slots"], self.slots, "slots"))
+        if self.rule.best_params is not None:
+            _checked(self.rule.best_params, self.params, "best_params")
         if epochs or self._start is not None:
-            params = _copy_into(np.empty_like(self.params), record["params"], "params")
-            slots = _copy_into(np.empty_like(self.slots), record["slots"], "slots")
+            params = _checked(record["params"], self.params, "params")
+            slots = _checked(record["slots"], self.slots, "slots")
             if epochs:
                 outcome = outcome_of(self.optimizer, params, slots)
                 self.completed = Completed(params, slots, outcome, epochs, self.step, self.rule.state())
@@ -472,11 +475,9 @@ def _count(record: dict[str, Any], name: str) -> int:
     return value
 
 
-def _copy_into(target: np.ndarray, values: np.ndarray, name: str) -> np.ndarray:
-    """Fill an array with one of its own shape and type, and give it back."""
-    if values.shape != target.shape or values.dtype != target.dtype:
+def _checked(values: np.ndarray, like: np.ndarray, name: str) -> np.ndarray:
+    if values.shape != like.shape or values.dtype != like.dtype:
         raise ModelFormatError(
-            f"its {name} must be a {target.dtype} array of shape {target.shape}, found {values.dtype} {values.shape}"
+            f"its {name} must be a {like.dtype} array of shape {like.shape}, found {values.dtype} {values.shape}"
         )
-    np.copyto(target, values)
-    return target
+    return values

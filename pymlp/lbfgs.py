@@ -238,6 +238,7 @@ class Minimisation:
             del self._evaluations[number:]
             for values in self._past.values():
                 del values[self._iterations :]
+            self._kept = 0, 0
         loss, gradient = self._compute(point)
         self._evaluations.append(Evaluation(digest, loss, gradient.astype(self.batch.gradient_dtype)))
         if self.keeper.is_due():
