@@ -27,6 +27,10 @@ from pymlp.network import Network
 from pymlp.rows import DENSE_BYTES, as_taken, dense_blocks, is_gathered
 
 
+# evaluations there is room for at first
+FIRST_EVALUATIONS = 16
+
+
 @dataclass(frozen=True)
 class Iterate:
     """A point the minimiser has accepted."""
@@ -46,13 +50,60 @@ class Ending:
     message: str
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Loss and gradient at a point, which is known by its digest; the gradient in the type it was computed in."""
+class Evaluations:
+    """Losses and gradients at all points so far, in their order; a point is known by its digest.
 
-    digest: bytes
-    loss: float
-    gradient: np.ndarray
+    Parameters
+    ----------
+    n_parameters : int
+    dtype : str
+        What the gradients are computed in, so that they lose nothing.
+    """
+
+    def __init__(self, n_parameters: int, dtype: str) -> None:
+        self.digests: list[bytes] = []
+        self.losses: list[float] = []
+        # longer than needed: what is not used takes no memory
+        self._gradients = np.empty((FIRST_EVALUATIONS, n_parameters), dtype)
+
+    def __len__(self) -> int:
+        return len(self.losses)
+
+    def add(self, digest: bytes, loss: float, gradient: np.ndarray) -> None:
+        """Take note of the next point."""
+        count = len(self)
+        if count == len(self._gradients):
+            longer = np.empty((2 * count, self._gradients.shape[1]), self._gradients.dtype)
+            longer[:count] = self._gradients
+            self._gradients = longer
+        self._gradients[count] = gradient
+        self.digests.append(digest)
+        self.losses.append(loss)
+
+    def at(self, number: int) -> tuple[float, np.ndarray]:
+        """Loss and gradient (float64) of point `number`."""
+        return self.losses[number], self._gradients[number].astype(np.float64)
+
+    def cut(self, count: int) -> None:
+        """Forget all but the first `count`."""
+        del self.digests[count:]
+        del self.losses[count:]
+
+    def record(self) -> dict[str, Any]:
+        """What `take_up` reads."""
+        points = np.frombuffer(b"".join(self.digests), np.uint8).reshape(len(self), -1)
+        return {"points": points, "losses": self.losses, "gradients": self._gradients[: len(self)]}
+
+    def take_up(self, record: dict[str, Any]) -> None:
+        """Begin with those of a `record`; ModelFormatError if they are of another network."""
+        gradients = record["gradients"]
+        if gradients.shape[1:] != self._gradients.shape[1:] or gradients.dtype != self._gradients.dtype:
+            raise ModelFormatError(
+                f"gradients must be {self._gradients.dtype} arrays of shape {self._gradients.shape[1:]}, found "
+                f"{gradients.dtype} {gradients.shape[1:]}"
+            )
+        for point, loss, gradient in zip(record["points"], record["losses"], gradients, strict=True):
+            self.add(point.tobytes(), float(loss), gradient)
 
 
 class StopAskedError(Exception):
@@ -106,11 +157,11 @@ class FullBatch:
         """The type in which a gradient loses nothing."""
         return "float64" if self.gathered else self.network.dtype
 
-    def recall(self, evaluation: Evaluation) -> tuple[float, np.ndarray]:
-        """What the call that led to `evaluation` gave."""
-        self.last_loss = evaluation.loss
+    def recall(self, loss: float, gradient: np.ndarray) -> tuple[float, np.ndarray]:
+        """Give what an earlier call has given."""
+        self.last_loss = loss
         self.evaluations += 1
-        return evaluation.loss, evaluation.gradient.astype(np.float64)
+        return loss, gradient
 
     def _call(self, params: np.ndarray, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
         def call() -> float:
@@ -173,7 +224,7 @@ class Minimisation:
         self._began = self._last = perf_counter()
         self._announced = False
         # of this run and those it goes on from; and how many of them and of iterations the last record has
-        self._evaluations: list[Evaluation] = []
+        self._evaluations = Evaluations(batch.network.n_parameters, batch.gradient_dtype)
         self._past = new_history("validation_score")
         self._kept = 0, 0
 
@@ -185,11 +236,7 @@ class Minimisation:
         ModelFormatError, or what odd types and values lead to
             The record is malformed.
         """
-        expected = (self.batch.network.n_parameters,)
-        for points, loss, gradient in zip(record["points"], record["losses"], record["gradients"], strict=True):
-            if gradient.shape != expected or gradient.dtype != self.batch.gradient_dtype:
-                raise ModelFormatError(f"a gradient must be a {self.batch.gradient_dtype} array of shape {expected}")
-            self._evaluations.append(Evaluation(points.tobytes(), float(loss), gradient))
+        self._evaluations.take_up(record)
         self._past = {name: list(record["history"][name]) for name in self.history}
         self._kept = len(self._evaluations), len(self._past["loss"])
 
@@ -231,16 +278,15 @@ class Minimisation:
         digest = hashlib.sha256(np.ascontiguousarray(point).data).digest()
         number = self.batch.evaluations
         if number < len(self._evaluations):
-            known = self._evaluations[number]
-            if known.digest == digest:
-                return self.batch.recall(known)
+            if self._evaluations.digests[number] == digest:
+                return self.batch.recall(*self._evaluations.at(number))
             # this SciPy goes another way than the one before: its own from here on
-            del self._evaluations[number:]
+            self._evaluations.cut(number)
             for values in self._past.values():
                 del values[self._iterations :]
             self._kept = 0, 0
         loss, gradient = self._compute(point)
-        self._evaluations.append(Evaluation(digest, loss, gradient.astype(self.batch.gradient_dtype)))
+        self._evaluations.add(digest, loss, gradient)
         if self.keeper.is_due():
             self._keep()
         return loss, gradient
@@ -283,16 +329,7 @@ class Minimisation:
             raise StopAskedError
 
     def _keep(self) -> None:
-        points = b"".join(each.digest for each in self._evaluations)
-        self.keeper.keep(
-            {
-                "first": self._first,
-                "points": np.frombuffer(points, np.uint8).reshape(len(self._evaluations), -1),
-                "losses": [each.loss for each in self._evaluations],
-                "gradients": [each.gradient for each in self._evaluations],
-                "history": self.history,
-            }
-        )
+        self.keeper.keep({"first": self._first, "history": self.history, **self._evaluations.record()})
         self._kept = len(self._evaluations), self._iterations
 
     def _metrics(self) -> dict[str, Any]:

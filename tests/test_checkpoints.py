@@ -277,8 +277,10 @@ def test_malformed_epochs_under_way(iris, tmp_path, killed, monkeypatch):
 def test_malformed_evaluations(iris, tmp_path):
     path = tmp_path / "c"
     fitted(small(solver="lbfgs", max_iter=2), iris, checkpoint=path)
-    rewritten(path, with_array("run.gradients.1", lambda old: old[1:]))
-    with pytest.raises(ModelFormatError, match="a gradient must be a float64 array of shape"):
+    rewritten(path, with_array("run.gradients", lambda old: old[:, 1:].copy()))
+    with pytest.raises(
+        ModelFormatError, match=r"gradients must be float64 arrays of shape \(51,\), found float64 \(50,\)"
+    ):
         fitted(small(solver="lbfgs", max_iter=3), iris, checkpoint=path, resume=True)
 
 
