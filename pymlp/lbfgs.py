@@ -27,10 +27,6 @@ from pymlp.network import Network
 from pymlp.rows import DENSE_BYTES, as_taken, dense_blocks, is_gathered
 
 
-# evaluations there is room for at first
-FIRST_EVALUATIONS = 16
-
-
 @dataclass(frozen=True)
 class Iterate:
     """A point the minimiser has accepted."""
@@ -63,8 +59,8 @@ class Evaluations:
     def __init__(self, n_parameters: int, dtype: str) -> None:
         self.digests: list[bytes] = []
         self.losses: list[float] = []
-        # longer than needed: what is not used takes no memory
-        self._gradients = np.empty((FIRST_EVALUATIONS, n_parameters), dtype)
+        # with room for more, which takes no memory until it is used
+        self._gradients = np.empty((0, n_parameters), dtype)
 
     def __len__(self) -> int:
         return len(self.losses)
@@ -73,7 +69,7 @@ class Evaluations:
         """Take note of the next point."""
         count = len(self)
         if count == len(self._gradients):
-            longer = np.empty((2 * count, self._gradients.shape[1]), self._gradients.dtype)
+            longer = np.empty((max(1, 2 * count), self._gradients.shape[1]), self._gradients.dtype)
             longer[:count] = self._gradients
             self._gradients = longer
         self._gradients[count] = gradient
