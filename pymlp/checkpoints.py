@@ -207,13 +207,14 @@ class Checkpoints:
     @contextmanager
     def taking_up(self) -> Iterator[None]:
         """Say of errors in the body, which takes up what was found, that the file is malformed."""
-        try:
-            yield
-        except ModelFormatError:
-            raise
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            message = f"{self.path}: the state of the run is malformed: {type(error).__name__}: {error}"
-            raise ModelFormatError(message) from error
+        with naming(self.path, "checkpoint"):
+            try:
+                yield
+            except ModelFormatError:
+                raise
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                message = f"the state of the run is malformed: {type(error).__name__}: {error}"
+                raise ModelFormatError(message) from error
 
 
 def find(path: str | os.PathLike[str]) -> Found | None:
@@ -326,8 +327,8 @@ def set_generator_state(generator: Any, state: dict[str, Any] | None) -> None:
 
 def fingerprint(kind: str, network: Network, settings: dict[str, Any]) -> dict[str, Any]:
     """What makes a run the same one, JSON-ready: who trains, what, and by which settings, data among them."""
-    described = {f"network.{name}": _described(value) for name, value in network.description.items()}
-    return {"kind": kind, **described, **{name: _described(value) for name, value in settings.items()}}
+    described = {**settings, **{f"network.{name}": value for name, value in network.description.items()}}
+    return {"kind": kind, **{name: _described(value) for name, value in described.items()}}
 
 
 def _described(value: Any) -> Any:

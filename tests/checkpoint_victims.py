@@ -49,13 +49,14 @@ _draw = np.random.RandomState(0)
 X = _draw.normal(size=(ROWS, 8))
 Y = (X[:, 0] * X[:, 1] > 0).astype(int) + (X[:, 2] > 1)
 
+SMALL = {"hidden_layer_sizes": (20,)}
 # what is killed: estimator, and how often it is kept
 VICTIMS = {
-    "adam": (lambda: MLPClassifier(20, batch_size=50), 1),
-    "early stopping": (lambda: MLPClassifier(20, batch_size=20, early_stopping=True, n_iter_no_change=30), 1e-9),
-    "average, dropout": (lambda: MLPRegressor(20, solver=Adam(average="ema"), dropout=0.2, dtype="float32"), 2),
-    "cosine": (lambda: MLPRegressor(20, solver=SGD(), learning_rate=Cosine(warmup=1), batch_size=30), 1e-3),
-    "lbfgs": (lambda: MLPClassifier(20, solver="lbfgs"), 1),
+    "adam": (lambda: MLPClassifier(**SMALL, batch_size=50), 1),
+    "early stopping": (lambda: MLPClassifier(**SMALL, batch_size=20, early_stopping=True, n_iter_no_change=30), 1e-9),
+    "average, dropout": (lambda: MLPRegressor(**SMALL, solver=Adam(average="ema"), dropout=0.2, dtype="float32"), 2),
+    "cosine": (lambda: MLPRegressor(**SMALL, solver=SGD(), learning_rate=Cosine(warmup=1), batch_size=30), 1e-3),
+    "lbfgs": (lambda: MLPClassifier(**SMALL, solver="lbfgs"), 1),
 }
 
 

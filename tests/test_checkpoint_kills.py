@@ -87,7 +87,7 @@ def data():
 
 
 def model_of(epochs):
-    return MLPClassifier(50, batch_size=100, max_iter=epochs, random_state=0)
+    return MLPClassifier(90, batch_size=100, max_iter=epochs, random_state=0)
 
 
 def test_a_full_disk(data, tmp_path):

@@ -199,8 +199,8 @@ def stale(tmp_path):
     path = tmp_path / "file"
     child = os.fork()
     if child == 0:
-        replacing(path).__enter__().write(b"half")
-        os._exit(9)
+        with replacing(path):
+            os._exit(9)
     os.waitpid(child, 0)
     (name,) = os.listdir(tmp_path)
     return tmp_path / name
