@@ -1,6 +1,6 @@
 /* Preloaded into a process: its n-th call of the system, counted from when the faults are armed, fails, or writes less
    than it was given, or does not come to pass because the process is killed just before.  Counted are the calls that
-   writing a file may make. */
+   writing a file may make, or its writes alone if it is they that shall fall short. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -16,10 +16,11 @@
 enum { KILL = 1, FAIL = 2, SHORT = 3, FULL = 4 };
 
 static int armed, kind, number, code, calls, full;
+static const char *struck;
 
 void arm_faults(int with_kind, int at_number, int with_code)
 {
-    kind = with_kind, number = at_number, code = with_code, calls = full = 0, armed = 1;
+    kind = with_kind, number = at_number, code = with_code, calls = full = 0, struck = "", armed = 1;
 }
 
 int disarm_faults(void)
@@ -28,20 +29,27 @@ int disarm_faults(void)
     return calls;
 }
 
-static int strikes(void)
+/* The name of the call that the fault has met, empty if none. */
+const char *struck_call(void)
 {
-    if (!armed || ++calls != number) {
+    return struck;
+}
+
+static int strikes(const char *name, int writes)
+{
+    if (!armed || (kind >= SHORT && !writes) || ++calls != number) {
         return 0;
     }
+    struck = name;
     if (kind == KILL) {
         raise(SIGKILL);
     }
     return 1;
 }
 
-static int fails(void)
+static int fails(const char *name)
 {
-    if (strikes() && kind == FAIL) {
+    if (strikes(name, 0)) {
         errno = code;
         return 1;
     }
@@ -52,7 +60,7 @@ static int fails(void)
 #define FAILING(name, parameters, arguments)                                                                           \
     int name parameters                                                                                                \
     {                                                                                                                  \
-        return fails() ? -1 : REAL(name) arguments;                                                                    \
+        return fails(#name) ? -1 : REAL(name) arguments;                                                                    \
     }
 #define OPENING(name, parameters, ...)                                                                                 \
     int name parameters                                                                                                \
@@ -61,7 +69,7 @@ static int fails(void)
         va_start(rest, flags);                                                                                         \
         mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;                                                      \
         va_end(rest);                                                                                                  \
-        return fails() ? -1 : REAL(name)(__VA_ARGS__, flags, mode);                                                    \
+        return fails(#name) ? -1 : REAL(name)(__VA_ARGS__, flags, mode);                                                    \
     }
 
 OPENING(open, (const char *path, int flags, ...), path)
@@ -90,7 +98,7 @@ FAILING(fstatat64, (int a, const char *path, struct stat64 *found, int flags), (
 
 int close(int file)
 {
-    int failed = fails();
+    int failed = fails("close");
     /* as Linux does: the descriptor is gone all the same */
     int result = REAL(close)(file);
     if (failed) {
@@ -103,7 +111,7 @@ int close(int file)
 static int duplicated(int (*real)(int, int, ...), int file, int command, void *argument)
 {
     int counted = command == F_DUPFD || command == F_DUPFD_CLOEXEC;
-    return counted && fails() ? -1 : real(file, command, argument);
+    return counted && fails("dup") ? -1 : real(file, command, argument);
 }
 
 int fcntl(int file, int command, ...)
@@ -126,7 +134,7 @@ int fcntl64(int file, int command, ...)
 
 ssize_t write(int file, const void *bytes, size_t size)
 {
-    if (strikes()) {
+    if (strikes("write", 1)) {
         if (kind == FAIL) {
             errno = code;
             return -1;

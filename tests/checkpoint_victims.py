@@ -19,6 +19,7 @@ import time
 import traceback
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +29,13 @@ from pymlp.optimizers import SGD, Adam
 from pymlp.replacement import previous_of
 from pymlp.schedules import Cosine
 
-ROWS, EPOCHS = 600, 12
+# epochs of a fit that is killed at random, and of one whose every call is met
+ROWS, EPOCHS, FEW_EPOCHS = 600, 12, 5
 FINISHED, FAILED, WRONG = 0, 3, 4
 # more than a checkpoint has
 MOST_CALLS = 200
-# the weights of each victim that nobody has killed
-EXPECTED: dict[str, bytes] = {}
+# the weights of each victim that nobody has killed, by its name and epochs
+EXPECTED: dict[tuple[str, int], bytes] = {}
 # of call_faults.c, where it is preloaded
 FAULTY = ctypes.CDLL(None)
 KILL, FAIL, SHORT, FULL = 1, 2, 3, 4
@@ -60,17 +62,15 @@ VICTIMS = {
 }
 
 
-def model_of(name: str) -> MLPClassifier | MLPRegressor:
+def model_of(name: str, epochs: int) -> MLPClassifier | MLPRegressor:
     """The unfitted estimator of a victim."""
-    return VICTIMS[name][0]().set_params(max_iter=EPOCHS, random_state=7, tol=0.0)
+    return VICTIMS[name][0]().set_params(max_iter=epochs, random_state=7, tol=0.0)
 
 
-def fitted(name: str, path: Path | None = None, resume: bool = True) -> bytes:
-    """The weights of a victim's fit, kept at a path."""
-    model = model_of(name)
-    if path is None:
-        return model.fit(X, Y).params_.tobytes()
-    return model.fit(X, Y, checkpoint=path, checkpoint_every=VICTIMS[name][1], resume=resume).params_.tobytes()
+def fitted(name: str, epochs: int, path: Path | None = None) -> bytes:
+    """The weights of a victim's fit, which goes on from what is at a path."""
+    options = {"checkpoint_every": VICTIMS[name][1], "resume": path is not None}
+    return model_of(name, epochs).fit(X, Y, checkpoint=path, **options).params_.tobytes()
 
 
 def check(condition: bool, what: str) -> None:
@@ -79,65 +79,69 @@ def check(condition: bool, what: str) -> None:
         raise SystemExit(f"wrong: {what}")
 
 
-def whole(path: Path, name: str) -> None:
-    """Check that what is found at a path is whole: nothing, or a checkpoint that leads to the weights."""
-    copy = path.parent / "copy"
-    shutil.rmtree(copy, ignore_errors=True)
-    copy.mkdir()
+def leads_to(path: Path, name: str, epochs: int) -> None:
+    """Check that what is at a path is whole, and comes to the weights of a fit that nobody has killed."""
     for each in (path, previous_of(path)):
         if each.exists():
-            shutil.copy(each, copy)
             checkpoints.read(each)
-    check(fitted(name, copy / path.name) == EXPECTED[name], f"{name}: the finished weights are others")
-    check(litter(copy / path.name) == [], f"{name}: litter after the end")
+    check(fitted(name, epochs, path) == EXPECTED[name, epochs], f"{name}: the finished weights are others")
 
 
 def litter(path: Path) -> list[str]:
     """What lies beside the checkpoints of a path."""
-    known = {path.name, previous_of(path).name, "copy"}
+    known = {path.name, previous_of(path).name}
     return sorted(name for name in os.listdir(path.parent) if name not in known)
 
 
 def killed_at_random(folder: Path, count: int) -> dict[str, int]:
-    """Kill so many children at random moments of their fits; what is left goes on, in the next child too."""
+    """Kill so many children at random moments of their fits; what each leaves goes on here, and in the next child."""
     moments = random.Random(0)
     kills, finished = dict.fromkeys(VICTIMS, 0), 0
+    path, copy = folder / "c", folder / "copy" / "c"
     for name in VICTIMS:
-        path = folder / "c"
+        EXPECTED[name, EPOCHS] = fitted(name, EPOCHS)
         began = time.perf_counter()
-        fitted(name, path, resume=False)
+        fitted(name, EPOCHS, path)
         longest = 1.1 * (time.perf_counter() - began)
+        new = True
         while kills[name] < count // len(VICTIMS):
+            if new:
+                for each in (path, previous_of(path)):
+                    each.unlink(missing_ok=True)
             child = os.fork()
             if child == 0:
-                fitted(name, path)
+                fitted(name, EPOCHS, path)
                 os._exit(FINISHED)
             time.sleep(moments.uniform(0, longest))
             os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
+            status = os.waitpid(child, 0)[1]
             if os.WIFSIGNALED(status):
                 kills[name] += 1
-                whole(path, name)
             else:
                 check(os.WEXITSTATUS(status) == FINISHED, f"{name}: a child has failed")
                 finished += 1
-                whole(path, name)
-            if not os.WIFSIGNALED(status) or moments.random() < 0.2:
-                for each in folder.glob("c*"):
-                    if each.is_file():
-                        each.unlink()
+            shutil.rmtree(copy.parent, ignore_errors=True)
+            shutil.copytree(folder, copy.parent)
+            leads_to(copy, name, EPOCHS)
+            new = not os.WIFSIGNALED(status) or moments.random() < 0.2
     return {**kills, "finished before": finished}
 
 
-def child_with_fault(name: str, path: Path, kind: int, number: int, code: int, links: bool) -> tuple[int, int]:
-    """Let the n-th call of the first checkpoint of a child's fit fail: status of the child, and the calls it made."""
+def child_with_fault(name: str, path: Path, kind: int, number: int, code: int, links: bool) -> tuple[int, int, str]:
+    """Let the n-th call of the first checkpoint of a child's fit fail.
+
+    Returns
+    -------
+    int, int, str
+        Status of the child, how many calls it made, and the one that failed.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child:
         os.close(writing)
-        told = os.read(reading, 100)
+        told = os.read(reading, 100).decode().split()
         os.close(reading)
-        return os.waitpid(child, 0)[1], int(told or b"0")
+        return os.waitpid(child, 0)[1], int(told[0]) if told else 0, " ".join(told[1:])
     os.close(reading)
     status, calls, keep = WRONG, [], Checkpoints.keep
 
@@ -156,7 +160,7 @@ def child_with_fault(name: str, path: Path, kind: int, number: int, code: int, l
     Checkpoints.keep = keep_with_fault
     if not links:
         os.link = no_link
-    model = model_of(name)
+    model = model_of(name, FEW_EPOCHS)
     try:
         model.fit(X, Y, checkpoint=path, checkpoint_every=VICTIMS[name][1], resume=True)
         status = FINISHED
@@ -166,7 +170,7 @@ def child_with_fault(name: str, path: Path, kind: int, number: int, code: int, l
             status = FAILED
     except BaseException:
         traceback.print_exc()
-    os.write(writing, str(calls[0] if calls else 0).encode())
+    os.write(writing, f"{calls[0] if calls else 0} {FAULTY.struck_call().decode()}".encode())
     os._exit(status)
 
 
@@ -175,21 +179,21 @@ def progress(found: checkpoints.Found | None) -> int:
     return -1 if found is None else found.run.get("epochs", len(found.run.get("losses", ())))
 
 
-def faults_at_each_call(folder: Path, name: str, *, old: bool, links: bool) -> dict[str, dict[str, int]]:
-    """Every fault at every call of a checkpoint, where there are old ones or not: how many, and what came of them."""
-    template, outcomes = folder / "template", {}
-    template.mkdir(parents=True)
+def faults_at_each_call(folder: Path, name: str, *, old: bool, links: bool) -> dict[str, Any]:
+    """Every fault at every call of a checkpoint, where there are old ones or not: which calls, and what came of it."""
+    template, path, outcomes = folder / "template" / "c", folder / "case" / "c", {}
+    template.parent.mkdir(parents=True)
+    EXPECTED[name, FEW_EPOCHS] = fitted(name, FEW_EPOCHS)
     if old:
-        model_of(name).set_params(max_iter=3).fit(X, Y, checkpoint=template / "c", checkpoint_every=1)
-    before = progress(checkpoints.find(template / "c"))
+        fitted(name, FEW_EPOCHS - 2, template)
+    before = progress(checkpoints.find(template))
     for fault, (kind, code) in FAULTS.items():
-        ends = outcomes[fault] = {"killed": 0, "OSError": 0, "went on": 0}
+        ends = outcomes[fault] = {"killed": 0, "OSError": [], "went on": []}
         for number in range(1, MOST_CALLS):
-            path = folder / "case" / "c"
             shutil.rmtree(path.parent, ignore_errors=True)
-            shutil.copytree(template, path.parent)
-            status, calls = child_with_fault(name, path, kind, number, code, links)
-            where = f"{name}, {fault} at call {number}"
+            shutil.copytree(template.parent, path.parent)
+            status, calls, call = child_with_fault(name, path, kind, number, code, links)
+            where = f"{name}, {fault} at call {number} ({call})"
             if os.WIFSIGNALED(status):
                 check(kind == KILL and os.WTERMSIG(status) == signal.SIGKILL, f"{where}: the child has crashed")
                 ends["killed"] += 1
@@ -200,27 +204,26 @@ def faults_at_each_call(folder: Path, name: str, *, old: bool, links: bool) -> d
                 if calls < number:
                     check(end == FINISHED, f"{where}: a failure without a fault")
                     break
-                ends["went on" if end == FINISHED else "OSError"] += 1
+                ends["went on" if end == FINISHED else "OSError"].append(call)
             with warnings.catch_warnings():
                 # without links there is a moment in which the one before has to serve
                 warnings.filterwarnings("error" if links else "ignore", category=RuntimeWarning)
                 check(progress(checkpoints.find(path)) >= before, f"{where}: the old checkpoint is lost")
-                whole(path, name)
-                # the next fit at the place itself removes what a killed one has left
-                check(fitted(name, path) == EXPECTED[name], f"{where}: the next fit comes to other weights")
+                leads_to(path, name, FEW_EPOCHS)
+            # what a killed one has left is gone as well
             check(litter(path) == [], f"{where}: the next fit leaves litter {litter(path)}")
         else:
-            raise SystemExit(f"wrong: {name}, {fault}: the calls have no end")
+            check(False, f"{name}, {fault}: the calls have no end")
     return outcomes
 
 
 def main(command: str, folder: str, count: str = "0") -> None:
     """Run one of the two kinds of kills and print what was done."""
     warnings.filterwarnings("ignore", category=UserWarning)
-    EXPECTED.update({name: fitted(name) for name in VICTIMS})
     if command == "moments":
         done = killed_at_random(Path(folder), int(count))
     else:
+        FAULTY.struck_call.restype = ctypes.c_char_p
         done = {
             "adam, old ones": faults_at_each_call(Path(folder, "a"), "adam", old=True, links=True),
             "adam, first one": faults_at_each_call(Path(folder, "b"), "adam", old=False, links=True),
