@@ -221,7 +221,8 @@ class EpochLoop:
         while epoch < epochs:
             self._set_aside()
             begun, self._begun = self._begun, None
-            count = 1 if watched or begun is not None else self._epochs_together(epoch, epochs - epoch)
+            most = epochs - epoch if self.keeper is None else min(epochs - epoch, self.keeper.epochs_until_due(epoch))
+            count = 1 if watched or begun is not None else self._epochs_together(most)
             returning = count > 1 or self.max_time < np.inf
             before, state = self.completed, generator_state(shuffler) if returning else None
             try:
@@ -358,7 +359,7 @@ class EpochLoop:
                 f"checkpoint's {done} would have been others; resume with as many as it was begun with"
             )
 
-    def _epochs_together(self, done: int, most: int) -> int:
+    def _epochs_together(self, most: float) -> int:
         """Epochs of the next call: more than one if they all fit into a slice and the rule is certain of them."""
         if not self._measured:
             return 1
@@ -367,8 +368,6 @@ class EpochLoop:
         if steps < ENOUGH_STEPS and not self.rule.verbose and self.max_time == np.inf:
             steps = min(ENOUGH_STEPS, int(HELPED_SLICE_SECONDS / self._step_seconds))
         fitting = min(steps, self.rows.most_steps(self._batch_size)) // self.epoch_steps
-        if self.keeper is not None:
-            fitting = min(fitting, self.keeper.epochs_until_due(done))
         return max(1, int(min(most, fitting, self.rule.certain_epochs())))
 
     def _orders(self, last: np.ndarray, count: int, shuffler: Any) -> np.ndarray:

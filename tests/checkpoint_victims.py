@@ -97,8 +97,10 @@ def killed_at_random(folder: Path, count: int) -> dict[str, int]:
     """Kill so many children at random moments of their fits; what each leaves goes on here, and in the next child."""
     moments = random.Random(0)
     kills, finished = dict.fromkeys(VICTIMS, 0), 0
-    path, copy = folder / "c", folder / "copy" / "c"
+    copy = folder / "copy" / "c"
     for name in VICTIMS:
+        path = folder / name / "c"
+        path.parent.mkdir()
         EXPECTED[name, EPOCHS] = fitted(name, EPOCHS)
         began = time.perf_counter()
         fitted(name, EPOCHS, path)
@@ -121,7 +123,7 @@ def killed_at_random(folder: Path, count: int) -> dict[str, int]:
                 check(os.WEXITSTATUS(status) == FINISHED, f"{name}: a child has failed")
                 finished += 1
             shutil.rmtree(copy.parent, ignore_errors=True)
-            shutil.copytree(folder, copy.parent)
+            shutil.copytree(path.parent, copy.parent)
             leads_to(copy, name, EPOCHS)
             new = not os.WIFSIGNALED(status) or moments.random() < 0.2
     return {**kills, "finished before": finished}

@@ -19,6 +19,8 @@ from pymlp.replacement import previous_of
 
 pytestmark = [
     pytest.mark.slow,
+    # a machine may be busy
+    pytest.mark.timeout(900),
     pytest.mark.skipif(sys.platform != "linux", reason="kills, preloading and tmpfs are done as on Linux"),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
 ]
