@@ -1,7 +1,7 @@
 /* bits_driver.c: prints a hash of everything the engine computes, case by case, through its public header alone.
  *
- * Compiled together with csrc/*.c by any compiler with any flags (tests/builds.py), it shows whether that engine computes the
- * same bits as another: one line for each instruction set, number of threads, dtype and case,
+ * Compiled together with the engine by any compiler with any flags (tests/builds.py), it shows whether that engine computes
+ * the same bits as another: one line for each instruction set, number of threads, dtype and case,
  *
  *     <instruction set> <threads> <dtype> <hash> <case>
  *
