@@ -9,9 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from threading import Lock
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    # looked for once, which takes as long as a small fit: NumPy's and SciPy's BLAS are loaded by then
+    return ThreadpoolController().select(user_api="blas")
 
 
 class _Holders:
@@ -24,7 +31,7 @@ class _Holders:
     def enter(self) -> None:
         with self.lock:
             if self.count == 0:
-                self.limits = threadpool_limits(1, user_api="blas")
+                self.limits = _libraries().limit(limits=1)
             self.count += 1
 
     def leave(self) -> None:

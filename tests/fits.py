@@ -46,6 +46,7 @@ from pymlp import (
     Quantile,
     RMSprop,
     Rprop,
+    find_learning_rate,
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "same_bits.json"
@@ -202,6 +203,12 @@ def digests(names: Any = None) -> dict[str, str]:
     return {name: FITS[name].digest() for name in (FITS if names is None else names)}
 
 
+def range_test_digest() -> str:
+    """SHA-256 of the rates and losses of a range test."""
+    test = find_learning_rate(FITS["classifier"].make(), *rows_of("classes"), steps=40)
+    return hashlib.sha256(test.rates.tobytes() + test.losses.tobytes()).hexdigest()
+
+
 def recorded_names() -> list[str]:
     """Names of the fits whose sums are recorded."""
     return [name for name, fit in FITS.items() if fit.recorded]
@@ -228,7 +235,7 @@ def main() -> None:
     if parser.parse_args().record:
         record()
     else:
-        print(json.dumps(digests()))
+        print(json.dumps({**digests(), "range test": range_test_digest()}))
 
 
 if __name__ == "__main__":

@@ -26,12 +26,11 @@ from typing import Any
 import numpy as np
 import pytest
 from builds import ROOT
-from fits import FITS, GOLDEN, digest, digests, record, recorded_names, rows_of
+from fits import FITS, GOLDEN, digest, digests, range_test_digest, record, recorded_names, rows_of
 from threadpoolctl import threadpool_limits
 
 import pymlp
 from pymlp import Network, Predictor, backends, config_context, find_learning_rate, load, set_config, train
-from pymlp.standardisation import Scaling, fold, unfold
 
 pytestmark = pytest.mark.skipif("c" not in backends.available(), reason=f"no C engine: {backends.missing_reason('c')}")
 if "c" in backends.available():
@@ -201,20 +200,6 @@ def test_threads_of_blas(n_threads: int, expected: dict[str, str]) -> None:
         assert not differing(digests(names), expected)
 
 
-def test_scalings_are_folded_without_the_threads_of_blas() -> None:
-    # of a size from which BLAS shares a product out
-    draw = np.random.RandomState(2)
-    network = Network.from_widths((700, 500, 3))
-    params = network.initial_params(draw)
-    scaling = Scaling(draw.normal(size=700), draw.uniform(1, 2, 700))
-    found = set()
-    for n_threads in (1, 2, 3, 4):
-        with threadpool_limits(n_threads, user_api="blas"):
-            folded = fold(network, params, scaling)[1]
-            found.add(folded.tobytes() + unfold(network, folded, scaling).tobytes())
-    assert len(found) == 1
-
-
 def repeat(times: int, expected: dict[str, str]) -> None:
     for number in range(times):
         with config_context(n_threads=1 + number % 3, isa=FUSED[number % len(FUSED)]):
@@ -249,7 +234,12 @@ def test_a_machine_without_avx512(expected: dict[str, str]) -> None:
         [sys.executable, ROOT / "tests" / "fits.py"], env={**os.environ, **further}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert not differing({name: json.loads(done.stdout)[name] for name in recorded_names()}, expected)
+    found = json.loads(done.stdout)
+    # SciPy's minimiser takes the sums of the BLAS at hand, naive Bayes NumPy's exponentials and logarithms: these agree
+    # to rounding only between processors
+    alike = ["range test", *recorded_names()]
+    expected = {**expected, "range test": range_test_digest()}
+    assert not differing({name: found[name] for name in alike}, expected)
 
 
 # --- predictions, files, detours ------------------------------------------------------------------------------------
