@@ -19,6 +19,7 @@ import numpy as np
 from scipy import optimize
 
 from pymlp.backends import Plan
+from pymlp.blas import one_blas_thread
 from pymlp.callbacks import Announcer
 from pymlp.container import ModelFormatError
 from pymlp.epochs import Keeper, new_history
@@ -255,14 +256,16 @@ class Minimisation:
 
     def _minimise(self, params: np.ndarray, options: dict[str, Any]) -> Ending:
         try:
-            result = optimize.minimize(
-                self._evaluate,
-                params.astype(np.float64),
-                method="L-BFGS-B",
-                jac=True,
-                options=options,
-                callback=self._accept,
-            )
+            # the sums of BLAS depend on its threads
+            with one_blas_thread():
+                result = optimize.minimize(
+                    self._evaluate,
+                    params.astype(np.float64),
+                    method="L-BFGS-B",
+                    jac=True,
+                    options=options,
+                    callback=self._accept,
+                )
         except StopAskedError:
             return Ending(self.accepted, True, 0, "asked to stop")
         iterate = Iterate(self._cast(result.x), float(result.fun), min(int(result.nit), options["maxiter"]))
