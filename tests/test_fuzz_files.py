@@ -3,8 +3,7 @@
 import fuzz_files
 import pytest
 
-import pymlp
-from pymlp import container
+from pymlp import container, perceptron
 
 CORPUS = sorted(fuzz_files.CORPUS.glob("*.bin"))
 
@@ -41,26 +40,35 @@ def test_a_sample_of_cases():
     _check(20_000, seed=2)
 
 
-@pytest.mark.parametrize("fault", ["error", "digest", "time"])
-def test_the_fuzzer_finds_a_fault(monkeypatch, fault):
-    if fault == "error":
-        monkeypatch.setattr(
-            container, "_check_entries", lambda header, size: {name: 1 / len(header) for name in header}
-        )
-    elif fault == "digest":
-        # a reader that takes the numbers as they come
-        monkeypatch.setattr(pymlp.files, "_first_odd_number", lambda name, values: None)
-        monkeypatch.setattr(container, "_check_digest", lambda *arguments: None)
-        monkeypatch.setattr(fuzz_files, "value_for", lambda draw, old=None: old)
-    else:
-        monkeypatch.setattr(fuzz_files, "SECONDS", 0.0)
+@pytest.mark.parametrize(
+    ("module", "name", "without", "found"),
+    [
+        (container, "check_bounds", lambda where, text: None, "RecursionError in load"),
+        (container, "_check_entries", lambda header, size: header, "in load"),
+        (perceptron, "checked_records", lambda records: records, "after load"),
+        (perceptron, "check_parameters", lambda model: None, "after load"),
+    ],
+    ids=["bounds", "entries", "records", "parameters"],
+)
+def test_the_fuzzer_finds_what_is_not_checked(monkeypatch, module, name, without, found):
     monkeypatch.setattr(fuzz_files, "ATTEMPTS", 3)
+    monkeypatch.setattr(module, name, without)
     try:
-        _, findings = fuzz_files.run(300, seed=1)
-    except AssertionError:
-        # the sound files already
-        return
-    assert findings
+        _, findings = fuzz_files.run(1000, seed=1)
+    except AssertionError as error:
+        # sound files do not load either
+        findings = [(0, str(error), b"")]
+    assert any(found in text for _, text, _ in findings)
+
+
+def test_the_fuzzer_finds_what_takes_time_and_memory(monkeypatch, fuzzer):
+    content = fuzzer.files[0]
+    assert fuzzer.broken(content) is None
+    with monkeypatch.context() as patched:
+        patched.setattr(fuzz_files, "SECONDS", 0.0)
+        assert fuzzer.broken(content) == "slow"
+    monkeypatch.setattr(fuzz_files, "SLACK", -3 * len(content))
+    assert f"bytes of memory for a file of {len(content)}" in fuzzer.broken(content)
 
 
 def test_cases_are_told_by_their_numbers(fuzzer):

@@ -244,6 +244,19 @@ def test_long_lists_are_kept_and_read_fast(tmp_path):
     assert int.from_bytes((tmp_path / "model").read_bytes()[:8], "little") < 2000
 
 
+def test_other_programs_read_the_weights_beside_long_lists(tmp_path):
+    numpy_reader = pytest.importorskip("safetensors.numpy", reason="the public reader comes with the extra 'test'")
+    network = Network.from_widths((3, 2))
+    params = network.initial_params(0)
+    state = {"names": ["\u00e4"] * 300, "numbers": [0.5] * 300, "counts": [3] * 300}
+    save_network(network, params, tmp_path / "model", state)
+    found = numpy_reader.load_file(tmp_path / "model")
+    for name, values in network.views(params).items():
+        np.testing.assert_array_equal(found.pop(name), values)
+    assert sorted(found) == ["state.0", "state.1", "state.2"]
+    assert found["state.0"].tobytes().decode().split("\0") == state["names"]
+
+
 def test_many_layers_are_kept(tmp_path):
     network = Network.from_widths((2,) * 800, "tanh")
     save_network(network, network.initial_params(0), tmp_path / "model")
