@@ -101,11 +101,12 @@ def _optional(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
 def _history(value: Any) -> bool:
     if not isinstance(value, dict) or set(value) != set(HISTORIES):
         return False
-    scores = value["validation_score"]
-    if not _numbers(value["loss"]) or not _numbers(value["rate"]):
+    if not _numbers(value["loss"]):
         return False
-    known = scores is None or (isinstance(scores, list) and all(map(_optional(_number), scores)))
-    return known and {len(values) for values in value.values() if values is not None} == {len(value["loss"])}
+    # None where there is none at all
+    further = [values for name, values in value.items() if name != "loss" and values is not None]
+    lengths = [len(values) for values in further if isinstance(values, list) and all(map(_optional(_number), values))]
+    return lengths == [len(value["loss"])] * len(further)
 
 
 # numbers and histories that a model file keeps of the fit, and what tells whether a value is one
@@ -126,9 +127,11 @@ def records_of(model: Any) -> dict[str, Any]:
     found = {name: getattr(model, name) for name in RECORDS if hasattr(model, name)}
     if "history_" in found:
         history = {name: plain(found["history_"][name]) for name in HISTORIES}
-        if all(score is None for score in history["validation_score"]):
-            history["validation_score"] = None
-        found["history_"] = history
+        # 100,000 times None would be a long list that no array can hold
+        found["history_"] = {
+            name: values if name == "loss" or any(value is not None for value in values) else None
+            for name, values in history.items()
+        }
     return {name: value if name == "history_" else plain(value) for name, value in found.items()}
 
 
@@ -145,10 +148,9 @@ def checked_records(records: Any) -> dict[str, Any]:
     result = dict(records)
     if "history_" in records:
         # in the order in which a fit that goes on appends to them
-        history = {name: records["history_"][name] for name in HISTORIES}
-        epochs = len(history["loss"])
-        if history["validation_score"] is None:
-            history["validation_score"] = [None] * epochs
+        given = records["history_"]
+        epochs = len(given["loss"])
+        history = {name: [None] * epochs if given[name] is None else given[name] for name in HISTORIES}
         result["history_"] = {**history, "seconds": [None] * epochs}
     return result
 

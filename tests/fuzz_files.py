@@ -22,6 +22,7 @@ import time
 import warnings
 from collections import Counter
 from contextlib import suppress
+from json.encoder import encode_basestring
 from pathlib import Path
 
 import numpy as np
@@ -106,13 +107,18 @@ def split(content):
 
 def text_of(value):
     """The JSON text of a tree."""
-    if isinstance(value, Raw):
-        return str(value)
-    if isinstance(value, Pairs):
-        return "{" + ", ".join(f"{text_of(name)}: {text_of(item)}" for name, item in value) + "}"
+    kind = type(value)
+    if kind is str:
+        return encode_basestring(value)
+    if kind is Raw:
+        return value
+    if kind is int:
+        return repr(value)
+    if kind is Pairs:
+        return "{" + ", ".join([f"{text_of(name)}: {text_of(item)}" for name, item in value]) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(text_of, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value)
 
 
 def joined(header, data, digest="right"):
@@ -142,11 +148,9 @@ def places(tree):
     waiting = [tree]
     while waiting:
         container = waiting.pop()
-        for index, item in enumerate(container):
-            value = item[1] if isinstance(container, Pairs) else item
-            found.append((container, index))
-            if isinstance(value, list):
-                waiting.append(value)
+        found.extend((container, index) for index in range(len(container)))
+        items = [item for _, item in container] if type(container) is Pairs else container
+        waiting.extend(item for item in items if isinstance(item, list))
     return found
 
 
@@ -319,7 +323,6 @@ class Fuzzer:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
                 before = saved_models.predictions(model, X)
-                repr(model)
                 pymlp.save(model, self.again)
                 content = self.again.read_bytes()
                 model = pymlp.load(self.again)

@@ -59,12 +59,12 @@ def _estimators():
     layers = [Dense(5, "gelu", dropout=0.1, normalization="layer", parametric=True), Dense(5, residual=True)]
     found = {
         "binary": (classifier, {}, X, _labels(False, True)),
-        "multiclass": (classifier, {"activation": ["tanh"]}, X, _labels(3, -5, 9)),
+        "multiclass": (classifier, {"activation": ["tanh", "gelu"]}, X, _labels(3, -5, 9)),
         "multilabel": (classifier, {}, X, _label_matrix()),
         "sparse_labels": (classifier, {}, X, sparse.csr_matrix(_label_matrix())),
         "strings": (classifier, {"early_stopping": True}, X, _labels("low", "m\u00e4\u00dfig", "high")),
         "objects": (classifier, {}, X, _labels("low", "m\u00e4\u00dfig", "high \U0001f40d").astype(object)),
-        "numbers_as_labels": (classifier, {"l1_ratio": 0.5}, X, _labels(0.5, 1.5).astype(np.float32)),
+        "numbers_as_labels": (classifier, {"l1_ratio": 0.5}, X, _labels(1.0, 2.0).astype(np.float32)),
         "float32": (classifier, {}, rows("float32"), _labels(0, 1, 2)),
         "hinge": (classifier, {"loss": "hinge"}, X, _labels(0, 1, 2)),
         "focal": (classifier, {"loss": pymlp.Focal(gamma=1.5)}, X, _labels(0, 1)),

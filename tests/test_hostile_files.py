@@ -7,6 +7,7 @@ import os
 import resource
 import time
 import tracemalloc
+from itertools import count
 
 import numpy as np
 import pytest
@@ -18,17 +19,19 @@ from pymlp import Network, replacement
 from pymlp.container import LONGEST_HEADER
 from pymlp.files import ModelFormatError, load, read, save, save_network
 
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
 SECONDS = 0.05
 # beside twice the file: what the values of a header within bounds take, whatever they are
 ROOM = 8 << 20
 
 
 def _refused(path):
-    """Seconds until a file is refused."""
-    start = time.perf_counter()
+    """Seconds of the processor until a file is refused."""
+    start = time.process_time()
     with pytest.raises(ModelFormatError) as caught:
         load(path)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
@@ -226,13 +229,13 @@ def test_an_odd_loss_is_refused(tmp_path, loss):
 
 
 def test_long_lists_are_kept_and_read_fast(tmp_path):
-    count = 100_000
+    many = 100_000
     network = Network.from_widths((1, 1))
-    numbers = np.random.RandomState(0).normal(size=count).tolist()
+    numbers = np.random.RandomState(0).normal(size=many).tolist()
     state = {
         "history": {"loss": numbers, "none": [], "odd": [float("nan")] * 300},
-        "labels": list(range(-5, count)),
-        "names": [f"column {number}" for number in range(count)],
+        "labels": list(range(-5, many)),
+        "names": [f"column {number}" for number in range(many)],
         "nested": [["a"] * 300, ["b"] * 3],
         "empty": [""] * 300,
     }
@@ -320,14 +323,15 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path, fitted):
 def _model_of_4_kilobytes(path):
     X = saved_models.rows()
     length = 1
-    for _ in range(2):
+    while True:
         labels = np.array(["a", "b" * length], object)[(X[:, 0] > 0).astype(int)]
         model = pymlp.MLPClassifier((14,), max_iter=2, batch_size=40, random_state=0).fit(X, labels)
         save(model, path)
-        length += 4096 - path.stat().st_size
-    content = path.read_bytes()
-    assert len(content) == 4096
-    return model, content
+        missing = 4096 - path.stat().st_size
+        if not missing:
+            return model, path.read_bytes()
+        # the header is filled up to eights
+        length += missing if missing > 8 else missing // 8
 
 
 def _same_or_refused(path, content, model):
@@ -419,18 +423,22 @@ def _faulty(monkeypatch, writes, error):
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EFBIG])
-@pytest.mark.parametrize("writes", range(4))
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, fitted, error, writes):
+def test_whichever_write_fails_the_old_file_stays(tmp_path, monkeypatch, fitted, error):
     path = tmp_path / "model"
     save(fitted["network"], path)
     content = path.read_bytes()
-    _faulty(monkeypatch, writes, error)
-    with pytest.raises(OSError, match=os.strerror(error)) as caught:
-        save(fitted["binary"], path)
-    assert caught.value.errno == error
-    assert caught.value.filename == str(path)
-    assert path.read_bytes() == content
-    assert os.listdir(tmp_path) == ["model"]
+    for writes in count():
+        _faulty(monkeypatch, writes, error)
+        try:
+            save(fitted["binary"], path)
+            break
+        except OSError as caught:
+            assert caught.errno == error
+            assert caught.filename == str(path)
+        assert path.read_bytes() == content
+        assert os.listdir(tmp_path) == ["model"]
+    assert writes >= 3
+    assert type(load(path)) is pymlp.MLPClassifier
 
 
 def test_short_writes_are_gone_on_with(tmp_path, monkeypatch, fitted):
