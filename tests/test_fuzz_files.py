@@ -32,7 +32,7 @@ def _check(cases, seed):
 
 
 def test_a_few_cases():
-    _check(500, seed=1)
+    _check(300, seed=1)
 
 
 @pytest.mark.slow
@@ -46,15 +46,14 @@ def test_a_sample_of_cases():
         (container, "check_bounds", lambda where, text: None, "RecursionError in load"),
         (container, "_check_entries", lambda header, size: header, "in load"),
         (perceptron, "checked_records", lambda records: records, "after load"),
-        (perceptron, "check_parameters", lambda model: None, "after load"),
     ],
-    ids=["bounds", "entries", "records", "parameters"],
+    ids=["bounds", "entries", "records"],
 )
 def test_the_fuzzer_finds_what_is_not_checked(monkeypatch, module, name, without, found):
     monkeypatch.setattr(fuzz_files, "ATTEMPTS", 3)
     monkeypatch.setattr(module, name, without)
     try:
-        _, findings = fuzz_files.run(1000, seed=1)
+        _, findings = fuzz_files.run(300, seed=1)
     except AssertionError as error:
         # sound files do not load either
         findings = [(0, str(error), b"")]
