@@ -14,9 +14,10 @@ from pymlp import scores
 from pymlp.availability import gives_probabilities, takes_streams
 from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints
 from pymlp.class_weights import row_weights
-from pymlp.losses import CustomLoss, loss_of
+from pymlp.losses import loss_description, loss_of
+from pymlp.model_state import labels_of, plain
 from pymlp.network import Network
-from pymlp.perceptron import FurtherParameters, MultilayerPerceptron, plain
+from pymlp.perceptron import FurtherParameters, MultilayerPerceptron
 from pymlp.targets import KINDS, PROBABILITIES, ClassTargets, distinct_labels
 from pymlp.validation import CLASSIFIER_CONSTRAINTS
 
@@ -147,6 +148,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CLASSIFIER_CONSTRAINTS
+    _state_keys: ClassVar[frozenset[str]] = MultilayerPerceptron._state_keys | {"classes"}
 
     def fit(
         self,
@@ -381,13 +383,19 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
 
     def _take_target_state(self, metadata: dict[str, Any], network: Network) -> None:
         state = metadata["classes"]
-        if state["kind"] not in KINDS:
+        if set(state) != {"kind", "dtype", "values", "sparse_labels"} or state["kind"] not in KINDS:
             raise ValueError(f"the model has an unknown kind of classes: {state['kind']!r}")
-        self.classes_ = np.array(state["values"], dtype=np.dtype(state["dtype"]))
+        sparse_labels = state["sparse_labels"]
+        if sparse_labels is not False and (sparse_labels is not True or state["kind"] != "multilabel-indicator"):
+            raise ValueError(f"sparse_labels={sparse_labels!r} does not fit {state['kind']} classes")
+        self.classes_ = labels_of(state)
+        if state["kind"] != "multilabel-indicator" and (state["kind"] == "binary") != (len(self.classes_) <= 2):
+            raise ValueError(f"{len(self.classes_)} classes are not {state['kind']}")
         threshold = 0.5 if network.output_activation in PROBABILITIES else 0.0
-        targets = ClassTargets(state["kind"], self.classes_, bool(state["sparse_labels"]), threshold)
+        targets = ClassTargets(state["kind"], self.classes_, sparse_labels, threshold)
         self._targets = targets
-        fits = isinstance(network.loss, CustomLoss) or targets.loss(self.loss) == network.loss
+        # by what files say of them: of functions of one's own they do not tell which
+        fits = loss_description(targets.loss(self.loss)) == loss_description(network.loss)
         if targets.columns != network.outputs or not fits:
             raise ValueError(f"{len(self.classes_)} {state['kind']} classes do not fit the network's outputs and loss")
 

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from pymlp.availability import is_stochastic
 from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints
-from pymlp.losses import CustomLoss, GaussianNLL, Loss, Quantile, loss_of
+from pymlp.losses import CustomLoss, GaussianNLL, Loss, Quantile, loss_description, loss_of
 from pymlp.network import Network
 from pymlp.perceptron import FurtherParameters, MultilayerPerceptron
 from pymlp.targets import NumberTargets
@@ -242,5 +242,6 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         """Numbers need no description."""
 
     def _take_target_state(self, metadata: dict[str, Any], network: Network) -> None:
-        if loss_of(network.loss) != loss_of(self.loss):
+        # by what files say of them: of functions of one's own they do not tell which
+        if loss_description(loss_of(network.loss)) != loss_description(loss_of(self.loss)):
             raise ValueError(f"the network's loss is {network.loss!r}, but loss={self.loss!r}")
