@@ -1,6 +1,7 @@
 /* layers.c: the table of layers: which tables there can be, and what a plan needs to know of each of their rows: where its
  * parameters lie, what the way back asks of it, and where inference keeps what it writes.
  */
+#include "memory.h"
 #include "plan.h"
 
 /* Whether a row of a table can be: what it reads has been written, its widths fit, and so does its kind. */
@@ -53,7 +54,7 @@ static int lay_out(pymlp_plan *plan, const pymlp_layer *given) {
                                 .first_penalty = plan->n_penalties};
         /* in floating point first: the products of hostile widths would overflow */
         size += ((double)given->inputs + UNIT_INPUTS + 1) * ((double)given->outputs + (double)panel);
-        if (size > MOST_NUMBERS) return PYMLP_OUT_OF_MEMORY;
+        if (size > MOST_NUMBERS) return pymlp_refuse(size * (double)plan->operations->real_bytes);
         layer->row_groups = kind->matrix ? layer->padded_inputs / UNIT_INPUTS : kind->vectors > 0;
         layer->weight = plan->n_parameters;
         layer->bias = layer->weight + matrix_inputs * layer->outputs;

@@ -64,6 +64,8 @@ int pymlp_optimizer_kind(const char *name);
 /* Instruction sets this machine can run, best first; NULL past the last. */
 const char *pymlp_instruction_set(int position);
 const char *pymlp_error_text(int code);
+/* Bytes of the last allocation that was refused, in any thread: what the code for no memory is about. */
+double pymlp_refused_bytes(void);
 
 /* dtype: 32 or 64.  n_threads bounds the threads of a verb; with automatic != 0 it takes fewer where the work is small.
  * batch_size bounds the rows of backward, loss_gradient and a batch of train_steps. */

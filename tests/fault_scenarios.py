@@ -1,0 +1,339 @@
+"""What the faults of allocation_faults.c are let loose on: everything an estimator, a plan or a file is asked for.
+
+Run as a script, with the library preloaded, it prints JSON: for each scenario the cases tried and what went wrong.  A
+scenario is a subject, what it is asked to do, and the state that a failure must leave as it was.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from allocation_faults import ALLOCATION, ENGINE, FOR_EVER, NUMPY, Faults
+from scipy import sparse
+from small_models import small, state_of
+
+import pymlp
+from pymlp import Dense, MLPRegressor, Network, Predictor, backends, config_context
+from pymlp.optimizers import Adam, new_slots
+
+# NumPy keeps smaller blocks in a list of its own and does not ask for them each time
+DATA_BYTES = 1024
+ROWS, COLUMNS, CLASSES = 300, 12, 3
+
+draw = np.random.RandomState(5)
+X = draw.standard_normal((ROWS, COLUMNS))
+LABELS = draw.randint(0, CLASSES, ROWS)
+LABELS[:CLASSES] = range(CLASSES)
+NUMBERS = X[:, 0] - X[:, 1] ** 2
+WEIGHT = draw.uniform(0.5, 2, ROWS)
+THIN = sparse.random(ROWS, 60, 0.05, "csr", random_state=draw)
+COUNTS = draw.poisson(2, (ROWS, COLUMNS)).astype(float)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """``run(subject)`` gives bytes, the same each time; ``state(subject)`` is what a failure must not change."""
+
+    name: str
+    prepare: Callable[[], Any]
+    run: Callable[[Any], bytes]
+    state: Callable[[Any], Any] = lambda subject: None
+    n_threads: int = 1
+    backend: str = "c"
+
+
+def learnt(model: Any) -> bytes:
+    """What a fit has made of a model, in bytes."""
+    numbers = [value for name, value in sorted(vars(model).items()) if isinstance(value, np.ndarray)]
+    parts = [array.tobytes() for array in numbers] + [repr(getattr(model, "loss_curve_", None)).encode()]
+    descent = getattr(model, "_descent", None)
+    if descent is not None:
+        parts.append(descent.slots.tobytes())
+    return hashlib.sha256(b"|".join(parts)).digest()
+
+
+def fit(name: str, model: Any, *data: Any, verb: str = "fit", **options: Any) -> Scenario:
+    """Fitting a copy of the model."""
+
+    def run(subject: Any) -> bytes:
+        getattr(subject, verb)(*data)
+        return learnt(subject)
+
+    return Scenario(name, lambda: copy.deepcopy(model), run, state_of, **options)
+
+
+def asking(name: str, model: Any, question: Callable[[Any], Any], **options: Any) -> Scenario:
+    """Asking a fitted model something."""
+    return Scenario(name, lambda: model, lambda subject: np.asarray(question(subject)).tobytes(), state_of, **options)
+
+
+def training(name: str, n_threads: int = 1, **options: Any) -> Scenario:
+    """`pymlp.train` on arrays of the user's own."""
+    network = Network.from_widths((COLUMNS, 40, 30, CLASSES), "tanh", loss="log_loss", dtype="float64")
+    y = np.eye(CLASSES)[LABELS]
+
+    def prepare() -> tuple[np.ndarray, np.ndarray]:
+        return network.initial_params(0), new_slots(Adam(), network.n_parameters, "float64")
+
+    def run(subject: tuple[np.ndarray, np.ndarray]) -> bytes:
+        options = {"epochs": 3, "batch_size": 64, "random_state": 1, "n_threads": n_threads}
+        pymlp.train(network, subject[0], X, y, slots=subject[1], **options)
+        return state(subject)
+
+    def state(subject: tuple[np.ndarray, np.ndarray]) -> bytes:
+        return b"".join(array.tobytes() for array in subject)
+
+    return Scenario(name, prepare, run, state, **options)
+
+
+def verbs(name: str, n_threads: int = 1) -> Scenario:
+    """The verbs of one plan, on sparse rows whose numbers become more from batch to batch."""
+    network = Network.from_widths((60, 20, 1), dtype="float64")
+    rows = pymlp.SparseRows.of(THIN, "float64")
+    y = NUMBERS[:, None].copy()
+
+    def run(plan: Any) -> bytes:
+        params, gradient = network.initial_params(0), np.empty(network.n_parameters)
+        slots = new_slots(Adam(), network.n_parameters, "float64")
+        found = []
+        for count in (10, 40, 100):
+            found.append(plan.loss_gradient(params, rows[:count], y[:count], None, gradient))
+            plan.backward(params, rows[:count], y[:count], gradient)
+            plan.train_steps(
+                Adam(), params, slots, 0, rows, y, None, np.arange(count), np.array([0, count]), np.array([0.01]),
+                np.empty(1),
+            )  # fmt: skip
+        return params.tobytes() + gradient.tobytes() + np.array(found).tobytes()
+
+    return Scenario(name, lambda: backends.get().Plan(network, 100, n_threads), run)
+
+
+def saving(name: str, model: Any, folder: Path) -> Scenario:
+    """Writing a model file over an older one."""
+    path = folder / "model.safetensors"
+
+    def prepare() -> Any:
+        path.write_bytes(b"the old file")
+        return model
+
+    def run(subject: Any) -> bytes:
+        subject.save(path)
+        assert os.listdir(folder) == [path.name], "litter"
+        return path.read_bytes()
+
+    def state(subject: Any) -> Any:
+        return state_of(subject), sorted(os.listdir(folder)), path.read_bytes()
+
+    return Scenario(name, prepare, run, state)
+
+
+def loading(name: str, model: Any, path: Path) -> Scenario:
+    """Reading a model file."""
+    model.save(path)
+    return Scenario(
+        name, lambda: path, lambda subject: learnt(pymlp.load(subject)), lambda subject: subject.read_bytes()
+    )
+
+
+def scenarios(folder: Path) -> list[Scenario]:
+    """All of them; those of files work in `folder`."""
+    fitted = small(hidden_layer_sizes=(30, 20)).fit(X, LABELS)
+    single = small(MLPRegressor, hidden_layer_sizes=(30,), dtype="float32").fit(X, NUMBERS)
+    rare = small(hidden_layer_sizes=(20,)).fit(THIN, LABELS)
+    rich = [Dense(30, "gelu", normalization="layer", dropout=0.1), Dense(30, residual=True, max_norm=2.0)]
+    chunks = [(X[i : i + 100], LABELS[i : i + 100]) for i in range(0, ROWS, 100)]
+    new_rows = np.repeat(X, 12, axis=0)
+    (folder / "saved").mkdir()
+    return [
+        fit("fit", small(hidden_layer_sizes=(30, 20)), X, LABELS),
+        fit("fit, four threads", small(hidden_layer_sizes=(64, 64)), X, LABELS, n_threads=4),
+        fit("fit again", fitted, X[:200], LABELS[:200]),
+        fit("fit, going on", small(warm_start=True).fit(X, LABELS), X, LABELS),
+        fit("partial_fit", small(max_iter=2).fit(X, LABELS), X, LABELS, verb="partial_fit"),
+        fit("fit, weighted, lbfgs", small(solver="lbfgs", max_iter=6), X, LABELS, WEIGHT),
+        fit("fit, sparse rows", small(), THIN, LABELS),
+        fit("fit, sparse rows, lbfgs", small(solver="lbfgs"), THIN, LABELS),
+        fit("fit, early stopping", small(early_stopping=True), X, LABELS),
+        fit("fit, standardised, float32", small(standardize=True, dtype="float32"), X, LABELS),
+        fit("fit, layers", small(hidden_layer_sizes=rich, solver=pymlp.AdamW(average="ema", clip_norm=1.0)), X, LABELS),
+        fit("fit, rows of bytes", small(), COUNTS.astype("uint8"), LABELS),
+        fit("fit, numbers", small(MLPRegressor, loss=pymlp.Quantile([0.1, 0.5, 0.9])), X, NUMBERS),
+        fit("fit_stream", small(max_iter=2), chunks, verb="fit_stream"),
+        fit("fit, numpy", small(), X, LABELS, backend="numpy"),
+        fit("logistic regression", pymlp.LogisticRegression(max_iter=20), X, LABELS),
+        fit("linear SVC", pymlp.LinearSVC(max_iter=20), X, LABELS),
+        fit("perceptron", pymlp.Perceptron(max_iter=3, random_state=0), X, LABELS),
+        fit("Fourier SVC", pymlp.FourierSVC(random_state=0), X, LABELS),
+        fit("Gaussian naive Bayes", pymlp.GaussianNB(), X, LABELS),
+        fit("multinomial naive Bayes", pymlp.MultinomialNB(), COUNTS, LABELS),
+        training("train"),
+        training("train, four threads", n_threads=4),
+        training("train, numpy", backend="numpy"),
+        verbs("verbs, sparse rows"),
+        verbs("verbs, sparse rows, three threads", n_threads=3),
+        asking("predict", fitted, lambda model: model.predict(new_rows)),
+        asking("predict_proba, four threads", fitted, lambda model: model.predict_proba(new_rows), n_threads=4),
+        asking("predict, sparse rows", rare, lambda model: model.predict_proba(THIN)),
+        asking("predict, numbers, Fortran order", single, lambda model: model.predict(np.asfortranarray(new_rows))),
+        asking("Predictor", fitted, lambda model: Predictor(model)(new_rows)),
+        Scenario("Predictor, first call", lambda: Predictor(fitted), lambda subject: subject(new_rows).tobytes()),
+        Scenario("Predictor, sparse rows", lambda: Predictor(rare), lambda subject: subject(THIN).tobytes()),
+        Scenario("Plan", lambda: fitted.network_, lambda network: bytes([backends.get().Plan(network, 50).n_threads])),
+        saving("save", fitted, folder / "saved"),
+        loading("load", fitted, folder / "model.safetensors"),
+    ]  # fmt: skip
+
+
+class Sweep:
+    """One scenario, and the faults it has met."""
+
+    def __init__(self, scenario: Scenario, faults: Faults) -> None:
+        self.scenario, self.faults = scenario, faults
+        self.cases = self.failures = 0
+        self.problems: list[str] = []
+        with self._configured():
+            self.expected = scenario.run(scenario.prepare())
+
+    def _configured(self) -> Any:
+        return config_context(n_threads=self.scenario.n_threads, backend=self.scenario.backend)
+
+    def allocations(self, every: int, word: str) -> None:
+        """Let the n-th watched allocation fail, n = 1, 1 + every, ... until none does; it alone, then it and all later
+        ones.  A message must hold `word`."""
+        # what is kept from call to call is there by now
+        gc.collect()
+        held = self.faults.live_blocks
+        for forever in (False, True):
+            first, failures = 1, 1
+            while failures:
+                armed = self.faults.armed(ALLOCATION, first, FOR_EVER if forever else first + 1)
+                self.case(f"allocation {first}{' and all later ones' if forever else ''}", armed, word)
+                failures = self.faults.failures
+                self.failures += failures > 0
+                first += every
+        gc.collect()
+        if self.faults.live_blocks != held:
+            self.problems.append(f"{self.faults.live_blocks - held} blocks have leaked")
+
+    def case(self, place: str, fault: AbstractContextManager[None], word: str = "") -> None:
+        """Run the scenario once within `fault`, and once again if it failed."""
+        scenario = self.scenario
+        self.cases += 1
+        with self._configured():
+            subject = scenario.prepare()
+            before = scenario.state(subject)
+            try:
+                with fault:
+                    outcome = scenario.run(subject)
+            except MemoryError as error:
+                outcome = None
+                if word not in str(error):
+                    self.problems.append(f"{place}: the error says {str(error)!r}")
+            if outcome is None:
+                if scenario.state(subject) != before:
+                    self.problems.append(f"{place}: the failure has left its traces")
+                outcome = scenario.run(subject)
+            if outcome != self.expected:
+                self.problems.append(f"{place}: other bits")
+
+    def result(self) -> dict[str, Any]:
+        """What to print of it."""
+        return {"cases": self.cases, "failures": self.failures, "problems": self.problems}
+
+
+def of_modules(which: str, every: int, folder: Path) -> dict[str, Any]:
+    """All scenarios, with faults in the engine's allocations or in NumPy's of data."""
+    faults = Faults()
+    if which == "engine":
+        faults.watch(ENGINE)
+    else:
+        faults.watch(NUMPY, DATA_BYTES)
+    results = {}
+    for scenario in scenarios(folder):
+        sweep = Sweep(scenario, faults)
+        sweep.allocations(every, "the engine asked for" if which == "engine" else "")
+        results[scenario.name] = sweep.result()
+    return results
+
+
+@contextmanager
+def _python_without_memory(first: int) -> Iterator[None]:
+    import _testcapi
+
+    _testcapi.set_nomemory(first, first + 1)
+    try:
+        yield
+    finally:
+        _testcapi.remove_mem_hooks()
+
+
+def _of_python(sweep: Sweep, first: int, last: int, every: int, report: int) -> None:
+    """Cases first .. last - 1, in a process that may end any time: before each its number goes to `report`."""
+    held = sweep.faults.live_blocks
+    for number in range(first, last, every):
+        os.write(report, f"{number}\n".encode())
+        try:
+            sweep.case(f"object {number}", _python_without_memory(number))
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            line = f"object {number}: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+            os.write(report, f"!{line}\n".encode())
+    gc.collect()
+    if sweep.faults.live_blocks != held:
+        os.write(report, f"!{sweep.faults.live_blocks - held} blocks of the engine have leaked\n".encode())
+    for problem in sweep.problems:
+        os.write(report, f"!{problem}\n".encode())
+
+
+def of_python(names: list[str], last: int, every: int, folder: Path) -> dict[str, Any]:
+    """Some scenarios, where the n-th object of Python cannot be had, in children, because Python itself may not live
+    through it: such cases are counted as ``ended``."""
+    faults = Faults()
+    faults.watch(ENGINE)
+    results = {}
+    for scenario in scenarios(folder):
+        if scenario.name not in names:
+            continue
+        sweep, first, ended, problems = Sweep(scenario, faults), 1, [], []
+        while first < last:
+            there, here = os.pipe()
+            child = os.fork()
+            if child == 0:
+                os.close(there)
+                # what Python says of errors that it can raise nowhere
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+                _of_python(sweep, first, last, every, here)
+                os._exit(0)
+            os.close(here)
+            with open(there) as lines:
+                said = lines.read().split("\n")[:-1]
+            _, status = os.waitpid(child, 0)
+            problems += [line[1:] for line in said if line.startswith("!")]
+            first = int([line for line in said if not line.startswith("!")][-1]) + every
+            if status:
+                ended.append(first - every)
+        results[scenario.name] = {"cases": len(range(1, last, every)), "ended": ended, "problems": problems}
+    return results
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as place:
+        if sys.argv[1] == "python":
+            print(json.dumps(of_python(sys.argv[4:], int(sys.argv[3]), int(sys.argv[2]), Path(place))))
+        else:
+            print(json.dumps(of_modules(sys.argv[1], int(sys.argv[2]), Path(place))))
