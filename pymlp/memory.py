@@ -34,6 +34,20 @@ def _rounded(width: int) -> int:
     return -(-width // BAND) * BAND
 
 
+def _packed(network: Network) -> tuple[int, int]:
+    # numbers of all matrices as the engine packs them, and of all parameters
+    matrices = sum(_rounded(row.inputs) * _rounded(row.outputs) for row in network.table if row.kind == "dense")
+    vectors = sum(_rounded(row.outputs) for row in network.table for part in row.parts if len(part.shape) == 1)
+    return matrices, matrices + vectors
+
+
+def _scratch(network: Network, n_threads: int) -> int:
+    # strips of rows on their way through the layers; what a residual link goes around is kept, too
+    widest = max(_rounded(width) for row in network.table for width in (row.inputs, row.outputs))
+    strips = 3 if any(row.second >= 0 for row in network.table) else 2
+    return n_threads * (strips * STRIP_ROWS * widest + 64 * network.outputs)
+
+
 def plan_bytes(network: Network, batch_size: int, n_threads: int = 1) -> int:
     """Most bytes of a plan: what it asks for at once; pages that its verbs do not use are never touched.
 
@@ -48,17 +62,14 @@ def plan_bytes(network: Network, batch_size: int, n_threads: int = 1) -> int:
     int
     """
     real = np.dtype(network.dtype).itemsize
-    matrices = sum(_rounded(row.inputs) * _rounded(row.outputs) for row in network.table if row.kind == "dense")
-    packed = matrices + sum(_rounded(row.outputs) * len(row.parts) for row in network.table)
+    matrices, packed = _packed(network)
     widths = [_rounded(network.inputs), *(_rounded(row.outputs) for row in network.table)]
     # outputs, deltas and, for some activations, what they were applied to
     batch = 3 * sum(widths) * (min(batch_size, BLOCK_ROWS) + SPARE_ROWS)
-    # what a residual link goes around is kept, too
-    strips = 3 if any(row.second >= 0 for row in network.table) else 2
-    scratch = n_threads * (strips * STRIP_ROWS * max(widths) + 4 * 16 * network.outputs)
     # packed, gradient and slots; the transposes; a batch of several blocks adds their gradients up
-    numbers = (2 + PLAN_SLOTS) * packed + matrices + batch + scratch + (packed if batch_size > BLOCK_ROWS else 0)
+    numbers = (2 + PLAN_SLOTS) * packed + matrices + batch + (packed if batch_size > BLOCK_ROWS else 0)
     # sums of squares of 256 weights each, a loss and up to two numbers for each row and layer; the table itself
+    numbers += _scratch(network, n_threads)
     return real * numbers + packed // 8 + 1024 * len(network.table) + 16 * BLOCK_ROWS * len(network.table) + 65536
 
 
@@ -90,7 +101,7 @@ def fit_bytes(
 
 
 def predict_bytes(network: Network, rows: int, n_threads: int = 1) -> int:
-    """Most bytes that a prediction takes beyond X and `BESIDES`, with what it returns.
+    """Most bytes that a prediction, or a `Predictor`, takes beyond X and `BESIDES`, with what it returns.
 
     Parameters
     ----------
@@ -103,9 +114,9 @@ def predict_bytes(network: Network, rows: int, n_threads: int = 1) -> int:
     int
     """
     real = np.dtype(network.dtype).itemsize
-    # the scratch of a call lies beside that of its plan
-    plan = 2 * plan_bytes(network, 1, n_threads)
-    return plan + rows * (2 * real * (network.outputs + 1) + 24)
+    # parameters packed, and those a `Predictor` keeps to be pickled; the outputs and their labels
+    parameters = _packed(network)[1] + network.n_parameters
+    return real * (parameters + _scratch(network, n_threads)) + rows * (2 * real * (network.outputs + 1) + 24)
 
 
 def load_bytes(network: Network) -> int:
