@@ -177,7 +177,7 @@ def scenarios(folder: Path) -> list[Scenario]:
         fit("logistic regression", pymlp.LogisticRegression(max_iter=20), X, LABELS),
         fit("linear SVC", pymlp.LinearSVC(max_iter=20), X, LABELS),
         fit("perceptron", pymlp.Perceptron(max_iter=3, random_state=0), X, LABELS),
-        fit("Fourier SVC", pymlp.FourierSVC(random_state=0), X, LABELS),
+        fit("Fourier SVC", pymlp.FourierSVC(n_components=30, max_iter=20, random_state=0), X, LABELS),
         fit("Gaussian naive Bayes", pymlp.GaussianNB(), X, LABELS),
         fit("multinomial naive Bayes", pymlp.MultinomialNB(), COUNTS, LABELS),
         training("train"),
