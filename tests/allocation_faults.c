@@ -2,8 +2,9 @@
  *
  * Preloaded before the C library (LD_PRELOAD), it stands between every module of a process and malloc, pthread_create,
  * madvise and the registration of fork handlers.  A call counts if its return address lies in a module that is watched, so
- * a fault meets the engine, or NumPy, and nobody else.  Python arms it through ctypes (allocation_faults.py).  The blocks
- * of watched modules are entered in a table until they are freed, by whomever: what stays has leaked.
+ * a fault meets the engine and nobody else.  For the data of NumPy's arrays it has the functions that NumPy lets its users
+ * put in place of malloc: inside, NumPy does not live through every refusal.  Python arms it through ctypes
+ * (allocation_faults.py).  The blocks of watched modules are entered in a table until they are freed, by whomever: what stays has leaked.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -36,7 +37,9 @@ static atomic_long calls, failures, first_fault, end_of_faults;
 static struct { _Atomic uintptr_t block; atomic_size_t bytes; } table[BUCKETS][BUCKET_BLOCKS];
 static atomic_long live_blocks, live_bytes, peak_bytes, lost_track;
 
+/* NULL: an array's data */
 static int is_watched(const void *address) {
+    if (address == NULL) return 1;
     const uintptr_t at = (uintptr_t)address;
     const int count = atomic_load_explicit(&n_ranges, memory_order_acquire);
     for (int i = 0; i < count; i++)
@@ -162,6 +165,41 @@ int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)
     if (real == NULL) *(void **)&real = dlsym(RTLD_NEXT, "__register_atfork");
     return real(prepare, parent, child, module);
 }
+
+/* --- what NumPy calls, by its handler "mem_handler" ------------------------------------------------------------------- */
+
+static void *data_malloc(void *context, size_t bytes) {
+    (void)context;
+    return is_refused(ALLOCATION, bytes, NULL) ? NULL : entered(__libc_malloc(bytes), bytes, NULL);
+}
+
+static void *data_calloc(void *context, size_t count, size_t bytes) {
+    (void)context;
+    return is_refused(ALLOCATION, count * bytes, NULL) ? NULL : entered(__libc_calloc(count, bytes), count * bytes, NULL);
+}
+
+static void *data_realloc(void *context, void *block, size_t bytes) {
+    (void)context;
+    if (is_refused(ALLOCATION, bytes, NULL)) return NULL;
+    strike_out(block);
+    return entered(__libc_realloc(block, bytes), bytes, NULL);
+}
+
+static void data_free(void *context, void *block, size_t bytes) {
+    (void)context;
+    (void)bytes;
+    free(block);
+}
+
+struct {
+    char name[127];
+    uint8_t version;
+    void *context;
+    void *(*malloc)(void *context, size_t bytes);
+    void *(*calloc)(void *context, size_t count, size_t bytes);
+    void *(*realloc)(void *context, void *block, size_t bytes);
+    void (*free)(void *context, void *block, size_t bytes);
+} faults_data_handler = {"faults", 1, NULL, data_malloc, data_calloc, data_realloc, data_free};
 
 /* --- what Python calls ------------------------------------------------------------------------------------------ */
 

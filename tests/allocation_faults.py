@@ -17,12 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 HERE = Path(__file__).parent
 ALLOCATION, THREAD, ADVICE, FORK_WATCH, MAPPING = 1, 2, 4, 8, 16
 ENGINE = ("/_engine.", "/_call.")
-NUMPY = ("_multiarray_umath",)
+# of PyDataMem_SetHandler in the table of NumPy's C interface
+SET_HANDLER = 304
 FOR_EVER = 2**60
 
 
@@ -45,6 +47,22 @@ class Faults:
         for part in parts:
             before, watched = watched, self._library.faults_watch(part.encode())
             assert watched > before, f"no module has {part} in its path"
+
+    def watch_arrays(self, least: int) -> None:
+        """Watch the data of the arrays that NumPy makes in this thread from now on, of at least so many bytes, and no
+        modules."""
+        self._library.faults_watch_nothing(least)
+        python = ctypes.pythonapi
+        python.PyCapsule_New.restype = ctypes.py_object
+        python.PyCapsule_New.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        python.PyCapsule_GetPointer.restype = ctypes.c_void_p
+        python.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+        handler = ctypes.addressof(ctypes.c_char.in_dll(self._library, "faults_data_handler"))
+        table = python.PyCapsule_GetPointer(np._core._multiarray_umath._ARRAY_API, None)
+        set_handler = ctypes.cast(table, ctypes.POINTER(ctypes.c_void_p))[SET_HANDLER]
+        ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(set_handler)(
+            python.PyCapsule_New(handler, b"mem_handler", None)
+        )
 
     @contextmanager
     def armed(self, kinds: int, first: int, end: int = FOR_EVER) -> Iterator[None]:

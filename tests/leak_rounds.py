@@ -170,4 +170,6 @@ def allocations_of_steps() -> dict[str, list[int]]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
+    # what was imported need not be looked through each time that garbage is collected
+    gc.freeze()
     print(json.dumps(allocations_of_steps() if sys.argv[1] == "steps" else rounds(*map(int, sys.argv[1:]))))
