@@ -70,6 +70,11 @@ void pymlp_predictor_free(pymlp_predictor *predictor) {
     pymlp_free_zeros(predictor);
 }
 
+void pymlp_predictor_disown(pymlp_predictor **predictor) {
+    pymlp_predictor_free(*predictor);
+    *predictor = NULL;
+}
+
 static void *take_scratch(pymlp_predictor *predictor) {
     for (int i = 0; i < MOST_KEPT; i++) {
         if (atomic_load_explicit(&predictor->kept[i], memory_order_relaxed) == NULL) continue;

@@ -243,6 +243,11 @@ void pymlp_plan_free(pymlp_plan *plan) {
     pymlp_free_zeros(plan);
 }
 
+void pymlp_plan_disown(pymlp_plan **plan) {
+    pymlp_plan_free(*plan);
+    *plan = NULL;
+}
+
 /* --- the verbs ---------------------------------------------------------------------------------------------------- */
 
 static bool take(pymlp_plan *plan) {

@@ -73,6 +73,8 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
                       int64_t n_layers, const pymlp_loss_rule *loss, double l1, double l2, uint64_t seed,
                       int64_t batch_size, int n_threads, int automatic);
 void pymlp_plan_free(pymlp_plan *plan);
+/* Frees *plan, if there is one: for an owner that must exist before it, so that no exception can come in between. */
+void pymlp_plan_disown(pymlp_plan **plan);
 /* Threads that a training step on a full batch takes. */
 int pymlp_plan_threads(const pymlp_plan *plan);
 
@@ -106,6 +108,7 @@ int pymlp_predictor_create(pymlp_predictor **predictor, const char *instruction_
                            const pymlp_layer *layers, int64_t n_layers, const pymlp_loss_rule *loss,
                            const void *params, int with_complement, int n_threads, int automatic);
 void pymlp_predictor_free(pymlp_predictor *predictor);
+void pymlp_predictor_disown(pymlp_predictor **predictor);
 /* out (rows, columns) = network(X), X (rows, inputs) */
 int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t rows, void *out);
 /* the same for sparse rows */

@@ -30,8 +30,11 @@ import pymlp
 from pymlp import Dense, MLPRegressor, Network, Predictor, backends, config_context
 from pymlp.optimizers import Adam, new_slots
 
+PACKAGE = Path(pymlp.__file__).parent
 # arrays of numbers, not the small ones of shapes and places
 DATA_BYTES = 256
+# after so many refused objects in a row that nobody missed, it is taken that there is none left to be refused
+ENOUGH = 20
 ROWS, COLUMNS, CLASSES = 120, 12, 3
 
 draw = np.random.RandomState(5)
@@ -204,7 +207,7 @@ class Sweep:
 
     def __init__(self, scenario: Scenario, faults: Faults) -> None:
         self.scenario, self.faults = scenario, faults
-        self.cases = self.failures = self.system_errors = 0
+        self.cases = self.failures = self.strange_errors = self.lived_through = 0
         self.problems: list[str] = []
         with self._configured():
             self.expected = scenario.run(scenario.prepare())
@@ -244,10 +247,15 @@ class Sweep:
                 outcome = None
                 if word not in str(error):
                     self.problems.append(f"{place}: the error says {str(error)!r}")
-            except SystemError:
-                # NumPy, and Python itself, at some places give up without saying why: this is what Python makes of it
+            except Exception as error:
+                # Python itself, and NumPy, at some places do not say what the matter is; pymlp shall
                 outcome = None
-                self.system_errors += 1
+                self.strange_errors += 1
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                if Path(where.filename).is_relative_to(PACKAGE) and where.line.startswith("raise"):
+                    self.problems.append(f"{place}: {error!r} of {where.filename}, line {where.lineno}")
+            # cases in a row
+            self.lived_through = 0 if outcome is None else self.lived_through + 1
             if outcome is None:
                 if scenario.state(subject) != before:
                     self.problems.append(f"{place}: the failure has left its traces")
@@ -260,7 +268,7 @@ class Sweep:
         return {
             "cases": self.cases,
             "failures": self.failures,
-            "system errors": self.system_errors,
+            "strange errors": self.strange_errors,
             "problems": self.problems,
         }
 
@@ -296,17 +304,15 @@ def _of_python(sweep: Sweep, first: int, last: int, every: int, report: int) -> 
     held = sweep.faults.live_blocks
     for number in range(first, last, every):
         os.write(report, f"{number}\n".encode())
-        try:
-            sweep.case(f"object {number}", _python_without_memory(number))
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            line = f"object {number}: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
-            os.write(report, f"!{line}\n".encode())
+        sweep.case(f"object {number}", _python_without_memory(number))
+        if sweep.lived_through == ENOUGH:
+            break
     gc.collect()
     if sweep.faults.live_blocks != held:
         os.write(report, f"!{sweep.faults.live_blocks - held} blocks of the engine have leaked\n".encode())
     for problem in sweep.problems:
         os.write(report, f"!{problem}\n".encode())
+    os.write(report, f"strange {sweep.strange_errors}\n".encode())
 
 
 def of_python(names: list[str], last: int, every: int, folder: Path) -> dict[str, Any]:
@@ -318,7 +324,7 @@ def of_python(names: list[str], last: int, every: int, folder: Path) -> dict[str
     for scenario in scenarios(folder):
         if scenario.name not in names:
             continue
-        sweep, first, ended, problems = Sweep(scenario, faults), 1, [], []
+        sweep, first, cases, strange, ended, problems = Sweep(scenario, faults), 1, 0, 0, [], []
         while first < last:
             there, here = os.pipe()
             child = os.fork()
@@ -333,10 +339,15 @@ def of_python(names: list[str], last: int, every: int, folder: Path) -> dict[str
                 said = lines.read().split("\n")[:-1]
             _, status = os.waitpid(child, 0)
             problems += [line[1:] for line in said if line.startswith("!")]
-            first = int([line for line in said if not line.startswith("!")][-1]) + every
+            strange += sum(int(line[8:]) for line in said if line.startswith("strange "))
+            reached = int([line for line in said if line.isdigit()][-1])
+            cases += len(range(first, reached + 1, every))
+            first = reached + every if status else last
             if status:
-                ended.append(first - every)
-        results[scenario.name] = {"cases": len(range(1, last, every)), "ended": ended, "problems": problems}
+                ended.append(reached)
+        results[scenario.name] = {
+            "cases": cases, "ended": ended, "strange errors": strange, "problems": problems
+        }  # fmt: skip
     return results
 
 

@@ -27,6 +27,9 @@ from pymlp import Dense, Network, Predictor
 from pymlp.backends import c
 from pymlp.optimizers import SGD, Adam, AdamW, new_slots
 
+# rounds until caches of strings, types and files have what they will have
+WARM_UP = 200
+
 draw = np.random.RandomState(0)
 X, Y = draw.standard_normal((30, 4)), np.arange(30) % 3
 THIN = sparse.random(30, 40, 0.1, "csr", random_state=draw)
@@ -116,7 +119,7 @@ def rounds(count: int, from_sample_to_sample: int) -> dict[str, list[int]]:
     samples: list[dict[str, int]] = []
     # what is written here is synchronised for nothing
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
-        for number in range(-count // 10, count + 1):
+        for number in range(-WARM_UP, count + 1):
             a_round(faults, Path(folder))
             if number >= 0 and number % from_sample_to_sample == 0:
                 samples.append(sample() | {"engine blocks": faults.live_blocks})
@@ -140,7 +143,7 @@ class CountingLibrary:
 
 
 def allocations_of_steps() -> dict[str, list[int]]:
-    """Allocations of calls of 1, 1 and 1,000 steps, by what is trained."""
+    """Allocations of calls of 300, 1 and 1,000 steps, by what is trained."""
     faults = Faults()
     faults.watch(("",))
     rich = Network(
@@ -162,7 +165,7 @@ def allocations_of_steps() -> dict[str, list[int]]:
         for n_threads in (1, 3):
             c.lib = CountingLibrary(library, faults)
             plan = c.Plan(network, 10, n_threads)
-            for n_steps in (3, 1, 1000):
+            for n_steps in (300, 1, 1000):
                 steps_of(plan, network, rows, optimizer, n_steps)
             results[f"{name}, {n_threads} threads"] = c.lib.counts
     return results

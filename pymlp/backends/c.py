@@ -122,7 +122,7 @@ class Plan:
         self._loss_is_called = network.loss_function.name == "custom"
         self._optimizers: dict[Any, object] = {}
         # the owner is there before what it owns: there is no moment at which an exception could lose a plan
-        self._owner = ffi.gc(ffi.new("pymlp_plan **"), _free_plan)
+        self._owner = ffi.gc(ffi.new("pymlp_plan **"), lib.pymlp_plan_disown)
         code = lib.pymlp_plan_create(
             self._owner, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
             _loss(network), network.l1, network.l2, network.seed, self.batch_size,
@@ -341,7 +341,7 @@ class Predictor:
         self.isa = str(choose_instruction_set().value)
         self.n_threads = int(resolve_threads(n_threads).value)
         self._dtype = np.dtype(network.dtype)
-        self._owner = ffi.gc(ffi.new("pymlp_predictor **"), _free_predictor)
+        self._owner = ffi.gc(ffi.new("pymlp_predictor **"), lib.pymlp_predictor_disown)
         code = lib.pymlp_predictor_create(
             self._owner, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
             _loss(network), _address("params", params, self._dtype, (network.n_parameters,)),
@@ -364,14 +364,6 @@ class Predictor:
         )
         if code:
             _fail(code)
-
-
-def _free_plan(owner: Any) -> None:
-    lib.pymlp_plan_free(owner[0])
-
-
-def _free_predictor(owner: Any) -> None:
-    lib.pymlp_predictor_free(owner[0])
 
 
 def _sparse(X: SparseRows, network: Network) -> object:
