@@ -123,7 +123,9 @@ static void set_flags(pymlp_plan *plan) {
  * later layer reads. */
 static int set_places(pymlp_plan *plan, int training) {
     struct buffer *buffers = plan->buffers;
-    int64_t read_until[MOST_STRIPS] = {0};
+    int64_t read_until[MOST_STRIPS];
+    /* a piece that nothing is in yet is free for the first layer, too */
+    for (int piece = 0; piece < MOST_STRIPS; piece++) read_until[piece] = -1;
     for (int64_t b = 0; b <= plan->n_layers; b++) buffers[b].made_by = b, buffers[b].last_reader = b;
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const struct layer *layer = &plan->layers[l];

@@ -68,9 +68,10 @@ def plan_bytes(network: Network, batch_size: int, n_threads: int = 1) -> int:
     batch = 3 * sum(widths) * (min(batch_size, BLOCK_ROWS) + SPARE_ROWS)
     # packed, gradient and slots; the transposes; a batch of several blocks adds their gradients up
     numbers = (2 + PLAN_SLOTS) * packed + matrices + batch + (packed if batch_size > BLOCK_ROWS else 0)
-    # sums of squares of 256 weights each, a loss and up to two numbers for each row and layer; the table itself
-    numbers += _scratch(network, n_threads)
-    return real * numbers + packed // 8 + 1024 * len(network.table) + 16 * BLOCK_ROWS * len(network.table) + 65536
+    # a loss and up to two numbers for each row and layer
+    numbers += _scratch(network, n_threads) + 3 * len(network.table) * min(batch_size, BLOCK_ROWS)
+    # sums of squares of 256 weights each; the table itself, and pieces of whole cache lines
+    return real * numbers + packed // 8 + 1024 * (len(network.table) + 8)
 
 
 def fit_bytes(

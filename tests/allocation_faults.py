@@ -22,7 +22,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ALLOCATION, THREAD, ADVICE, FORK_WATCH, MAPPING = 1, 2, 4, 8, 16
-ENGINE = ("/_engine.", "/_call.")
+ENGINE = ("/_engine.",)
 # of PyDataMem_SetHandler in the table of NumPy's C interface
 SET_HANDLER = 304
 FOR_EVER = 2**60

@@ -332,7 +332,11 @@ def of_python(names: list[str], last: int, every: int, folder: Path) -> dict[str
                 os.close(there)
                 # what Python says of errors that it can raise nowhere
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-                _of_python(sweep, first, last, every, here)
+                try:
+                    _of_python(sweep, first, last, every, here)
+                except BaseException as error:
+                    # it must not get to what the parent does at its end
+                    os.write(here, f"!{error!r} after a failure\n".encode())
                 os._exit(0)
             os.close(here)
             with open(there) as lines:

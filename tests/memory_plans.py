@@ -12,6 +12,7 @@ from pymlp.memory import plan_bytes
 
 def main() -> dict[str, tuple[int, int]]:
     """Bytes asked for and bytes of the formula, by case."""
+    module = backends.get("c")
     faults = Faults()
     faults.watch(ENGINE)
     residual = [Dense(60, "gelu", normalization="layer", residual=True, dropout=0.1)] * 3
@@ -33,7 +34,7 @@ def main() -> dict[str, tuple[int, int]]:
             for batch_size in (1, 200, 5000):
                 for n_threads in (1, 16):
                     faults.take_peak_bytes()
-                    backends.get("c").Plan(network, batch_size, n_threads)
+                    module.Plan(network, batch_size, n_threads)
                     name = f"{network.widths}, {dtype}, batch {batch_size}, {n_threads} threads"
                     results[name] = faults.take_peak_bytes(), plan_bytes(network, batch_size, n_threads)
     return results

@@ -32,7 +32,7 @@ def check_peak(work, formula: int) -> None:
 
 def test_plans_ask_for_no_more_than_their_formula(faults_library: str) -> None:
     for case, (asked, formula) in run_preloaded(faults_library, "memory_plans.py").items():
-        assert asked <= formula <= 2.5 * asked + 300_000, case
+        assert asked <= formula <= 2.2 * asked + 100_000, case
 
 
 @pytest.mark.slow
