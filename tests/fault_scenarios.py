@@ -127,21 +127,41 @@ def verbs(name: str, n_threads: int = 1) -> Scenario:
 
 def saving(name: str, model: Any, folder: Path) -> Scenario:
     """Writing a model file over an older one."""
-    path = folder / "model.safetensors"
+    path, whole = folder / "model.safetensors", [b"the old file"]
 
     def prepare() -> Any:
-        path.write_bytes(b"the old file")
+        path.write_bytes(whole[0])
         return model
 
     def run(subject: Any) -> bytes:
         subject.save(path)
-        assert os.listdir(folder) == [path.name], "litter"
-        return path.read_bytes()
+        assert os.listdir(folder) == [path.name], f"litter: {os.listdir(folder)}"
+        whole.append(path.read_bytes())
+        return whole[-1]
 
     def state(subject: Any) -> Any:
-        return state_of(subject), sorted(os.listdir(folder)), path.read_bytes()
+        # the new file is there already where what fails comes after it has got its name
+        return state_of(subject), sorted(os.listdir(folder)), path.read_bytes() in whole
 
     return Scenario(name, prepare, run, state)
+
+
+def checkpointing(name: str, model: Any, folder: Path) -> Scenario:
+    """A fit that keeps a checkpoint of each epoch: after a failure it goes on from there to the same bits."""
+    path = folder / "run.checkpoint"
+
+    def prepare() -> Any:
+        for old in folder.iterdir():
+            old.unlink()
+        return copy.deepcopy(model)
+
+    def run(subject: Any) -> bytes:
+        subject.fit(X, LABELS, checkpoint=path, checkpoint_every=1, resume=True)
+        strange = {name for name in os.listdir(folder) if not name.startswith(path.name)}
+        assert strange == set(), f"litter: {strange}"
+        return learnt(subject)
+
+    return Scenario(name, prepare, run, state_of)
 
 
 def loading(name: str, model: Any, path: Path) -> Scenario:
@@ -160,7 +180,8 @@ def scenarios(folder: Path) -> list[Scenario]:
     rich = [Dense(30, "gelu", normalization="layer", dropout=0.1), Dense(30, residual=True, max_norm=2.0)]
     chunks = [(X[i : i + 40], LABELS[i : i + 40]) for i in range(0, ROWS, 40)]
     new_rows = np.repeat(X, 30, axis=0)
-    (folder / "saved").mkdir()
+    for name in ("saved", "runs"):
+        (folder / name).mkdir()
     return [
         fit("fit", small(hidden_layer_sizes=(30, 20)), X, LABELS),
         fit("fit, four threads", small(hidden_layer_sizes=(96, 64)), X, LABELS, n_threads=4),
@@ -198,6 +219,8 @@ def scenarios(folder: Path) -> list[Scenario]:
         Scenario("Predictor, sparse rows", lambda: Predictor(rare), lambda subject: subject(THIN).tobytes()),
         Scenario("Plan", lambda: fitted.network_, lambda network: bytes([backends.get().Plan(network, 50).n_threads])),
         saving("save", fitted, folder / "saved"),
+        checkpointing("fit, checkpoints", small(solver="sgd"), folder / "runs"),
+        checkpointing("fit, checkpoints, lbfgs", small(solver="lbfgs"), folder / "runs"),
         loading("load", fitted, folder / "model.safetensors"),
     ]  # fmt: skip
 
