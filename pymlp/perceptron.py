@@ -210,11 +210,11 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
 
     def _take_over(self, draft: MultilayerPerceptron, start: dict[str, Any]) -> None:
         """Take what has changed in `draft` since its attributes were `start`."""
-        new = draft.__dict__
-        for name in start.keys() - new.keys():
-            self.__dict__.pop(name, None)
-        missing = object()
-        self.__dict__.update({name: value for name, value in new.items() if start.get(name, missing) is not value})
+        new, missing = draft.__dict__, object()
+        kept = {name: value for name, value in self.__dict__.items() if name in new or name not in start}
+        changed = {name: value for name, value in new.items() if start.get(name, missing) is not value}
+        # in one step: where memory ends before it, nothing has changed
+        self.__dict__ = {**kept, **changed}
 
     def _prepare(
         self,

@@ -263,11 +263,12 @@ def train(
         if loop.completed is not None:
             _publish(loop.completed, params, slots)
         raise
-    _publish(loop.completed, params, slots)
     average = None
     if optimizer.average is not None:
         average = (loop.completed.outcome if rule.best_params is None else rule.best_params).copy()
-    elif rule.best_params is not None:
+    # from here on nothing can fail
+    _publish(loop.completed, params, slots)
+    if average is None and rule.best_params is not None:
         params[...] = rule.best_params
     seconds = perf_counter() - began
     return TrainingResult(rule.history, loop.completed.step, slots, rule.history["rate"][-1], seconds, average)
