@@ -1,9 +1,9 @@
 """Products worked out exactly, for every length of their chains at once, and how far an engine may be off.
 
 Floating-point numbers are integers times a power of two, and Python's integers have as many digits as they need: so the
-sums here have no error at all.  An element of a product depends on its row, its column and where its chain ends; the
-exact sums of the largest sizes are therefore those of all smaller ones too, which makes an oracle of plain integers fast
-enough for a million products.
+sums here have no error at all.  An element of a product depends on its row, its column and where its chain ends; so the
+exact sums of the largest sizes are those of all smaller ones too, which makes an oracle of plain integers fast enough
+for a million products.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Chains:
     def within(self, dtype: str, fused: bool) -> Bounded:
         """The sums with the errors that are allowed.
 
-        That is gamma_n |A| |B|, the bound of every chain with n roundings, and no more than 8 sqrt(n) u |A| |B|, which chains
-        of random numbers keep.
+        That is gamma_n |A| |B|, the bound of every chain with n roundings, and no more than 8 sqrt(n) u |A| |B|, which
+        chains of random numbers keep.
         """
         unit = float(np.finfo(dtype).eps) / 2
         # without fused multiply-add a product and its sum are two roundings, but for a first sum onto 0, which is exact

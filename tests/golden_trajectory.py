@@ -20,6 +20,7 @@ The formulas of data and losses stand in this file alone; the test imports them 
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -121,7 +122,7 @@ def data(course: Course) -> tuple[np.ndarray, np.ndarray]:
 def widths(course: Course) -> list[tuple[int, int]]:
     """Inputs and outputs of each layer."""
     sizes = [INPUTS, *(layer["outputs"] for layer in course.hidden), course.outputs]
-    return list(zip(sizes[:-1], sizes[1:], strict=True))
+    return list(itertools.pairwise(sizes))
 
 
 def initial_params(course: Course) -> np.ndarray:
@@ -160,9 +161,8 @@ def main() -> None:
         print(f"{name}: {losses[0]:.6f} to {losses[-1]:.6f}")
     FILE.parent.mkdir(exist_ok=True)
     # one course a line
-    lines = [f"{json.dumps(name)}: {json.dumps(course)}" for name, course in golden["courses"].items()]
-    version = json.dumps(golden["made with"])
-    FILE.write_text('{"made with": %s, "courses": {\n%s\n}}\n' % (version, ",\n".join(lines)))
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(course)}" for name, course in golden["courses"].items())
+    FILE.write_text(f'{{"made with": {json.dumps(golden["made with"])}, "courses": {{\n{lines}\n}}}}\n')
 
 
 def _train(torch: Any, course: Course) -> tuple[list[float], list[float]]:

@@ -341,7 +341,12 @@ def loss_gradient(
 
 
 def _differentiated(
-    network: Network, params: Numbers, X: Numbers, potential: Callable[[int, Numbers], Any], step: int | None, first: int
+    network: Network,
+    params: Numbers,
+    X: Numbers,
+    potential: Callable[[int, Numbers], Any],
+    step: int | None,
+    first: int,
 ) -> tuple[Numbers, Numbers]:
     # of the sum of each row's potential, a function of its number and its outputs
     gradient, x_gradient = [mpf(0)] * len(params), []

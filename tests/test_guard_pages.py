@@ -1,4 +1,4 @@
-"""No verb touches a byte outside its arrays: each array ends where a page begins that nobody may touch, or begins there.
+"""No verb touches a byte outside its arrays: each ends where a page begins that nobody may touch, or begins there.
 
 The same verbs run on ordinary arrays and on guarded ones, in a child process, and must give the same bytes; what a call
 must not read, rows of other batches and numbers of a sparse matrix that are cut off, is NaN or -1.
@@ -71,9 +71,7 @@ def run_verbs(engine: Engine, case: Case, n_threads: int, optimizer: Optimizer, 
     plan = engine.plan(network, rows, n_threads)
     params, X, y = placed(case.params), placed(case.X), placed(case.y)
     weight = None if case.weight is None else placed(case.weight)
-    out, trained_out, gradient, x_gradient, of_loss = (
-        placed(nothing_yet(like)) for like in (y, y, params, X, params)
-    )
+    out, trained_out, gradient, x_gradient, of_loss = (placed(nothing_yet(like)) for like in (y, y, params, X, params))
     plan.forward(params, X, out)
     plan.forward(params, X, trained_out, step=3, row_offset=5)
     plan.backward(params, X, y, gradient, x_gradient, step=3, row_offset=5)
@@ -155,7 +153,9 @@ def test_predictors(engine: Engine, dtype: str, loss: str) -> None:
 
 
 # rows, columns and outputs of a sparse first layer: a group of columns is 32, a row carries up to 128 outputs at once
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (7, 9, 2), (15, 33, 17), (14, 32, 33), (16, 65, 130), (33, 64, 257)], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 1), (7, 9, 2), (15, 33, 17), (14, 32, 33), (16, 65, 130), (33, 64, 257)], ids=str
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 @by_engine
 def test_sparse_rows(engine: Engine, dtype: str, sizes: tuple[int, int, int]) -> None:

@@ -14,7 +14,7 @@ import mpmath
 import numpy as np
 import oracle
 import pytest
-from matrix import ENGINES, HIDDEN_ACTIVATIONS, Case, Engine, targets, weights
+from matrix import ENGINES, HIDDEN_ACTIVATIONS, Case, targets, weights
 from mpmath import mpf
 
 from pymlp import Dense, Network
@@ -33,7 +33,7 @@ from pymlp.losses import (
 from pymlp.optimizers import OPTIMIZERS, SGD, Adam, Optimizer, RMSprop, new_slots
 
 ORACLE_ENGINES = [engine for engine in ENGINES if engine.backend in ("c", "numpy")]
-# errors are counted in units of the largest number of an array: networks of three layers with chains of up to 40 numbers
+# errors are counted in units of the largest number of an array: of three layers, with chains of up to 40 numbers
 MOST_UNITS = 200
 LARGEST_SCORE = 3.0
 FEW, MANY = range(40), range(40, 440)
@@ -45,7 +45,8 @@ OTHER_LOSSES = (
 )  # fmt: skip
 SHARED_OPTIONS: Sequence[dict[str, Any]] = (
     {}, {"weight_decay": 0.1}, {"clip_value": 0.05}, {"clip_norm": 0.1}, {"average": "ema", "average_decay": 0.7},
-    {"average": "swa", "average_start": 8}, {"weight_decay": 0.2, "clip_value": 0.2, "clip_norm": 0.3, "average": "ema"},
+    {"average": "swa", "average_start": 8},
+    {"weight_decay": 0.2, "clip_value": 0.2, "clip_norm": 0.3, "average": "ema"},
 )  # fmt: skip
 
 
@@ -62,7 +63,9 @@ def random_network(draw: np.random.Generator) -> Network:
     loss = loss_of([*LOSSES, *OTHER_LOSSES][draw.integers(len(LOSSES) + len(OTHER_LOSSES))])
 
     def width() -> int:
-        return int(draw.choice([1, 2, 3, 4, 5, 7, 8, 9, 17, 33], p=[0.05, 0.1, 0.15, 0.15, 0.15, 0.15, 0.1, 0.1, 0.03, 0.02]))
+        return int(
+            draw.choice([1, 2, 3, 4, 5, 7, 8, 9, 17, 33], p=[0.05, 0.1, 0.15, 0.15, 0.15, 0.15, 0.1, 0.1, 0.03, 0.02])
+        )
 
     def chance(probability: float) -> bool:
         return bool(draw.random() < probability)
@@ -114,7 +117,9 @@ def random_case(seed: int) -> tuple[Case, Place]:
     last = slice(network.layout[-1].weight.start, None)
     params[last] *= min(1.0, LARGEST_SCORE / largest)
     # numbers that float32 holds, so that both dtypes see the same
-    single = [None if array is None else array.astype(np.float32).astype(np.float64) for array in (params, X, y, weight)]
+    single = [
+        None if array is None else array.astype(np.float32).astype(np.float64) for array in (params, X, y, weight)
+    ]
     return Case(network, *single), place
 
 

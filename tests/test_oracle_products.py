@@ -28,7 +28,9 @@ if "c" in backends.available():
     from pymlp.backends import c
 
 ISAS = c.instruction_sets() if "c" in backends.available() else ()
-by_kernel = pytest.mark.parametrize(("isa", "dtype"), [(isa, dtype) for isa in ISAS for dtype in ("float32", "float64")])
+by_kernel = pytest.mark.parametrize(
+    ("isa", "dtype"), [(isa, dtype) for isa in ISAS for dtype in ("float32", "float64")]
+)
 
 # columns of a band of a buffer (csrc/plan.h), and what a tile does with its sums (csrc/functions.h)
 BAND = 32
@@ -51,7 +53,7 @@ class Product(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Kernel:
-    """A micro-kernel: the rows of its tile, the numbers in a panel, a vector, and half a vector if it has such tiles."""
+    """A micro-kernel: rows of its tile, numbers in a panel, in a vector, and in half a vector if it has such tiles."""
 
     isa: str
     dtype: str
@@ -110,8 +112,8 @@ def edge_sizes(kernel: Kernel) -> Sizes:
     def near(*ends: int) -> tuple[int, ...]:
         return tuple(sorted({size for end in ends for size in (end - 1, end, end + 1)}))
 
-    rows = near(1, kernel.rows) + (2 * kernel.rows,)
-    columns = near(1, kernel.lanes // 2, kernel.lanes, kernel.panel) + (2 * kernel.panel,)
+    rows = (*near(1, kernel.rows), 2 * kernel.rows)
+    columns = (*near(1, kernel.lanes // 2, kernel.lanes, kernel.panel), 2 * kernel.panel)
     return Sizes(rows, columns, (1, 2, *near(BAND), 2 * BAND))
 
 
