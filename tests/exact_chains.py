@@ -103,18 +103,21 @@ def exact_chains(
     shape = len(left), right.shape[1]
     begin = np.zeros(shape) if start is None else np.broadcast_to(np.asarray(start, np.float64), shape)
     total, size = _integers(begin, 2 * SCALE), np.abs(begin)
-    sums, sizes = {0: total}, {0: size}
-    for k in range(left.shape[1]):
-        total = total + a[:, k, None] * b[None, k]
-        size = size + sizes_of_terms[k]
-        sums[k + 1], sizes[k + 1] = total, size
     kept = range(left.shape[1] + 1) if ends is None else ends
-    exact = np.array([sums[end] for end in kept], object)
+    sums, sizes = [], []
+    for k in range(kept[-1] + 1):
+        if k > 0:
+            total = total + a[:, k - 1, None] * b[None, k - 1]
+            size = size + sizes_of_terms[k - 1]
+        if k in kept:
+            sums.append(total)
+            sizes.append(size)
+    exact = np.array(sums, object)
     # integers are divided with one rounding
     high = (exact / (1 << 2 * SCALE)).astype(np.float64)
     rest = exact - _integers(high, 2 * SCALE)
     low = (rest / (1 << 2 * SCALE)).astype(np.float64)
-    return Chains(np.array(kept), high, low, np.array([sizes[end] for end in kept]), start is not None)
+    return Chains(np.array(kept), high, low, np.array(sizes), start is not None)
 
 
 def _integers(numbers: np.ndarray, scale: int) -> np.ndarray:

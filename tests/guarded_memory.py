@@ -76,7 +76,7 @@ class GuardedMemory:
     @property
     def is_intact(self) -> bool:
         """Whether all bytes beside the array are as they were."""
-        return all((part == CANARY).all() for part in self._beside)
+        return all(part.tobytes() == bytes([CANARY]) * len(part) for part in self._beside)
 
 
 _MPROTECT = ctypes.CDLL(None, use_errno=True).mprotect

@@ -14,10 +14,10 @@ import mpmath
 import numpy as np
 import oracle
 import pytest
-from matrix import ENGINES, HIDDEN_ACTIVATIONS, Case, targets, weights
+from matrix import ENGINES, HIDDEN_ACTIVATIONS, Case, Engine, targets, weights
 from mpmath import mpf
 
-from pymlp import Dense, Network
+from pymlp import Dense, Network, backends, config_context
 from pymlp.losses import (
     LOSSES,
     BinaryFocal,
@@ -161,6 +161,8 @@ def check_network(seed: int) -> None:
             out, gradient, x_gradient = (np.full_like(array, np.nan) for array in (own.y, own.params, own.X))
             plan.forward(own.params, own.X, out)
             assert_near(out, inferred, dtype, f"inference, {what}")
+            if engine.backend == "c":
+                check_predictor(engine, own, inferred, what)
             plan.forward(own.params, own.X, out, **where)
             assert_near(out, trained, dtype, f"forward, {what}")
             plan.backward(own.params, own.X, output_gradient.astype(dtype), gradient, x_gradient, **where)
@@ -169,6 +171,18 @@ def check_network(seed: int) -> None:
             loss = plan.loss_gradient(own.params, own.X, own.y, own.weight, gradient, **where)
             assert_near(loss, value, dtype, f"loss, {what}")
             assert_near(gradient, by_loss, dtype, f"gradient of the loss, {what}")
+
+
+def check_predictor(engine: Engine, case: Case, expected: Any, what: str) -> None:
+    """All rows in one call, and each in one of its own, which goes another way."""
+    with config_context(isa=engine.variant):
+        ask = backends.get("c").Predictor(case.network, case.params, 2)
+    out, single = np.full_like(case.y, np.nan), np.full_like(case.y, np.nan)
+    ask.predict(case.X, out)
+    assert_near(out, expected, case.network.dtype, f"predictor, {what}")
+    for row in range(len(single)):
+        ask.predict(case.X[row : row + 1], single[row : row + 1])
+    assert_near(single, expected, case.network.dtype, f"predictor row by row, {what}")
 
 
 def random_optimizer(draw: np.random.Generator) -> Optimizer:
