@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +18,7 @@ from pymlp import backends
 
 needs_c = pytest.mark.skipif("c" not in backends.available(), reason=f"no C engine: {backends.missing_reason('c')}")
 ISAS = backends.get("c").instruction_sets() if "c" in backends.available() else ()
-by_kernel = pytest.mark.parametrize(
-    ("isa", "dtype"), [(isa, dtype) for isa in ISAS for dtype in ("float32", "float64")]
-)
+by_kernel = pytest.mark.parametrize(("isa", "dtype"), list(itertools.product(ISAS, ("float32", "float64"))))
 
 # columns of a band of a buffer (csrc/plan.h)
 BAND = 32

@@ -1,8 +1,9 @@
 """The micro-kernels against exact sums, at every size from 0 to twice a tile, between pages that kill.
 
-Strides above the least, NaNs in every gap of an operand, results whose memory holds no number before; every operand ends
-where a page begins that nobody may touch; nothing beside the results may change.  The error of each element is held
-against the bound of its chain (`exact_chains`).  The unmarked tests take the sizes next to the edges, the slow ones all.
+Strides above the least, NaNs in every gap of an operand, results whose memory holds no number before; every operand
+ends where a page begins that nobody may touch; nothing beside the results may change.  The error of each element is
+held against the bound of its chain (`exact_chains`).  The unmarked tests take the sizes next to the edges, the slow
+ones all.
 """
 
 from __future__ import annotations

@@ -48,17 +48,10 @@ class Verbs:
         (self.X, self.D, self.W, self.b), chains = linear_layer(known.dtype, sizes)
         bounded = [each.within(known.dtype, known.is_fused) for each in chains]
         self.out, self.by_inputs, self.by_weights, self.by_bias = bounded
-        names = ("params", "X", "output_gradient", "out", "gradient", "x_gradient")
-        counts = (
-            (depth + 1) * columns,
-            rows * depth,
-            rows * columns,
-            rows * columns,
-            (depth + 1) * columns,
-            rows * depth,
-        )
+        counts = {"params": (depth + 1) * columns, "X": rows * depth, "out": rows * columns}
+        counts |= {"gradient": counts["params"], "x_gradient": counts["X"], "output_gradient": counts["out"]}
         itemsize = np.dtype(known.dtype).itemsize
-        self.memory = {name: GuardedMemory(count * itemsize) for name, count in zip(names, counts, strict=True)}
+        self.memory = {name: GuardedMemory(count * itemsize) for name, count in counts.items()}
 
     def run(self) -> None:
         for depth in self.sizes.depths:
