@@ -154,6 +154,8 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
+    # NAdam keeps the product of its betas in this dtype
+    torch.set_default_dtype(torch.float64)
     golden = {"made with": f"torch {torch.__version__}", "courses": {}}
     for name, course in COURSES.items():
         losses, params = _train(torch, course)
@@ -181,7 +183,7 @@ def _train(torch: Any, course: Course) -> tuple[list[float], list[float]]:
         ((potential.sum() + penalty) / len(rows)).backward()
         before_step(step + 1)
         optimizer.step()
-        losses.append(float((reported.sum() + penalty) / len(rows)))
+        losses.append(((reported.sum() + penalty) / len(rows)).item())
     return losses, torch.cat([tensor.detach().ravel() for part in parts for tensor in part.values()]).tolist()
 
 

@@ -42,8 +42,8 @@ def test_the_file_holds_the_courses() -> None:
     for name, course in COURSES.items():
         assert len(GOLDEN[name]["losses"]) == STEPS
         assert len(GOLDEN[name]["params"]) == len(initial_params(course))
-        # something was learnt
-        assert GOLDEN[name]["losses"][-1] < GOLDEN[name]["losses"][0]
+        # something was learnt, from the first turn of all rows to the last
+        assert sum(GOLDEN[name]["losses"][-3:]) < sum(GOLDEN[name]["losses"][:3])
 
 
 @pytest.mark.parametrize("name", COURSES)
