@@ -33,10 +33,18 @@ from pymlp.losses import (
 from pymlp.optimizers import OPTIMIZERS, SGD, Adam, Optimizer, RMSprop, new_slots
 
 ORACLE_ENGINES = [engine for engine in ENGINES if engine.backend in ("c", "numpy")]
-# errors are counted in units of the largest number of an array: of three layers, with chains of up to 40 numbers
-MOST_UNITS = 200
+# errors are counted in units (half an epsilon) of the largest number of an array, or of LEAST where all are smaller:
+# what cancels on its way was of size 1.  The largest found are 120 of whole networks, 4 of a step, 300 of three steps.
+MOST_UNITS, MOST_UNITS_OF_A_STEP, MOST_UNITS_OF_STEPS = 250, 8, 1000
+LEAST, LEAST_OF_A_STEP = 1e-2, 1e-3
 LARGEST_SCORE = 3.0
-FEW, MANY = range(40), range(40, 440)
+
+
+def numbered(few: int, many: int) -> pytest.MarkDecorator:
+    """So many networks in the fast set, and other ones in the slow set."""
+    slow = pytest.param(range(few, many), marks=pytest.mark.slow)
+    return pytest.mark.parametrize("seeds", [range(few), slow], ids=["few", "many"])
+
 
 # losses with parameters that are not their defaults, beside the registry
 OTHER_LOSSES = (
@@ -48,9 +56,6 @@ SHARED_OPTIONS: Sequence[dict[str, Any]] = (
     {"average": "swa", "average_start": 8},
     {"weight_decay": 0.2, "clip_value": 0.2, "clip_norm": 0.3, "average": "ema"},
 )  # fmt: skip
-
-
-WORST = []
 
 
 @dataclass(frozen=True)
@@ -137,15 +142,16 @@ def in_dtype(case: Case, dtype: str) -> Case:
     return Case(network, *(None if array is None else array.astype(dtype) for array in arrays))
 
 
-def assert_near(found: Any, expected: Any, dtype: str, what: str, units: float = MOST_UNITS) -> None:
-    """Within so many units of the largest number, or of 1e-3 where all are smaller."""
+def assert_near(
+    found: Any, expected: Any, dtype: str, what: str, units: float = MOST_UNITS, least: float = LEAST
+) -> None:
+    """Within so many units of the largest number, or of `least` where all are smaller."""
     expected = np.array(expected, object)
-    largest = max([mpf("1e-3"), *(abs(number) for number in expected.ravel())])
+    largest = max([mpf(least), *(abs(number) for number in expected.ravel())])
     unit = float(np.finfo(dtype).eps / 2 * largest)
     differences = [abs(mpf(float(a)) - b) for a, b in zip(np.ravel(found), expected.ravel(), strict=True)]
     # a NaN is larger than nothing
     worst = max((float(difference) for difference in differences), default=0.0)
-    WORST.append((worst / unit, what))
     assert all(difference <= units * unit for difference in differences), f"{what}: {worst / unit:.3g} units off"
 
 
@@ -200,7 +206,7 @@ def random_optimizer(draw: np.random.Generator) -> Optimizer:
 
 
 def check_updates(seed: int) -> None:
-    """A few steps of an optimizer, with gradients that change their signs; each from the state the last engine is in."""
+    """A few steps of an optimizer, with gradients that change their signs; each from the state of the last engine."""
     case, _ = random_case(seed)
     draw = np.random.default_rng(seed)
     optimizer, first = random_optimizer(draw), int(draw.integers(20))
@@ -215,14 +221,23 @@ def check_updates(seed: int) -> None:
                 params, slots = before[0].copy(), before[1].copy()
                 engine.plan(own.network, 2).update(optimizer, params, gradient, slots, step, 0.03)
                 what = f"step {step} of {optimizer}, network {seed}, {engine}, {dtype}"
-                assert_near(params, expected[0], dtype, f"parameters after {what}", 32)
+                assert_near(
+                    params, expected[0], dtype, f"parameters after {what}", MOST_UNITS_OF_A_STEP, LEAST_OF_A_STEP
+                )
                 for number, (found, exact) in enumerate(zip(slots, expected[1], strict=True)):
-                    assert_near(found, exact, dtype, f"slot {number} after {what}", 32)
+                    assert_near(
+                        found, exact, dtype, f"slot {number} after {what}", MOST_UNITS_OF_A_STEP, LEAST_OF_A_STEP
+                    )
             before = params, slots
 
 
-# SGD and RMSprop with a large epsilon: steps that are smooth in the gradient, so that rounding stays small
-SMOOTH = (SGD(), SGD(0.5, nesterov=False, weight_decay=0.1), RMSprop(epsilon=0.1, momentum=0.3), Adam(epsilon=0.1))
+# steps that are smooth in the gradient, and short, so that rounding stays small
+SMOOTH = (
+    SGD(clip_norm=0.5),
+    SGD(0.5, nesterov=False, weight_decay=0.1),
+    RMSprop(epsilon=0.1, momentum=0.3),
+    Adam(epsilon=0.1),
+)
 
 
 def check_training(seed: int) -> None:
@@ -252,9 +267,9 @@ def check_training(seed: int) -> None:
             optimizer, found, found_slots, first, case.X, case.y, case.weight, order, starts, rates, losses
         )
         what = f"network {seed}, {engine}, {optimizer}, {network}"
-        assert_near(losses, expected_losses, "float64", f"losses, {what}", 4 * MOST_UNITS)
-        assert_near(found, params, "float64", f"parameters, {what}", 4 * MOST_UNITS)
-        assert_near(found_slots, slots, "float64", f"slots, {what}", 4 * MOST_UNITS)
+        assert_near(losses, expected_losses, "float64", f"losses, {what}", MOST_UNITS_OF_STEPS)
+        assert_near(found, params, "float64", f"parameters, {what}", MOST_UNITS_OF_STEPS)
+        assert_near(found_slots, slots, "float64", f"slots, {what}", MOST_UNITS_OF_STEPS)
 
 
 def rounded(state: tuple[Any, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -309,19 +324,19 @@ def test_the_comparison_notices_errors() -> None:
             assert_near(wrong, exact, "float64", "")
 
 
-@pytest.mark.parametrize("seeds", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"])
+@numbered(20, 420)
 def test_networks(seeds: range) -> None:
     for seed in seeds:
         check_network(seed)
 
 
-@pytest.mark.parametrize("seeds", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"])
+@numbered(10, 130)
 def test_updates(seeds: range) -> None:
     for seed in seeds:
         check_updates(seed)
 
 
-@pytest.mark.parametrize("seeds", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"])
+@numbered(20, 220)
 def test_training(seeds: range) -> None:
     for seed in seeds:
         check_training(seed)
