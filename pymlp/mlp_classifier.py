@@ -178,7 +178,9 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         ValueError
             Parameters or data do not fit; the estimator is then as it was.
         KeyboardInterrupt
-            After Ctrl-C; the last complete epoch is kept.
+            After Ctrl-C; the last complete epoch is kept.  Short epochs that nobody looks at one by one (no `verbose`,
+            callbacks, validation rows or `max_time`) are trained several at a time, for up to four seconds, and are
+            complete together.
         """
         return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
 
@@ -241,7 +243,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
             Parameters, source or chunks do not fit (the message names the chunk), or the passes have different numbers
             of rows; the estimator is then as it was.
         KeyboardInterrupt
-            After Ctrl-C; the last complete epoch is kept.
+            After Ctrl-C; the last complete epoch is kept, as by `fit`.
         """
         return self._fit_stream(source, n_rows, classes, (X_val, y_val, sample_weight_val))
 

@@ -93,7 +93,9 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         ValueError
             Parameters or data do not fit; the estimator is then as it was.
         KeyboardInterrupt
-            After Ctrl-C; the last complete epoch is kept.
+            After Ctrl-C; the last complete epoch is kept.  Short epochs that nobody looks at one by one (no `verbose`,
+            callbacks, validation rows or `max_time`) are trained several at a time, for up to four seconds, and are
+            complete together.
         """
         return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
 

@@ -20,6 +20,7 @@ from pymlp.course import Course
 from pymlp.epochs import Completed, EpochLoop, new_history
 from pymlp.finiteness import check_finite
 from pymlp.inference import outputs_of
+from pymlp.interruptible import copied, copy_in_pieces, run_interruptibly
 from pymlp.network import Network, random_source
 from pymlp.optimizers import Adam, Optimizer, new_slots
 from pymlp.rows import is_converted_late, rows_of
@@ -216,15 +217,16 @@ def train(
     validate = None if validation is None else lambda params: _mean_loss(plan, params, *validation)
     rule = _LossRule(course, validate, patience, float(tol))
     rows = rows_of(network, X, y, weight)
-    loop = EpochLoop(plan, optimizer, params.copy(), slots.copy(), step, rows, batch_size, rule, max_time)
+    loop = EpochLoop(plan, optimizer, copied(params), copied(slots), step, rows, batch_size, rule, max_time)
     try:
         with Announcer(callbacks, network, "train", epochs, n_rows) as announcer:
             loop.run(epochs, shuffler, announcer)
+        _publish(loop.completed, params, slots)
     except KeyboardInterrupt:
         if loop.completed is not None:
-            _publish(loop.completed, params, slots)
+            # both or none, also if another interruption comes
+            run_interruptibly(lambda: _publish(loop.completed, params, slots))
         raise
-    _publish(loop.completed, params, slots)
     average = None
     if optimizer.average is not None:
         average = (loop.completed.outcome if rule.best_params is None else rule.best_params).copy()
@@ -235,8 +237,8 @@ def train(
 
 
 def _publish(completed: Completed, params: np.ndarray, slots: np.ndarray) -> None:
-    params[...] = completed.params
-    slots[...] = completed.slots
+    copy_in_pieces(params, completed.params)
+    copy_in_pieces(slots, completed.slots)
 
 
 def _check_validation(network: Network, X: Any, y: Any, weight: Any) -> tuple | None:

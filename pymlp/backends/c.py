@@ -15,6 +15,7 @@ import numpy as np
 from pymlp._engine import ffi, lib
 from pymlp.backends import StoppedError, callable_loss
 from pymlp.config import Choice, requested, resolve_threads
+from pymlp.forks import drawing
 from pymlp.losses import CompiledLoss
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
@@ -29,6 +30,8 @@ _EXCEPTIONS = {
 
 # longer ones are drawn from 64 bits
 LONGEST_SHUFFLE = 1 << 32
+# some 30 milliseconds, where the rows are in no cache: between such pieces Ctrl-C comes through
+SHUFFLED_AT_ONCE = 1 << 21
 
 
 def _fail(code: int) -> NoReturn:
@@ -309,13 +312,13 @@ class Plan:
             return
         _check_vector("order", order, np.int64, None)
         twister = type(generator) is np.random.MT19937 and _twister_is_known()
-        with generator.lock:
-            lib.pymlp_shuffle(
-                ffi.cast("void *", generator.ctypes.bit_generator.value),
-                ffi.cast("uint32_t *", generator.ctypes.state_address) if twister else ffi.NULL,
-                ffi.from_buffer("int64_t *", order, require_writable=True),
-                len(order),
-            )
+        state = ffi.cast("uint32_t *", generator.ctypes.state_address) if twister else ffi.NULL
+        source_address = ffi.cast("void *", generator.ctypes.bit_generator.value)
+        rows = ffi.from_buffer("int64_t *", order, require_writable=True)
+        # from the end, as NumPy does it
+        for end in range(len(order), 0, -SHUFFLED_AT_ONCE):
+            with drawing, generator.lock:
+                lib.pymlp_shuffle(source_address, state, rows, max(0, end - SHUFFLED_AT_ONCE), end)
 
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
