@@ -30,13 +30,11 @@ def training_seconds(n_parameters: int, rows: int) -> float:
 
 def copy_in_pieces(target: np.ndarray, source: np.ndarray) -> None:
     """Copy one array into another of its shape, in pieces between which Ctrl-C comes through."""
-    if not (target.flags.c_contiguous and source.flags.c_contiguous):
-        target[...] = source
-        return
-    target, source = target.reshape(-1), source.reshape(-1)
-    piece = max(1, COPIED_BYTES // max(1, target.itemsize))
-    for start in range(0, target.size, piece):
-        target[start : start + piece] = source[start : start + piece]
+    if target.flags.c_contiguous and source.flags.c_contiguous:
+        target, source = target.reshape(-1), source.reshape(-1)
+    rows = max(1, COPIED_BYTES * len(target) // max(1, target.nbytes))
+    for start in range(0, len(target), rows):
+        target[start : start + rows] = source[start : start + rows]
 
 
 def copied(array: np.ndarray) -> np.ndarray:
@@ -46,20 +44,58 @@ def copied(array: np.ndarray) -> np.ndarray:
     return copy
 
 
-def _withdraw(turn: Lock, thread: Thread, stop: Callable[[], None] | None) -> None:
-    """Keep a call from beginning, or wait until it has ended, whatever else interrupts this thread."""
-    while True:
-        try:
-            # a call that has not begun must not be stopped: the next one would be
-            if not turn.acquire(blocking=False):
-                if stop is not None:
-                    stop()
-                while thread.is_alive():
-                    thread.join(POLL_SECONDS)
+class _HelpedCall:
+    """A call in a thread of its own.
+
+    Python's own word for whether a thread has ended, and its wait for that, are not to be relied on here: up to version
+    3.12 a thread counts as ended once Ctrl-C has interrupted whoever waited for it.
+    """
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call = call
+        # places that are there before the call, so that to note its end takes no memory
+        self.result: Any = None
+        self.failure: BaseException | None = None
+        self.is_over = False
+        # who decides whether the call takes place, its thread or the caller: the first to fill the place left for it
+        self._decided = {"": ""}
+        self._ended = Lock()
+        self._ended.acquire()
+        self.thread = Thread(target=contextvars.copy_context().run, args=(self._work,), daemon=True)
+
+    def _work(self) -> None:
+        if self._decided.setdefault("by", "thread") == "caller":
             return
-        except BaseException:
-            # another signal while the first one is being obeyed: it asks for nothing new
-            continue
+        try:
+            self.result = self.call()
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self.is_over = True
+            self._ended.release()
+
+    def wait(self) -> None:
+        """Return when the call has ended, or a short while later."""
+        self._ended.acquire(timeout=POLL_SECONDS)
+
+    def keep_from_beginning(self) -> bool:
+        """Whether the call has not begun; then it never will."""
+        return self._decided.setdefault("by", "caller") == "caller"
+
+    def withdraw(self, stop: Callable[[], None] | None) -> None:
+        """Keep the call from beginning, or wait until it has ended, whatever else interrupts this thread."""
+        while True:
+            try:
+                # a call that has not begun must not be stopped: the next one would be
+                if not self.keep_from_beginning():
+                    if stop is not None:
+                        stop()
+                    while not self.is_over:
+                        self.wait()
+                return
+            except BaseException:
+                # another signal while the first one is being obeyed: it asks for nothing new
+                continue
 
 
 def run_interruptibly(
@@ -83,36 +119,28 @@ def run_interruptibly(
         What `call` raised; or what first interrupted this thread, after `call` has ended.  Where this thread was
         interrupted before the call began, it never does.
     """
-    # places that are there before the call, so that to note its end takes no memory
-    result: list[Any] = [None]
-    failure: list[BaseException | None] = [None]
-    # taken once: by the call as it begins, or by this thread if it is interrupted before
-    turn = Lock()
-
-    def work() -> None:
-        if not turn.acquire(blocking=False):
-            return
-        try:
-            result[0] = call()
-        except BaseException as error:
-            failure[0] = error
-
-    thread = Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
+    helped = _HelpedCall(call)
     try:
         try:
-            thread.start()
+            helped.thread.start()
         except RuntimeError:
             return call()
-        while thread.is_alive():
-            thread.join(POLL_SECONDS)
+        while not helped.is_over:
+            helped.wait()
             if poll is not None:
                 poll()
+            if not helped.is_over and not helped.thread.is_alive():
+                break
     except BaseException:
-        _withdraw(turn, thread, stop)
+        helped.withdraw(stop)
         raise
-    if turn.acquire(blocking=False):
+    if helped.keep_from_beginning():
         # the thread has ended before the call began: there was no memory for it
         return call()
-    if failure[0] is not None:
-        raise failure[0]
-    return result[0]
+    if helped.failure is not None:
+        try:
+            raise helped.failure
+        finally:
+            # an error that is held by the frames it holds would keep their arrays alive
+            helped.failure = None
+    return helped.result

@@ -1,7 +1,7 @@
 """Forks, before, during and after fits, from one thread and from several: no child hangs, all find the same bits.
 
-A child is a copy of one thread: the engine's workers are gone in it, and so is whoever held a lock.  It does its piece of
-work, says by its exit status whether the bits were right, and must have done so within five seconds.
+A child is a copy of one thread: the engine's workers are gone in it, and so is whoever held a lock.  It does its piece
+of work, says by its exit status whether the bits were right, and must have done so within five seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from pymlp import MLPClassifier, Predictor, backends, config_context
-from pymlp.forks import drawing
+from pymlp.forks import cached_property, drawing
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs fork and file descriptors of processes"),
@@ -243,6 +243,44 @@ def test_a_fork_waits_for_a_draw_in_another_thread() -> None:
     children = run_children(1, lambda: bool(done) and drawing.acquire(blocking=False))
     thread.join()
     assert not children.failures, children.failures
+
+
+def test_a_fork_while_another_thread_works_out_a_property() -> None:
+    begun, going_on = threading.Event(), threading.Event()
+
+    class Thing:
+        def __init__(self, is_slow: bool) -> None:
+            self.is_slow = is_slow
+
+        @cached_property
+        def number(self) -> int:
+            if self.is_slow:
+                begun.set()
+                going_on.wait()
+            return 7
+
+    slow = Thing(True)
+    thread = threading.Thread(target=lambda: slow.number)
+    thread.start()
+    begun.wait()
+    children = run_children(1, lambda: Thing(False).number == 7)
+    going_on.set()
+    thread.join()
+    assert not children.failures, children.failures
+    # and no work twice
+    slow.is_slow = None
+    assert slow.number == 7
+    assert "number" in vars(slow)
+    assert cached_property.__get__(vars(Thing)["number"], None, Thing) is vars(Thing)["number"]
+
+
+def test_no_network_has_a_property_with_a_lock() -> None:
+    import functools
+
+    from pymlp.network import Network
+
+    assert not [name for name, value in vars(Network).items() if isinstance(value, functools.cached_property)]
+    assert isinstance(vars(Network)["table"], cached_property)
 
 
 def test_a_plan_at_work_in_another_thread_is_free_in_the_child() -> None:

@@ -447,12 +447,12 @@ def test_control_c_comes_through_soon(sender: Sender, make: Callable[[], Work]) 
 
 # together 500
 MOMENTS = {
-    small_steps: 200,
-    middle_steps: 120,
-    wide_step: 40,
-    million_rows: 40,
-    prediction: 60,
-    classic_fits: 40,
+    small_steps: 280,
+    middle_steps: 100,
+    wide_step: 30,
+    million_rows: 30,
+    prediction: 40,
+    classic_fits: 20,
 }
 
 

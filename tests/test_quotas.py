@@ -150,7 +150,7 @@ def test_threads_made_before_keep_to_a_mask_set_later() -> None:
     in_child(work)
 
 
-# --- joblib and threadpoolctl ------------------------------------------------------------------------------------------
+# --- joblib and threadpoolctl ----------------------------------------------------------------------------------------
 
 
 class CountingClassifier(MLPClassifier):
