@@ -117,13 +117,14 @@ class Interruption:
 
     def run(self, call: Callable[[], Any]) -> bool:
         """Whether the call was interrupted: it may have fewer lines."""
+        before = sys.gettrace()
         sys.settrace(self._trace)
         try:
             call()
         except KeyboardInterrupt:
             return True
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         return False
 
 

@@ -201,6 +201,9 @@ def of_a_server(count: int) -> Children:
 
     def serve() -> None:
         assert work()
+        # the same model again: a child finds it as it was before, or as it is after
+        with config_context(backend="c", n_threads=2):
+            model.fit(*rows())
 
     with thread_at(serve):
         return run_children(count, work)

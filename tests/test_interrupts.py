@@ -354,6 +354,7 @@ def nothing_to_check() -> None:
     """For what changes nothing."""
 
 
+@cache
 def small_steps() -> Work:
     """Epochs of a fraction of a millisecond, many of them in a call."""
     X, y = rows(400, 20)
@@ -363,6 +364,7 @@ def small_steps() -> Work:
     )  # fmt: skip
 
 
+@cache
 def middle_steps() -> Work:
     """Steps of milliseconds, in slices that run in a helper thread."""
     X, y = rows(3000, 300, dtype="float32")

@@ -26,6 +26,7 @@ static pymlp_predictor *predictor;
 static float X[ROWS * INPUTS], y[ROWS * OUTPUTS], start[PARAMETERS], trained[PARAMETERS], predicted[ROWS * OUTPUTS];
 static int64_t order[STEPS * BATCH], starts[STEPS + 1];
 static double coefficients[STEPS * 4];
+static const double no_numbers[1];
 static const char *instruction_set;
 static atomic_int failures, running;
 static atomic_long trainings, predictions, stops;
@@ -129,7 +130,7 @@ static void prepare(void) {
                               .source = 0, .second = -1};
     layers[1] = (pymlp_layer){.kind = dense, .activation = pymlp_activation("softmax"), .inputs = HIDDEN,
                               .outputs = OUTPUTS, .source = 1, .second = -1};
-    loss = (pymlp_loss_rule){.kind = pymlp_loss("log_loss"), .group = 1};
+    loss = (pymlp_loss_rule){.kind = pymlp_loss("log_loss"), .group = 1, .numbers = no_numbers};
     optimizer = (pymlp_optimizer){.kind = pymlp_optimizer_kind("sgd"), .parameters = {0.9, 1}};
     for (int i = 0; i < ROWS * INPUTS; i++) X[i] = drawn(&state);
     for (int i = 0; i < PARAMETERS; i++) start[i] = 0.2f * drawn(&state);
