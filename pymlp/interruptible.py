@@ -19,6 +19,8 @@ DIRECT_SECONDS = 0.05
 POLL_SECONDS = 0.025
 # a pessimistic guess of the speed of any backend, before anything has been measured
 ASSUMED_FLOPS_PER_SECOND = 5e9
+# NumPy goes over so many numbers in some ten milliseconds, a hundred times as long as a thread takes to start
+MANY_NUMBERS = 4_000_000
 # copied in a few milliseconds, also into memory that was never touched
 COPIED_BYTES = 16 << 20
 
@@ -99,7 +101,11 @@ class _HelpedCall:
 
 
 def run_interruptibly(
-    call: Callable[[], Any], stop: Callable[[], None] | None = None, poll: Callable[[], None] | None = None
+    call: Callable[[], Any],
+    stop: Callable[[], None] | None = None,
+    poll: Callable[[], None] | None = None,
+    *,
+    is_pure: bool = False,
 ) -> Any:
     """The result of ``call()``, run in a helper thread; or in this one, where the system has no thread left.
 
@@ -112,6 +118,8 @@ def run_interruptibly(
         end whatever comes.
     poll : callable, optional
         Called in this thread a few dozen times a second.
+    is_pure : bool, default=False
+        The call changes nothing that anyone sees, so that nobody waits for its end who has been interrupted.
 
     Raises
     ------
@@ -132,7 +140,9 @@ def run_interruptibly(
             if not helped.is_over and not helped.thread.is_alive():
                 break
     except BaseException:
-        helped.withdraw(stop)
+        if not is_pure:
+            helped.withdraw(stop)
+        helped.keep_from_beginning()
         raise
     if helped.keep_from_beginning():
         # the thread has ended before the call began: there was no memory for it
@@ -144,3 +154,9 @@ def run_interruptibly(
             # an error that is held by the frames it holds would keep their arrays alive
             helped.failure = None
     return helped.result
+
+
+def compute(call: Callable[[], Any], numbers: int) -> Any:
+    """The result of ``call()``, which reads so many numbers by NumPy and changes nothing; Ctrl-C comes through where
+    they are many."""
+    return run_interruptibly(call, is_pure=True) if numbers > MANY_NUMBERS else call()

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from pymlp import scores
 from pymlp.availability import gives_probabilities, takes_streams
 from pymlp.class_weights import row_weights
+from pymlp.interruptible import compute
 from pymlp.losses import CustomLoss, loss_of
 from pymlp.network import Network
 from pymlp.perceptron import FurtherParameters, MultilayerPerceptron, plain
@@ -250,7 +251,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
     def predict(self, X: Any) -> Any:
         """Predicted labels of shape (rows,), or (rows, labels)."""
         outputs = self._outputs(X)
-        return self._targets.decode(outputs)
+        return compute(lambda: self._targets.decode(outputs), outputs.size)
 
     @available_if(gives_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -30,7 +30,7 @@ from pymlp import (
     interruptible,
     train,
 )
-from pymlp.interruptible import run_interruptibly
+from pymlp.interruptible import compute, copied, copy_in_pieces, run_interruptibly
 from pymlp.optimizers import Adam, new_slots
 
 pytestmark = [
@@ -163,6 +163,43 @@ def test_without_a_thread_the_call_takes_place_here(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(interruptible.Thread, "start", start)
     assert run_interruptibly(threading.get_ident, lambda: None) == threading.get_ident()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(0,), (1,), (1000,), (3, 700), (700, 3), (0, 5), (5, 0)])
+def test_copies_in_pieces_are_copies(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], order: str) -> None:
+    monkeypatch.setattr(interruptible, "COPIED_BYTES", 1000)
+    array = np.random.default_rng(0).standard_normal(shape).copy(order)
+    copy = copied(array)
+    assert copy.flags.c_contiguous
+    assert not np.may_share_memory(copy, array)
+    np.testing.assert_array_equal(copy, array)
+    wide = np.zeros((2, *shape))
+    copy_in_pieces(wide[::-1][0], array)
+    np.testing.assert_array_equal(wide[1], array)
+    every_other = np.zeros(2 * len(array)) if len(shape) == 1 else np.zeros((2 * len(array), shape[1]))
+    copy_in_pieces(every_other[::2], array)
+    np.testing.assert_array_equal(every_other[::2], array)
+    assert not every_other[1::2].any()
+
+
+def test_a_computation_is_left_alone_and_not_waited_for() -> None:
+    going_on, ended = threading.Event(), threading.Event()
+
+    def call() -> None:
+        going_on.wait()
+        ended.set()
+
+    with raising(signal.SIGALRM, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(KeyboardInterrupt):
+            compute(call, 10**9)
+    assert not ended.is_set()
+    going_on.set()
+    assert ended.wait(5)
+    # few numbers need no thread
+    assert compute(threading.get_ident, 100) == threading.get_ident()
+    assert compute(threading.get_ident, 10**9) != threading.get_ident()
 
 
 # --- what is left, wherever the interruption comes -----------------------------------------------------------------
