@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pymlp import MLPClassifier, Predictor, backends, config_context
+from pymlp import MLPClassifier, Network, Predictor, backends, config_context, train
 from pymlp.forks import cached_property, drawing
 
 pytestmark = [
@@ -44,9 +44,8 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
     return draw.standard_normal((300, 20), dtype=np.float32), draw.integers(3, size=300)
 
 
-def fitted(seed: int = 0) -> MLPClassifier:
-    """A fit whose steps two threads share, whatever they cost."""
-    with config_context(backend="c", n_threads=2), warnings.catch_warnings():
+def fitted(seed: int | None = 0) -> MLPClassifier:
+    with config_context(backend="c"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return MLPClassifier((40,), batch_size=100, max_iter=3, random_state=seed).fit(*rows())
 
@@ -56,7 +55,14 @@ def digest(*arrays: np.ndarray) -> str:
 
 
 def bits_of_fit() -> str:
-    return digest(fitted().params_)
+    """Of a training whose steps two threads share, whatever they cost."""
+    X, labels = rows()
+    network = Network.from_widths((20, 40, 3), loss="log_loss")
+    params = network.initial_params(0)
+    result = train(
+        network, params, X, np.eye(3)[labels], batch_size=100, epochs=3, random_state=0, n_threads=2, backend="c"
+    )
+    return digest(params, result.slots)
 
 
 def bits_of_prediction(predictor: Predictor) -> str:
@@ -162,7 +168,7 @@ def during_a_fit(count: int) -> Children:
 
     def fit_without_a_seed() -> None:
         # many short epochs: much of the time is spent on drawing the order
-        with config_context(backend="c", n_threads=2):
+        with config_context(backend="c"):
             MLPClassifier((2,), batch_size=30_000, max_iter=5).fit(X, y)
 
     with thread_at(fit_without_a_seed):
@@ -202,7 +208,7 @@ def of_a_server(count: int) -> Children:
     def serve() -> None:
         assert work()
         # the same model again: a child finds it as it was before, or as it is after
-        with config_context(backend="c", n_threads=2):
+        with config_context(backend="c"):
             model.fit(*rows())
 
     with thread_at(serve):

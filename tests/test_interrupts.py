@@ -60,8 +60,9 @@ def digest(*values: Any) -> str:
         elif isinstance(value, (list, tuple)):
             found.update(digest(*value).encode())
         elif is_dataclass(value) and not isinstance(value, type):
-            # not what it has worked out of its fields in the meantime
-            found.update(digest(type(value).__name__, [getattr(value, field.name) for field in fields(value)]).encode())
+            # not what it has worked out of its fields in the meantime; a course knows how many steps there were to be
+            own = [getattr(value, field.name) for field in fields(value) if field.name != "total"]
+            found.update(digest(type(value).__name__, own).encode())
         else:
             found.update(repr(value).encode())
     return found.hexdigest()
