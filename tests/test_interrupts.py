@@ -252,7 +252,7 @@ def warm(**parameters: Any) -> Fit:
 
 def incremental() -> Fit:
     def make(epochs: int) -> MLPRegressor:
-        model = MLPRegressor((7,), random_state=0, batch_size=20)
+        model = MLPRegressor(hidden_layer_sizes=(7,), random_state=0, batch_size=20)
         return model.partial_fit(*small_rows()) if epochs else model
 
     return Fit(make, lambda model: model.partial_fit(*small_rows()))
@@ -288,6 +288,7 @@ def interrupt_everywhere(fit: Fit, stride: int, first: int = 1) -> tuple[int, se
         model, interruption = fit.make(max(1, fit.epochs)), Interruption(line)
         if not interruption.run(lambda model=model: fit.fit(model)):
             assert state_of(model) == complete
+            print(f"{count} interruptions, states after {sorted(seen)} epochs")
             return count, seen
         found = state_of(model)
         assert found in allowed, f"interrupted at {interruption.place}, line {line} of the run"
