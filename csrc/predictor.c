@@ -35,7 +35,7 @@ struct pymlp_predictor {
 };
 
 double pymlp_row_work(const pymlp_plan *plan, int64_t rows) {
-    return plan->multiply_adds * (rows < 2.5 ? 2.5 : (double)rows);
+    return plan->multiply_adds * (rows < 3 ? 2.5 : (double)rows);
 }
 
 int pymlp_predictor_create(pymlp_predictor **predictor, const char *instruction_set, int dtype,

@@ -9,6 +9,9 @@
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 #include "plan.h"
 #include "threads.h"
@@ -127,12 +130,26 @@ static int64_t strip_rows_for(int64_t widest, size_t real_bytes) {
     return rows > 256 ? 256 - 17 : rows / 32 * 32 - 17;
 }
 
+/* AddressSanitizer watches the ends of allocations, and a plan is one: there its pieces lie apart, and what is between them
+ * belongs to nobody. */
+#ifdef __SANITIZE_ADDRESS__
+enum { BETWEEN_PIECES = 128 };
+static void fence(const char *from, const char *to) { ASAN_POISON_MEMORY_REGION(from, (size_t)(to - from)); }
+#else
+enum { BETWEEN_PIECES = 0 };
+static void fence(const char *from, const char *to) {
+    (void)from;
+    (void)to;
+}
+#endif
+
 /* Deals out the next piece of the plan's allocation, on a cache line of its own. */
 static void *piece(pymlp_plan *plan, double count, size_t bytes) {
     /* counted in floating point as well, for the check that nothing overflowed */
-    plan->counted += count * (double)bytes + 64;
+    plan->counted += count * (double)bytes + 64 + BETWEEN_PIECES;
     char *at = (char *)plan + plan->bytes;
-    plan->bytes += ((size_t)count * bytes + 63) & ~(size_t)63;
+    plan->bytes += (((size_t)count * bytes + 63) & ~(size_t)63) + BETWEEN_PIECES;
+    if (plan->is_placed) fence(at + (size_t)count * bytes, (char *)plan + plan->bytes);
     return at;
 }
 
@@ -257,6 +274,7 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
         memcpy(whole, head, head_bytes);
         whole->layers = (struct layer *)((char *)whole + layers_at);
         whole->buffers = (struct buffer *)((char *)whole + buffers_at);
+        whole->is_placed = true;
         deal_out(whole);
         memcpy(whole->loss_numbers, loss->numbers, (size_t)loss->n_numbers * sizeof(double));
         ask_for_huge_pages((char *)whole, whole->bytes);

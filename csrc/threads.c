@@ -78,7 +78,7 @@ static void keep_off_core(int core) {
     if (is_aside || core < 0 || core >= CPU_SETSIZE || sched_getcpu() != core) return;
     if (sched_getaffinity(0, sizeof allowed_cores, &allowed_cores) != 0 || CPU_COUNT(&allowed_cores) < 2) return;
     cpu_set_t others = allowed_cores;
-    CPU_CLR(core, &others);
+    CPU_CLR((size_t)core, &others);
     is_aside = sched_setaffinity(0, sizeof others, &others) == 0;
 }
 

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import optimize
 
 from pymlp.backends import Plan
+from pymlp.blas import one_blas_thread
 from pymlp.callbacks import Announcer
 from pymlp.epochs import new_history
 from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
@@ -158,14 +159,16 @@ class Minimisation:
         """
         options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
         try:
-            result = optimize.minimize(
-                self._evaluate,
-                params.astype(np.float64),
-                method="L-BFGS-B",
-                jac=True,
-                options=options,
-                callback=self._accept,
-            )
+            # the sums of BLAS depend on its threads
+            with one_blas_thread():
+                result = optimize.minimize(
+                    self._evaluate,
+                    params.astype(np.float64),
+                    method="L-BFGS-B",
+                    jac=True,
+                    options=options,
+                    callback=self._accept,
+                )
         except StopAskedError:
             return Ending(self.accepted, True, 0, "asked to stop")
         iterate = Iterate(self._cast(result.x), float(result.fun), min(int(result.nit), max_iter))

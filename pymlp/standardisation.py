@@ -224,6 +224,11 @@ def _wide_views(network: Network, params: np.ndarray) -> tuple[np.ndarray, list[
     return copied, wide.weights(copied), wide.biases(copied)
 
 
+def _weighted_sum(factors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    # not BLAS, whose sums depend on its threads and on the processor
+    return np.einsum("i,ij->j", factors, rows)
+
+
 def fold(
     network: Network,
     params: np.ndarray,
@@ -261,7 +266,7 @@ def fold(
     folded, weights, biases = _wide_views(network, params)
     if inputs is not None:
         weights[0] /= inputs.deviation[:, np.newaxis]
-        biases[0] -= inputs.mean @ weights[0]
+        biases[0] -= _weighted_sum(inputs.mean, weights[0])
     if target is not None:
         weights[-1] *= target.deviation
         biases[-1] *= target.deviation
@@ -279,7 +284,7 @@ def unfold(network: Network, params: np.ndarray, inputs: Scaling | None, target:
     """
     unfolded, weights, biases = _wide_views(network, params)
     if inputs is not None:
-        biases[0] += inputs.mean @ weights[0]
+        biases[0] += _weighted_sum(inputs.mean, weights[0])
         weights[0] *= np.where(np.isfinite(inputs.deviation), inputs.deviation, 0.0)[:, np.newaxis]
     if target is not None:
         biases[-1] -= target.mean
