@@ -21,8 +21,8 @@ POLL_SECONDS = 0.025
 ASSUMED_FLOPS_PER_SECOND = 5e9
 # NumPy goes over so many numbers in some ten milliseconds, a hundred times as long as a thread takes to start
 MANY_NUMBERS = 4_000_000
-# copied in a few milliseconds, also into memory that was never touched
-COPIED_BYTES = 16 << 20
+# copied in some milliseconds, also into memory that was never touched
+COPIED_BYTES = 4 << 20
 
 
 def training_seconds(n_parameters: int, rows: int) -> float:

@@ -30,7 +30,7 @@ static const double no_numbers[1];
 static const char *instruction_set;
 static atomic_int failures, running;
 static atomic_long trainings, predictions, stops;
-static int rounds = 20;
+static int rounds = 5;
 
 static void fail(const char *what, int code) {
     fprintf(stderr, "%s: %s\n", what, code == PYMLP_OK ? "other bytes" : pymlp_error_text(code));

@@ -7,7 +7,6 @@ what it is not.  The interpreter's lock is released while C works.
 from __future__ import annotations
 
 import functools
-import weakref
 from typing import Any, NoReturn
 
 import numpy as np
@@ -119,10 +118,10 @@ class Plan:
         # a compiled one is C's own affair
         self._loss_is_called = network.loss_function.name == "custom"
         self._optimizers: dict[Any, object] = {}
-        plan = ffi.new("pymlp_plan **")
+        plan, loss = ffi.new("pymlp_plan **"), _loss(network)
         code = lib.pymlp_plan_create(
             plan, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
-            _loss(network), network.l1, network.l2, network.seed, self.batch_size,
+            loss[0], network.l1, network.l2, network.seed, self.batch_size,
             resolve_threads(n_threads).value, n_threads is None,
         )  # fmt: skip
         if code:
@@ -338,10 +337,10 @@ class Predictor:
         self.isa = str(choose_instruction_set().value)
         self.n_threads = int(resolve_threads(n_threads).value)
         self._dtype = np.dtype(network.dtype)
-        predictor = ffi.new("pymlp_predictor **")
+        predictor, loss = ffi.new("pymlp_predictor **"), _loss(network)
         code = lib.pymlp_predictor_create(
             predictor, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
-            _loss(network), _address("params", params, self._dtype, (network.n_parameters,)),
+            loss[0], _address("params", params, self._dtype, (network.n_parameters,)),
             with_complement, self.n_threads, n_threads is None,
         )  # fmt: skip
         if code:
@@ -388,8 +387,12 @@ def _layers(network: Network) -> object:
     return layers
 
 
-def _loss(network: Network) -> object:
-    """The loss as C takes it; C copies it."""
+def _loss(network: Network) -> tuple[object, object]:
+    """The loss as C takes it, which copies it, and the numbers it points to: they live as long as the caller has both.
+
+    No weak reference keeps them: what Python does as memory is freed must not be code of Python, because Ctrl-C, where
+    that came during the call before, would be raised in it and be lost.
+    """
     loss = network.loss_function
     rule = ffi.new("pymlp_loss_rule *")
     rule.kind, rule.group, rule.n_numbers = lib.pymlp_loss(loss.name.encode()), loss.group, len(loss.numbers)
@@ -397,12 +400,7 @@ def _loss(network: Network) -> object:
     rule.numbers = numbers
     if isinstance(loss, CompiledLoss):
         rule.function = ffi.cast("void *", loss.address)
-    _KEPT[rule] = numbers
-    return rule
-
-
-# memory that a struct of cffi points to lives as long as the struct
-_KEPT: weakref.WeakKeyDictionary[object, object] = weakref.WeakKeyDictionary()
+    return rule, numbers
 
 
 def _address(name: str, array: np.ndarray, dtype: np.dtype, shape: tuple[int, ...], *, writes: bool = False) -> object:
