@@ -1,6 +1,6 @@
 """How soon Ctrl-C and other signals are obeyed: in steps short and long, in predictions, and before a fit begins.
 
-The promise: within 100 ms for 99 of 100, at whatever moment of a fit.  After each interruption what is left is looked at.
+The promise: within 100 ms for 99 of 100, at whatever moment of a fit.  What each interruption leaves is looked at.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def test_fits_of_many_threads_have_the_bits_of_one(seconds: float) -> None:
     def bits(number: int) -> bytes:
         kinds = [
             lambda: MLPClassifier((40,), batch_size=50, max_iter=4, random_state=number),
-            lambda: MLPRegressor((40,), solver="lbfgs", max_iter=5, random_state=number),
+            lambda: MLPRegressor(hidden_layer_sizes=(40,), solver="lbfgs", max_iter=5, random_state=number),
             lambda: MLPClassifier((20, 20), dropout=0.2, max_iter=4, random_state=number, standardize=True),
         ]
         return kinds[number % 3]().fit(X, y).params_.tobytes()
