@@ -159,6 +159,8 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         """
         check_is_fitted(self)
         if not isinstance(self.network_.loss_function, Quantile):
+            finite_numbers("y", y, "float64")
+            check_sample_weight(sample_weight, len(y), "float64")
             return super().score(X, y, sample_weight)
         outputs = self._outputs(X)
         targets = NumberTargets.of_outputs(self.n_outputs_, self.network_.loss)
