@@ -37,6 +37,23 @@ def _open_beside(target: Path) -> tuple[BinaryIO, Path]:
         raise type(error)(error.errno, error.strerror, str(target.parent)) from error
 
 
+def previous_of(path: str | os.PathLike[str]) -> Path:
+    """Where `replacing` keeps the file that `path` was before."""
+    target = Path(os.path.realpath(path))
+    return target.with_name(f"{target.name}.previous")
+
+
+def _keep(target: Path) -> None:
+    # a second name for the old file, not a move: at no moment is there none of that name
+    spare = target.parent / f".pymlp-{secrets.token_hex(8)}.part"
+    os.link(target, spare)
+    try:
+        os.replace(spare, previous_of(target))
+    except BaseException:
+        spare.unlink(missing_ok=True)
+        raise
+
+
 def _sync_folder(folder: Path) -> None:
     if os.name != "posix":  # elsewhere a folder cannot be opened, and renaming is written through
         return
@@ -58,13 +75,15 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replacing(path: str | os.PathLike[str], *, keep_previous: bool = False) -> Iterator[BinaryIO]:
     """Give a binary stream whose content becomes the file `path` when the body ends without an exception.
 
     Parameters
     ----------
     path : str or path-like
         An existing file keeps its permissions; a new one gets what the process's umask leaves.
+    keep_previous : bool, default=False
+        Whether the old file stays under the name that `previous_of` gives, in place of the one before it.
 
     Raises
     ------
@@ -80,6 +99,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
         if target.exists():
             os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+            if keep_previous:
+                _keep(target)
         os.replace(temporary, target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from pymlp.replacement import check_replaceable, replacing
+from pymlp.replacement import check_replaceable, previous_of, replacing
 
 
 def _write(path, content=b"new"):
@@ -112,3 +112,13 @@ def test_permissions_follow_the_umask_and_the_old_file(tmp_path):
     path.chmod(0o604)
     _write(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+def test_the_previous_file_is_kept_if_asked_for(tmp_path):
+    path = tmp_path / "file"
+    for content in (b"one", b"two", b"three"):
+        with replacing(path, keep_previous=True) as stream:
+            stream.write(content)
+    assert path.read_bytes() == b"three"
+    assert previous_of(path).read_bytes() == b"two"
+    assert sorted(os.listdir(tmp_path)) == ["file", "file.previous"]
