@@ -1,7 +1,7 @@
 /* plan.h: what a plan holds, and the table of functions that an instruction set brings.
  *
  * A plan is one allocation: the table of layers, the packed parameters, the buffers of a batch and each thread's
- * scratch.  Sizes are in elements of the plan's dtype unless they say bytes; pages of what a verb does not use are
+ * scratch; what only sparse inputs need, or only very wide dense ones, is another, made by the first verb that gets them.  Sizes are in elements of the plan's dtype unless they say bytes; pages of what a verb does not use are
  * never touched.
  */
 #ifndef PYMLP_PLAN_H

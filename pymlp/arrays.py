@@ -81,6 +81,7 @@ def finite_numbers(name: str, values: Any, dtype: str) -> np.ndarray:
         try:
             values = values.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{name} must hold real numbers: {error}") from error
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{name} must hold real numbers: {error}") from error
     check_finite(name, values, dtype)
     return packed(values, dtype)

@@ -181,7 +181,7 @@ class GaussianNB(NaiveBayes):
     def _learn(self, X: np.ndarray, positions: np.ndarray, weight: np.ndarray | None, first: bool) -> None:
         shape = len(self.classes_), X.shape[1]
         priors = self._checked_priors()
-        epsilon = float(self.var_smoothing * X.var(axis=0).max())
+        epsilon = float(self.var_smoothing * X.var(axis=0, dtype=np.float64).max())
         if first:
             count, mean, variance = np.zeros(shape[0]), np.zeros(shape), np.zeros(shape)
         else:

@@ -206,4 +206,5 @@ def _described(out: Any) -> str:
     if not isinstance(out, np.ndarray):
         return type(out).__name__
     flags = ("" if out.flags.c_contiguous else ", not contiguous") + ("" if out.flags.writeable else ", read-only")
+    flags += "" if out.flags.aligned else ", not aligned"
     return f"{out.dtype} {out.shape}{flags}"

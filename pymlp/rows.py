@@ -156,6 +156,8 @@ def is_converted_late(X: Any, dtype: str) -> bool:
         isinstance(X, np.ndarray)
         and X.ndim == 2
         and X.dtype.kind in "biuf"
+        # of a longdouble the copy is the smaller of the two
+        and X.dtype.itemsize <= 8
         and (X.dtype != dtype or not X.flags.aligned)
         and X.size * np.dtype(dtype).itemsize > SMALL_COPY_BYTES
     )

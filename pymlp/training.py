@@ -248,8 +248,11 @@ def _check_validation(network: Network, X: Any, y: Any, weight: Any) -> tuple | 
 
 
 def _mean_loss(plan: backends.Plan, params: np.ndarray, X: Any, y: np.ndarray, weight: np.ndarray | None) -> float:
-    values = plan.network.loss_function.value(y, outputs_of(plan, params, X))
-    return float(np.average(values.astype(np.float64), weights=weight))
+    values = plan.network.loss_function.value(y, outputs_of(plan, params, X)).astype(np.float64)
+    if weight is not None:
+        # a row of weight 0 counts as removed, even where its loss is infinite
+        values[weight == 0] = 0
+    return float(np.average(values, weights=weight))
 
 
 def check_validation_is_whole(X: Any, y: Any, weight_name: str) -> None:
