@@ -1,8 +1,8 @@
 """Arrays of numbers as users have them, and as the engine takes them.
 
-NumPy makes numbers of nearly anything: of text, of dates, of what a mask hides, of half of a complex number.  Here that is
-refused, by name; what holds real numbers in any layout, byte order or width is taken, and becomes an array that C can
-read where it cannot as it is.
+NumPy makes numbers of nearly anything: of text, of dates, of what a mask hides, of half of a complex number.  Here that
+is refused, by name; what holds real numbers in any layout, byte order or width is taken, and becomes an array that C
+can read where it cannot as it is.
 """
 
 from __future__ import annotations

@@ -88,7 +88,9 @@ def described(name: str, found: Place, *, has_columns: bool, dtype: Any = None, 
     # of a narrow type infinity is also what became of a large number
     if np.isfinite(value) or dtype == "float32":
         kind += f" or a value too large for {dtype}"
-    return f"Input {name} contains {kind}: first in {place} (counted from 0), where it is {value!s}."
+    # not by format(), for which a longdouble is a float; of some numbers the point is left
+    number = np.format_float_scientific(value, precision=6, trim="-").replace(".e", "e")
+    return f"Input {name} contains {kind}: first in {place} (counted from 0), where it is {number}."
 
 
 def check_finite(name: str, array: Any, dtype: Any = None) -> None:

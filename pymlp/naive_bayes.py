@@ -201,7 +201,10 @@ class GaussianNB(NaiveBayes):
             variance[number] = (past * variance[number] + new * new_variance + between) / whole
             mean[number] = (past * mean[number] + new * new_mean) / whole
             count[number] = whole
-        self.class_count_, self.theta_, self.var_, self.epsilon_ = count, mean, variance + epsilon, epsilon
+        variance = variance + epsilon
+        if not np.isfinite(variance).all():
+            raise ValueError("X holds numbers so large that their variances are not finite: scale X first")
+        self.class_count_, self.theta_, self.var_, self.epsilon_ = count, mean, variance, epsilon
         self.class_prior_ = count / count.sum() if priors is None else priors
 
     def _checked_priors(self) -> np.ndarray | None:

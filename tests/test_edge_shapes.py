@@ -130,7 +130,7 @@ def test_dates_among_the_objects():
     X, y = data()
     X = X.astype(object)
     X[3, 1] = datetime.date(2020, 1, 1)
-    with pytest.raises((TypeError, ValueError), match="date|number"):
+    with pytest.raises((TypeError, ValueError), match=r"date|number"):
         made(MLPClassifier).fit(X, y)
 
 
@@ -198,7 +198,8 @@ def test_no_hidden_layer_is_a_linear_model(backend, sizes):
 
 
 @pytest.mark.parametrize(
-    "sizes", [{}, {4: 5}, set(), {4}, frozenset({4}), "", "4", b"4", [4.0], [True], [0], [-1], [[4]], None, 4.0, np.array(4.5)],
+    "sizes",
+    [{}, {4: 5}, set(), {4}, frozenset({4}), "", "4", b"4", [4.0], [True], [0], [-1], [[4]], None, 4.0, np.array(4.5)],
     ids=repr,
 )  # fmt: skip
 def test_what_is_no_sequence_of_layers(sizes):

@@ -120,7 +120,10 @@ def test_a_class_may_be_missing_from_the_validation_rows(iris):
         ({"sample_weight_val": np.ones(2)}, "X_val is missing"),
         ({"X_val": np.zeros((2, 3)), "y_val": [0, 1]}, "X_val and y_val do not fit: X has 3 features"),
         ({"X_val": np.zeros((2, 4)), "y_val": [0, 1, 1]}, "X_val and y_val do not fit: .*inconsistent"),
-        ({"X_val": np.full((2, 4), np.inf), "y_val": [0, 1]}, "X_val and y_val do not fit: Input X_val contains infinity"),
+        (
+            {"X_val": np.full((2, 4), np.inf), "y_val": [0, 1]},
+            "X_val and y_val do not fit: Input X_val contains infinity",
+        ),
         ({"X_val": np.zeros((2, 4)), "y_val": [0, 7]}, r"y_val has classes that y has not: \[7\]"),
         (
             {"X_val": np.zeros((2, 4)), "y_val": [0, 1], "sample_weight_val": [-1, 1]},
