@@ -237,8 +237,10 @@ def marked(X):
     """Write into rows at both ends and around 2**31 numbers, and return their numbers."""
     boundary = PAST // X.shape[1]
     places = [0, 1, boundary - 1, boundary, boundary + 1, len(X) - 2, len(X) - 1]
-    for count, place in enumerate(places):
-        X[place, :] = np.arange(X.shape[1]) % 7 + count
+    # rows of one sign each would saturate
+    draw = np.random.default_rng(0)
+    for place in places:
+        X[place] = draw.integers(0, 2, X.shape[1])
     return places
 
 
@@ -250,25 +252,28 @@ def test_predictions_of_more_than_2_to_31_numbers(backend):
     # zeros of which no page is made before it is written
     X = np.zeros((PAST // columns + 50, columns), "float32")
     places = marked(X)
-    network = Network.from_widths((columns, 2, 1))
+    network = Network.from_widths((columns, 2, 1), "tanh")
     params = network.initial_params(0)
     plan, out = backends.get(backend).Plan(network, 1), np.empty((len(X), 1), "float32")
     few = np.empty((len(places), 1), "float32")
     plan.forward(params, X, out)
     plan.forward(params, X[places], few)
-    np.testing.assert_allclose(out[places], few, rtol=1e-5)
+    np.testing.assert_allclose(out[places], few, rtol=1e-3, atol=1e-4)
     with config_context(backend=backend):
         predictor = Predictor(network, params)
-    np.testing.assert_allclose(predictor(X)[places], few, rtol=1e-5)
+    predicted = predictor(X)
+    np.testing.assert_allclose(predicted, out, rtol=1e-3, atol=1e-4)
     if backend == "c":
-        assert out[places].tobytes() == few.tobytes() == predictor(X)[places].tobytes()
+        assert out[places].tobytes() == few.tobytes()
+        assert out.tobytes() == predicted.tobytes()
     assert len(np.unique(out)) == len(places) + 1
 
 
 @pytest.mark.slow
 @by_backend
 def test_training_on_row_numbers_past_2_to_31(backend):
-    needs(19)
+    # next to nothing of it is touched
+    needs(2)
     # three columns would do for the numbers; here the rows themselves are past it
     X, y = (np.zeros((PAST + 9, 1), "float32") for _ in range(2))
     order = np.array([0, PAST - 1, PAST, PAST + 8, 5, PAST + 1], np.int64)
@@ -299,8 +304,15 @@ def test_estimators_on_files_of_more_than_2_to_31_numbers():
         places = marked(X)
         y = np.zeros(len(X))
         y[places] = np.arange(len(places)) + 1
-        options = {"max_iter": 1, "batch_size": 500, "shuffle": False, "random_state": 0, "dtype": "float32"}
-        model = MLPRegressor((2,), **options)
+        options = {
+            "hidden_layer_sizes": (2,),
+            "max_iter": 1,
+            "batch_size": 500,
+            "shuffle": False,
+            "random_state": 0,
+            "dtype": "float32",
+        }
+        model = MLPRegressor(**options)
         with pytest.warns(match="Maximum iterations"):
             model.fit(X, y)
         found = model.predict(X)
@@ -308,21 +320,22 @@ def test_estimators_on_files_of_more_than_2_to_31_numbers():
         # the same rows as a stream of chunks: the last one is the file's end
         chunks = [(X[start : start + 10_000], y[start : start + 10_000]) for start in range(0, len(X), 10_000)]
         with pytest.warns(match="Maximum iterations"):
-            streamed = MLPRegressor((2,), **options).fit_stream(chunks, n_rows=len(X))
+            streamed = MLPRegressor(**options).fit_stream(chunks, n_rows=len(X))
         assert streamed.params_.tobytes() == model.params_.tobytes()
 
 
 @pytest.mark.slow
-def test_train_on_a_row_that_is_repeated_more_than_2_to_31_times_its_width():
+def test_one_row_that_stands_for_more_than_2_to_31_numbers():
     needs(2)
-    # one row, seen many times: no copy of the whole is made
-    columns = 3
-    X = np.broadcast_to(np.arange(columns, dtype=np.uint8), (PAST // columns + 2, columns))
-    network = Network.from_widths((columns, 1))
+    # no copy of the whole is made
+    columns = 40_000
+    X = np.broadcast_to((np.arange(columns) % 3).astype("uint8"), (PAST // columns + 50, columns))
+    network = Network.from_widths((columns, 2, 1), "tanh")
     params = network.initial_params(0)
-    expected = X[:1].astype("float32") @ network.weights(params)[0] + network.biases(params)[0]
-    out = Predictor(network, params)(X)
-    assert len(out) == len(X)
-    np.testing.assert_allclose(out[[0, -1]], np.repeat(expected, 2, axis=0), rtol=1e-6)
-    with pytest.raises(ValueError, match=r"y must have shape \(715827884, 1\)"):
+    with nothing_allocated(1 << 28):
+        out = Predictor(network, params)(X)
+        assert set(out.ravel().tolist()) == {Predictor(network, params)(X[:1]).item()}
+        train(network, params, X, np.zeros(len(X)), epochs=1, batch_size=100, shuffle=False)
+    assert np.isfinite(params).all()
+    with pytest.raises(ValueError, match=rf"y must have shape \({len(X)}, 1\)"):
         train(network, params, X, np.zeros((3, 1)))
