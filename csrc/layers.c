@@ -3,6 +3,7 @@
  */
 #include <float.h>
 
+#include "memory.h"
 #include "plan.h"
 
 /* Whether a row of a table can be: what it reads has been written, its widths fit, and so does its kind. */
@@ -39,7 +40,7 @@ static int lay_out(pymlp_plan *plan, const pymlp_layer *given) {
         const int64_t matrix_inputs = kind->matrix ? given->inputs : 0;
         /* in floating point, before any sum or product of hostile widths, which would overflow */
         size += ((double)matrix_inputs + UNIT_INPUTS + kind->vectors) * ((double)given->outputs + (double)panel);
-        if (size + (double)given->inputs > MOST_NUMBERS) return PYMLP_OUT_OF_MEMORY;
+        if (size + (double)given->inputs > MOST_NUMBERS) return pymlp_refuse(size * (double)plan->operations->real_bytes);
         struct layer *layer = &plan->layers[l];
         *layer = (struct layer){.kind = given->kind,
                                 .activation = given->activation,
@@ -127,7 +128,9 @@ static void set_flags(pymlp_plan *plan) {
  * later layer reads. */
 static int set_places(pymlp_plan *plan, int training) {
     struct buffer *buffers = plan->buffers;
-    int64_t read_until[MOST_STRIPS] = {0};
+    int64_t read_until[MOST_STRIPS];
+    /* a piece that nothing is in yet is free for the first layer, too */
+    for (int piece = 0; piece < MOST_STRIPS; piece++) read_until[piece] = -1;
     for (int64_t b = 0; b <= plan->n_layers; b++) buffers[b].made_by = b, buffers[b].last_reader = b;
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const struct layer *layer = &plan->layers[l];

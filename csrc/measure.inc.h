@@ -1,4 +1,5 @@
-/* measure.inc.h: what the machine can do at most, what the micro-kernel makes of it, and single functions for tests. */
+/* measure.inc.h: what the machine can do at most, what the micro-kernel makes of it, and single functions and products for
+ * tests. */
 
 static VECTOR NAME(evaluate_vector)(int activation, bool slope, VECTOR z) {
     switch (activation) {
@@ -26,6 +27,25 @@ static int NAME(evaluate)(int activation, bool slope, const void *z, int64_t cou
     return PYMLP_OK;
 }
 
+static void NAME(product)(const struct product *given, int64_t sizes[4]) {
+    /* nobody stops it */
+    static const pymlp_plan idle;
+    sizes[0] = TILE_ROWS;
+    sizes[1] = PANEL;
+    sizes[2] = LANES;
+    sizes[3] = HALF_LANES;
+    if (given == NULL) return;
+    REAL *c = given->c;
+    if (given->by_columns) {
+        NAME(gradient_sums)(given->depth, given->rows, NAME(vectors_of)(given->columns), given->a, given->b, c, NULL);
+        return;
+    }
+    struct NAME(fused) fused = {.kind = (int)given->kind};
+    if (given->outputs != NULL) fused.outputs = (const REAL *)given->outputs - c;
+    NAME(multiply)(&idle, given->rows, given->columns, given->depth, given->a, given->a_band, given->b, given->b_panel,
+                   given->pitch, given->bias, c, given->c_band, given->adds != 0, fused);
+}
+
 struct NAME(peak_run) {
     double seconds, rate[MOST_THREADS];
 };
@@ -33,12 +53,11 @@ struct NAME(peak_run) {
 enum { NAME(PEAK_CHAINS) = 10 };
 
 /* as many independent chains as the unit's latency times its width, in registers alone */
-static void NAME(peak_work)(void *context, int index, int members) {
+static void NAME(peak_work)(void *context, int index, UNREAD int members) {
     struct NAME(peak_run) *run = context;
     VECTOR sums[NAME(PEAK_CHAINS)], a = NAME(splat)(BY_TYPE(0.999f, 0.999)), b = NAME(splat)(BY_TYPE(0.001f, 0.001));
     for (int i = 0; i < NAME(PEAK_CHAINS); i++) sums[i] = NAME(splat)((REAL)i);
     double start = NAME(seconds_now)(), now = start, flops = 0;
-    (void)members;
     while (now - start < run->seconds) {
         for (int repeat = 0; repeat < 20000; repeat++) {
 #pragma GCC unroll 16
