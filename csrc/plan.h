@@ -205,7 +205,7 @@ struct engine {
 
 /* a plan of more numbers is refused before any product of sizes is made: 2**47, far above any memory */
 #define MOST_NUMBERS 140737488355328.0
-#define MOST_BYTES (8 * MOST_NUMBERS)
+#define MOST_PLAN_BYTES (8 * MOST_NUMBERS)
 /* A network that takes sparse inputs may never get dense ones: its buffer of them, where it is larger, is not made before it
  * is needed. */
 #define LARGE_INPUTS_BYTES 67108864.0

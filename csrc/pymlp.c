@@ -156,7 +156,7 @@ static void *piece(pymlp_plan *plan, double count, size_t bytes) {
     /* counted in floating point as well, for the check that nothing overflowed */
     plan->counted += count * (double)bytes + 64 + BETWEEN_PIECES;
     /* refused in the end; such a number may have no integer */
-    if (plan->counted > MOST_BYTES) return plan;
+    if (plan->counted > MOST_PLAN_BYTES) return plan;
     char *at = (char *)plan + plan->bytes;
     plan->bytes += (((size_t)count * bytes + 63) & ~(size_t)63) + BETWEEN_PIECES;
     if (plan->is_placed) fence(at + (size_t)count * bytes, (char *)plan + plan->bytes);
@@ -259,7 +259,7 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
     int code = pymlp_describe_layers(head, layers);
     if (code == PYMLP_OK) {
         deal_out(head);
-        if (head->counted > MOST_BYTES) code = pymlp_refuse(head->counted);
+        if (head->counted > MOST_PLAN_BYTES) code = pymlp_refuse(head->counted);
     }
     pymlp_plan *whole = code == PYMLP_OK ? pymlp_new_zeros((double)head->bytes) : NULL;
     if (whole != NULL) {
