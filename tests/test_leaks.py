@@ -20,8 +20,8 @@ MOST_BLOCKS = 2
 
 
 def slope(values: list[int], rounds: int) -> float:
-    """Growth a round, of samples so many rounds apart: the median of the slopes between them (Theil's estimator), which no
-    outlier moves."""
+    """Growth a round, of samples so many rounds apart: the median of the slopes between them, which no outlier moves
+    (Theil's estimator)."""
     y = np.array(values, float)
     first, second = np.triu_indices(len(y), 1)
     return float(np.median((y[second] - y[first]) / (second - first))) / rounds
