@@ -404,6 +404,13 @@ int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, int
     return operations->evaluate(activation, slope != 0, z, count, out);
 }
 
+int pymlp_test_product(const char *instruction_set, int dtype, int64_t sizes[4], const struct product *product) {
+    const struct operations *operations = operations_of(instruction_set, dtype);
+    if (operations == NULL) return PYMLP_NO_INSTRUCTION_SET;
+    operations->product(product, sizes);
+    return PYMLP_OK;
+}
+
 double pymlp_measure_peak(const char *instruction_set, int dtype, int n_threads, double seconds) {
     const struct operations *operations = operations_of(instruction_set, dtype);
     return operations == NULL ? 0 : operations->measure_peak(n_threads, seconds);
