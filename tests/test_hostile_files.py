@@ -198,6 +198,7 @@ STATES = {
     "a scaling by no number": ("standardize", _put("standardisation", "inputs", [[float("nan")] * 4, [1.0] * 4])),
     "an infinite scaling": ("standardize_target", _put("standardisation", "target", [[1.0], [float("inf")]])),
     "a class of another file": ("regressor", _put("class", "MLPClassifier")),
+    "a class with a long name": ("regressor", _put("class", "x" * 100_000)),
     "a class that is a list": ("regressor", _put("class", ["MLPRegressor"])),
 }  # fmt: skip
 
@@ -209,6 +210,14 @@ def test_an_odd_state_is_refused(tmp_path, fitted, name):
     load(tmp_path / "model")
     _file_with(fitted[model], tmp_path / "model", change)
     _refused(tmp_path / "model")
+
+
+def test_two_classes_are_not_many(fitted):
+    _, _, state = fitted["binary"]._model_state()
+    state["classes"]["kind"] = "multiclass"
+    network = Network.from_widths((4, 2), loss="log_loss", dtype="float64")
+    with pytest.raises(ValueError, match="2 classes are not multiclass"):
+        pymlp.MLPClassifier._from_model_state(network, network.initial_params(0), state)
 
 
 @pytest.mark.parametrize(
