@@ -152,6 +152,17 @@ struct batch {
     int64_t step, row_offset; /* what the masks of dropout depend on; step < 0: inference */
 };
 
+/* A product by itself, for tests.  By row tiles: C = start + A B, A (rows, depth) and C (rows, columns) in bands, B (depth,
+ * columns) in panels; or by column tiles: C = A^T B, A (depth, rows) and B (depth, columns) a band each, at most a band and
+ * a panel wide, C in rows a panel apart. */
+struct product {
+    int64_t by_columns, rows, columns, depth;
+    const void *a, *b, *bias, *outputs; /* outputs: lie like C; whose slope it is multiplied by */
+    void *c;
+    int64_t a_band, b_panel, pitch, c_band;
+    int64_t adds, kind; /* start is C itself; what tiles do with their sums (N_TILE_KINDS) */
+};
+
 struct operations {
     /* numbers in a panel; plan_layout needs it before there is a plan */
     int panel, lanes;
@@ -172,6 +183,7 @@ struct operations {
     /* the same for one row on the calling thread; scratch: the widest layer for each of the strips */
     void (*predict_row)(const pymlp_plan *plan, void *scratch, const void *X, void *out, bool with_complement);
     int (*evaluate)(int activation, bool slope, const void *z, int64_t count, void *out);
+    void (*product)(const struct product *product, int64_t sizes[4]);
     double (*measure_peak)(int n_threads, double seconds);
     double (*measure_tile)(int64_t depth, double seconds);
 };
@@ -204,5 +216,11 @@ double pymlp_step_work(const pymlp_plan *plan, double rows);
 /* What inference of so many rows is worth in multiply-adds.  A weight that serves a single row costs two to three of
  * them, because it comes from afar. */
 double pymlp_row_work(const pymlp_plan *plan, int64_t rows);
+
+/* No part of the interface, but tests find it in the library: the kernels' own edges and strides, which a plan does not let
+ * one choose.  Writes the rows of a tile, and the numbers in a panel, in a vector and in half a vector (0: there is no such
+ * tile); multiplies if `product` is not NULL. */
+__attribute__((visibility("default"))) int pymlp_test_product(const char *instruction_set, int dtype, int64_t sizes[4],
+                                                              const struct product *product);
 
 #endif

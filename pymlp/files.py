@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from pymlp import container
+from pymlp import checkpoints, container
 from pymlp.container import TYPES, Container, ModelFormatError, naming, parse_json, shown, take
 from pymlp.long_lists import attach, detach
 from pymlp.network import Network
@@ -242,6 +242,10 @@ def _first_odd_number(name: str, values: np.ndarray) -> str | None:
 def _read_metadata(file: Container) -> tuple[Network, str | None, dict[str, Any], str]:
     where, metadata = "__metadata__", dict(file.metadata)
     name = take(metadata, "format", str, where)
+    if name == checkpoints.FORMAT:
+        raise ModelFormatError(
+            "it is the checkpoint of a training run, which fit(..., checkpoint=..., resume=True) reads"
+        )
     if name != FORMAT:
         raise ModelFormatError(f"__metadata__['format'] must be {FORMAT!r}, found {shown(name)}")
     version = take(metadata, "format_version", str, where)

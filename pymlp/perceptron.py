@@ -15,8 +15,15 @@ from sklearn.base import BaseEstimator, is_regressor
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from pymlp import backends, fitting, stream_fitting, threadpools  # noqa: F401 - threadpoolctl shall know the engine
+from pymlp import (  # noqa: F401 - threadpoolctl shall know the engine
+    backends,
+    fitting,
+    resumption,
+    stream_fitting,
+    threadpools,
+)
 from pymlp.callbacks import check_callbacks
+from pymlp.checkpoints import Checkpoints
 from pymlp.class_weights import check_counted
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.looking_inside import LookingInside
@@ -156,21 +163,32 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
         incremental: bool,
         classes: Any = None,
         validation: tuple[Any, Any, Any] = (None, None, None),
+        checkpoints: Checkpoints | None = None,
     ) -> MultilayerPerceptron:
         if incremental and self.early_stopping:
             check_parameters(self)
             raise ValueError("partial_fit does not support early_stopping=True")
         return self._fit_draft(
-            lambda draft: draft._prepare(X, y, sample_weight, validation, incremental=incremental, classes=classes)
+            lambda draft: draft._prepare(X, y, sample_weight, validation, incremental=incremental, classes=classes),
+            checkpoints,
         )
 
     def _fit_stream(
-        self, source: Any, n_rows: Any, classes: Any, validation: tuple[Any, Any, Any]
+        self,
+        source: Any,
+        n_rows: Any,
+        classes: Any,
+        validation: tuple[Any, Any, Any],
+        checkpoints: Checkpoints | None,
     ) -> MultilayerPerceptron:
-        return self._fit_draft(lambda draft: stream_fitting.prepare(draft, source, n_rows, classes, validation))
+        return self._fit_draft(
+            lambda draft: stream_fitting.prepare(draft, source, n_rows, classes, validation), checkpoints
+        )
 
     def _fit_draft(
-        self, prepare: Callable[[MultilayerPerceptron], tuple[Network, fitting.Data]]
+        self,
+        prepare: Callable[[MultilayerPerceptron], tuple[Network, fitting.Data]],
+        checkpoints: Checkpoints | None,
     ) -> MultilayerPerceptron:
         """Train a draft on what `prepare` makes of it, and take it over."""
         check_parameters(self)
@@ -179,6 +197,8 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
         draft.__dict__.update(start)
         try:
             network, data = prepare(draft)
+            if checkpoints is not None:
+                data = resumption.opened(draft, network, data, checkpoints)
             fitting.fit(draft, self, network, data)
         except KeyboardInterrupt:
             # the draft has new parameters if at least one epoch was completed
@@ -190,11 +210,11 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
 
     def _take_over(self, draft: MultilayerPerceptron, start: dict[str, Any]) -> None:
         """Take what has changed in `draft` since its attributes were `start`."""
-        new = draft.__dict__
-        for name in start.keys() - new.keys():
-            self.__dict__.pop(name, None)
-        missing = object()
-        self.__dict__.update({name: value for name, value in new.items() if start.get(name, missing) is not value})
+        new, missing = draft.__dict__, object()
+        kept = {name: value for name, value in self.__dict__.items() if name in new or name not in start}
+        changed = {name: value for name, value in new.items() if start.get(name, missing) is not value}
+        # in one step: where memory ends before it, nothing has changed
+        self.__dict__ = {**kept, **changed}
 
     def _prepare(
         self,
