@@ -278,6 +278,21 @@ def test_other_programs_read_the_weights_beside_long_lists(tmp_path):
     assert found["state.0"].tobytes().decode().split("\0") == state["names"]
 
 
+def test_a_large_file_is_in_memory_once(memory):
+    network = Network.from_widths((1000, 2000, 1000))
+    save_network(network, network.initial_params(0), memory / "model")
+    size = (memory / "model").stat().st_size
+    tracemalloc.start()
+    try:
+        _, params = load(memory / "model")
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * size
+    finally:
+        tracemalloc.stop()
+    assert params.tobytes() == network.initial_params(0).tobytes()
+    assert params.flags.writeable
+    assert params.flags.aligned
+
+
 def test_many_layers_are_kept(tmp_path):
     network = Network.from_widths((2,) * 800, "tanh")
     save_network(network, network.initial_params(0), tmp_path / "model")
