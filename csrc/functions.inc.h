@@ -10,27 +10,29 @@
 #define ZERO NAME(splat)(0)
 
 ALWAYS_INLINE VECTOR NAME(value_identity)(VECTOR z) { return z; }
-ALWAYS_INLINE VECTOR NAME(slope_identity)(VECTOR z, VECTOR a) { return ONE; }
+ALWAYS_INLINE VECTOR NAME(slope_identity)(UNREAD VECTOR z, UNREAD VECTOR a) { return ONE; }
 
 ALWAYS_INLINE VECTOR NAME(value_logistic)(VECTOR z) { return NAME(vector_logistic)(z); }
-ALWAYS_INLINE VECTOR NAME(slope_logistic)(VECTOR z, VECTOR a) { return a * (ONE - a); }
+ALWAYS_INLINE VECTOR NAME(slope_logistic)(UNREAD VECTOR z, VECTOR a) { return a * (ONE - a); }
 
 ALWAYS_INLINE VECTOR NAME(value_tanh)(VECTOR z) { return NAME(vector_tanh)(z); }
-ALWAYS_INLINE VECTOR NAME(slope_tanh)(VECTOR z, VECTOR a) { return FMA(-a, a, ONE); }
+ALWAYS_INLINE VECTOR NAME(slope_tanh)(UNREAD VECTOR z, VECTOR a) { return FMA(-a, a, ONE); }
 
 /* a NaN passes: it is not <= 0 */
 ALWAYS_INLINE VECTOR NAME(value_relu)(VECTOR z) { return NAME(select)(z <= ZERO, ZERO, z); }
-ALWAYS_INLINE VECTOR NAME(slope_relu)(VECTOR z, VECTOR a) { return NAME(select)(a != ZERO, ONE, ZERO); }
+ALWAYS_INLINE VECTOR NAME(slope_relu)(UNREAD VECTOR z, VECTOR a) { return NAME(select)(a != ZERO, ONE, ZERO); }
 
 #define LEAKY_SLOPE NAME(splat)(BY_TYPE(0.01f, 0.01))
 ALWAYS_INLINE VECTOR NAME(value_leaky_relu)(VECTOR z) { return NAME(select)(z > ZERO, z, LEAKY_SLOPE * z); }
-ALWAYS_INLINE VECTOR NAME(slope_leaky_relu)(VECTOR z, VECTOR a) { return NAME(select)(a > ZERO, ONE, LEAKY_SLOPE); }
+ALWAYS_INLINE VECTOR NAME(slope_leaky_relu)(UNREAD VECTOR z, VECTOR a) {
+    return NAME(select)(a > ZERO, ONE, LEAKY_SLOPE);
+}
 
 ALWAYS_INLINE VECTOR NAME(value_elu)(VECTOR z) {
     VECTOR low;
     return NAME(select)(z < ZERO, NAME(expm1_negative)(NAME(at_most)(z, 0), &low), z);
 }
-ALWAYS_INLINE VECTOR NAME(slope_elu)(VECTOR z, VECTOR a) { return NAME(select)(a > ZERO, ONE, a + ONE); }
+ALWAYS_INLINE VECTOR NAME(slope_elu)(UNREAD VECTOR z, VECTOR a) { return NAME(select)(a > ZERO, ONE, a + ONE); }
 
 #define SELU_SCALE NAME(splat)(BY_TYPE(1.0507009873554805f, 1.0507009873554805))
 /* scale times alpha, and what rounding it left */
@@ -41,7 +43,7 @@ ALWAYS_INLINE VECTOR NAME(value_selu)(VECTOR z) {
     VECTOR below = FMA(SELU_PRODUCT, m, FMA(SELU_PRODUCT_LOW, m, SELU_PRODUCT * low));
     return NAME(select)(z < ZERO, below, SELU_SCALE * z);
 }
-ALWAYS_INLINE VECTOR NAME(slope_selu)(VECTOR z, VECTOR a) {
+ALWAYS_INLINE VECTOR NAME(slope_selu)(UNREAD VECTOR z, VECTOR a) {
     return NAME(select)(a > ZERO, SELU_SCALE, a + SELU_PRODUCT);
 }
 
@@ -49,7 +51,7 @@ ALWAYS_INLINE VECTOR NAME(slope_selu)(VECTOR z, VECTOR a) {
 
 /* gelu(z) - gelu(-z) = z, so the slopes at z and -z add up to 1 */
 ALWAYS_INLINE VECTOR NAME(value_gelu)(VECTOR z) { return NAME(vector_gelu)(z); }
-ALWAYS_INLINE VECTOR NAME(slope_gelu)(VECTOR z, VECTOR a) {
+ALWAYS_INLINE VECTOR NAME(slope_gelu)(VECTOR z, UNREAD VECTOR a) {
     /* at the end the exponential is 0 */
     VECTOR x = NAME(at_most)(NAME(absolute)(z), BY_TYPE(13.25f, 37.66));
     VECTOR bell = NAME(bounded_exp)(NAME(splat)(-0.5f) * x * x);
@@ -61,7 +63,7 @@ ALWAYS_INLINE VECTOR NAME(slope_gelu)(VECTOR z, VECTOR a) {
 
 /* the same holds for silu */
 ALWAYS_INLINE VECTOR NAME(value_silu)(VECTOR z) { return NAME(vector_silu)(z); }
-ALWAYS_INLINE VECTOR NAME(slope_silu)(VECTOR z, VECTOR a) {
+ALWAYS_INLINE VECTOR NAME(slope_silu)(VECTOR z, UNREAD VECTOR a) {
     VECTOR x = NAME(at_least)(-NAME(absolute)(z), BY_TYPE(-88.0f, -709.0)), e = NAME(bounded_exp)(x);
     VECTOR inverse = ONE / (ONE + e), left = e * inverse * FMA(x, inverse, ONE);
     return NAME(select)(z < ZERO, left, ONE - left);
@@ -71,27 +73,27 @@ ALWAYS_INLINE VECTOR NAME(slope_silu)(VECTOR z, VECTOR a) {
 #define MISH_END BY_TYPE(20.0f, 40.0)
 ALWAYS_INLINE VECTOR NAME(value_mish)(VECTOR z) { return NAME(vector_mish)(z); }
 /* tanh(log(1 + e)) = n / (n + 2) with e = exp(z), n = e (e + 2); its slope is 4 e (e + 1) / (n + 2)**2 */
-ALWAYS_INLINE VECTOR NAME(slope_mish)(VECTOR z, VECTOR a) {
+ALWAYS_INLINE VECTOR NAME(slope_mish)(VECTOR z, UNREAD VECTOR a) {
     VECTOR x = NAME(at_least)(NAME(at_most)(z, MISH_END), BY_TYPE(-88.0f, -709.0)), e = NAME(bounded_exp)(x);
     VECTOR n = FMA(e, e, e + e), inverse = ONE / (n + NAME(splat)(2));
     return inverse * FMA(NAME(splat)(4) * x * inverse, FMA(e, e, e), n);
 }
 
 ALWAYS_INLINE VECTOR NAME(value_softplus)(VECTOR z) { return NAME(vector_softplus)(z); }
-ALWAYS_INLINE VECTOR NAME(slope_softplus)(VECTOR z, VECTOR a) {
+ALWAYS_INLINE VECTOR NAME(slope_softplus)(UNREAD VECTOR z, VECTOR a) {
     VECTOR low;
     return -NAME(expm1_negative)(-a, &low);
 }
 
 ALWAYS_INLINE VECTOR NAME(value_exp)(VECTOR z) { return NAME(vector_exp)(z); }
-ALWAYS_INLINE VECTOR NAME(slope_exp)(VECTOR z, VECTOR a) { return a; }
+ALWAYS_INLINE VECTOR NAME(slope_exp)(UNREAD VECTOR z, VECTOR a) { return a; }
 
 ALWAYS_INLINE VECTOR NAME(value_cosine)(VECTOR z) { return NAME(vector_cosine)(z, 0); }
 /* -sin(z) is the cosine a quarter turn on */
-ALWAYS_INLINE VECTOR NAME(slope_cosine)(VECTOR z, VECTOR a) { return NAME(vector_cosine)(z, 1); }
+ALWAYS_INLINE VECTOR NAME(slope_cosine)(VECTOR z, UNREAD VECTOR a) { return NAME(vector_cosine)(z, 1); }
 
 ALWAYS_INLINE VECTOR NAME(value_square)(VECTOR z) { return z * z; }
-ALWAYS_INLINE VECTOR NAME(slope_square)(VECTOR z, VECTOR a) { return z + z; }
+ALWAYS_INLINE VECTOR NAME(slope_square)(VECTOR z, UNREAD VECTOR a) { return z + z; }
 
 /* y log(p), and 0 where y is 0 */
 ALWAYS_INLINE VECTOR NAME(y_log)(VECTOR y, VECTOR p) {
@@ -115,14 +117,14 @@ ALWAYS_INLINE VECTOR NAME(sign)(VECTOR x) {
 /* x**power for x >= 0 */
 ALWAYS_INLINE VECTOR NAME(power)(VECTOR x, VECTOR power) { return NAME(vector_exp)(power * NAME(vector_log)(x)); }
 
-ALWAYS_INLINE VECTOR NAME(term_squared_error)(VECTOR y, VECTOR p, VECTOR c) {
+ALWAYS_INLINE VECTOR NAME(term_squared_error)(VECTOR y, VECTOR p, UNREAD VECTOR c) {
     VECTOR difference = y - p;
     return difference * difference;
 }
-ALWAYS_INLINE VECTOR NAME(delta_squared_error)(VECTOR y, VECTOR p, VECTOR c) { return p - y; }
+ALWAYS_INLINE VECTOR NAME(delta_squared_error)(VECTOR y, VECTOR p, UNREAD VECTOR c) { return p - y; }
 
-ALWAYS_INLINE VECTOR NAME(term_absolute_error)(VECTOR y, VECTOR p, VECTOR c) { return NAME(absolute)(y - p); }
-ALWAYS_INLINE VECTOR NAME(delta_absolute_error)(VECTOR y, VECTOR p, VECTOR c) { return NAME(sign)(p - y); }
+ALWAYS_INLINE VECTOR NAME(term_absolute_error)(VECTOR y, VECTOR p, UNREAD VECTOR c) { return NAME(absolute)(y - p); }
+ALWAYS_INLINE VECTOR NAME(delta_absolute_error)(VECTOR y, VECTOR p, UNREAD VECTOR c) { return NAME(sign)(p - y); }
 
 /* c: the distance up to which it is squared */
 ALWAYS_INLINE VECTOR NAME(term_huber)(VECTOR y, VECTOR p, VECTOR c) {
@@ -142,15 +144,15 @@ ALWAYS_INLINE VECTOR NAME(delta_quantile)(VECTOR y, VECTOR p, VECTOR c) {
     return NAME(select)(y > p, -c, NAME(select)(y < p, ONE - c, ZERO));
 }
 
-ALWAYS_INLINE VECTOR NAME(term_log_loss)(VECTOR y, VECTOR p, VECTOR c) {
+ALWAYS_INLINE VECTOR NAME(term_log_loss)(VECTOR y, VECTOR p, UNREAD VECTOR c) {
     return -NAME(y_log)(y, NAME(clipped_probability)(p));
 }
-ALWAYS_INLINE VECTOR NAME(delta_log_loss)(VECTOR y, VECTOR p, VECTOR c) { return p - y; }
-ALWAYS_INLINE VECTOR NAME(term_binary_log_loss)(VECTOR y, VECTOR p, VECTOR c) {
+ALWAYS_INLINE VECTOR NAME(delta_log_loss)(VECTOR y, VECTOR p, UNREAD VECTOR c) { return p - y; }
+ALWAYS_INLINE VECTOR NAME(term_binary_log_loss)(VECTOR y, VECTOR p, UNREAD VECTOR c) {
     VECTOR q = NAME(clipped_probability)(p);
     return -(NAME(y_log)(y, q) + NAME(y_log)(ONE - y, ONE - q));
 }
-ALWAYS_INLINE VECTOR NAME(delta_binary_log_loss)(VECTOR y, VECTOR p, VECTOR c) { return p - y; }
+ALWAYS_INLINE VECTOR NAME(delta_binary_log_loss)(VECTOR y, VECTOR p, UNREAD VECTOR c) { return p - y; }
 
 /* c: the exponent */
 ALWAYS_INLINE VECTOR NAME(term_focal)(VECTOR y, VECTOR p, VECTOR c) {
@@ -174,14 +176,14 @@ ALWAYS_INLINE VECTOR NAME(delta_at_margin)(VECTOR y, VECTOR p, VECTOR margin) {
     VECTOR s = NAME(class_sign)(y);
     return NAME(select)(s * p <= margin, -s, ZERO);
 }
-ALWAYS_INLINE VECTOR NAME(term_hinge)(VECTOR y, VECTOR p, VECTOR c) {
+ALWAYS_INLINE VECTOR NAME(term_hinge)(VECTOR y, VECTOR p, UNREAD VECTOR c) {
     return NAME(at_least)(FMA(-NAME(class_sign)(y), p, ONE), 0);
 }
-ALWAYS_INLINE VECTOR NAME(delta_hinge)(VECTOR y, VECTOR p, VECTOR c) { return NAME(delta_at_margin)(y, p, ONE); }
-ALWAYS_INLINE VECTOR NAME(term_perceptron)(VECTOR y, VECTOR p, VECTOR c) {
+ALWAYS_INLINE VECTOR NAME(delta_hinge)(VECTOR y, VECTOR p, UNREAD VECTOR c) { return NAME(delta_at_margin)(y, p, ONE); }
+ALWAYS_INLINE VECTOR NAME(term_perceptron)(VECTOR y, VECTOR p, UNREAD VECTOR c) {
     return NAME(at_least)(-NAME(class_sign)(y) * p, 0);
 }
-ALWAYS_INLINE VECTOR NAME(delta_perceptron)(VECTOR y, VECTOR p, VECTOR c) {
+ALWAYS_INLINE VECTOR NAME(delta_perceptron)(VECTOR y, VECTOR p, UNREAD VECTOR c) {
     return NAME(delta_at_margin)(y, p, ZERO);
 }
 ALWAYS_INLINE VECTOR NAME(term_squared_hinge)(VECTOR y, VECTOR p, VECTOR c) {
@@ -192,14 +194,14 @@ ALWAYS_INLINE VECTOR NAME(delta_squared_hinge)(VECTOR y, VECTOR p, VECTOR c) {
     return NAME(splat)(-2) * NAME(class_sign)(y) * NAME(term_hinge)(y, p, c);
 }
 
-ALWAYS_INLINE VECTOR NAME(term_poisson)(VECTOR y, VECTOR p, VECTOR c) { return NAME(y_log)(y, y / p) - y + p; }
-ALWAYS_INLINE VECTOR NAME(delta_poisson)(VECTOR y, VECTOR p, VECTOR c) { return p - y; }
+ALWAYS_INLINE VECTOR NAME(term_poisson)(VECTOR y, VECTOR p, UNREAD VECTOR c) { return NAME(y_log)(y, y / p) - y + p; }
+ALWAYS_INLINE VECTOR NAME(delta_poisson)(VECTOR y, VECTOR p, UNREAD VECTOR c) { return p - y; }
 
-ALWAYS_INLINE VECTOR NAME(term_gamma)(VECTOR y, VECTOR p, VECTOR c) {
+ALWAYS_INLINE VECTOR NAME(term_gamma)(VECTOR y, VECTOR p, UNREAD VECTOR c) {
     VECTOR ratio = y / p;
     return ratio - NAME(vector_log)(ratio) - ONE;
 }
-ALWAYS_INLINE VECTOR NAME(delta_gamma)(VECTOR y, VECTOR p, VECTOR c) { return ONE - y / p; }
+ALWAYS_INLINE VECTOR NAME(delta_gamma)(VECTOR y, VECTOR p, UNREAD VECTOR c) { return ONE - y / p; }
 
 /* y x**power, and 0 where y is 0 */
 ALWAYS_INLINE VECTOR NAME(y_power)(VECTOR y, VECTOR x, VECTOR power) {

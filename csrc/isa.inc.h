@@ -38,6 +38,8 @@ PRAGMA(GCC target(ISA_TARGET))
 #endif
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+/* a parameter that all functions of a table are given, and some have no use for */
+#define UNREAD __attribute__((unused))
 
 #define JOINED_(word, isa, type) word##_##isa##_##type
 #define JOINED(word, isa, type) JOINED_(word, isa, type)

@@ -54,11 +54,10 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
  * rows a panel apart. */
 #define ROW_TILE_ARGUMENTS                                                                                           \
     int vectors, int64_t depth, const REAL *a, int64_t band, const REAL *b, int64_t b_depth, const REAL *start,      \
-        int64_t start_row, REAL *c, int64_t outputs
+        int64_t start_row, REAL *c, UNREAD int64_t outputs
 /* a function for each kind: ways that part after the loop would have the sums go through memory, see tile.inc.h */
 #define ROW_TILE(name, rows, kind)                                                                                   \
     static __attribute__((noinline)) void NAME(name)(ROW_TILE_ARGUMENTS) {                                           \
-        (void)outputs;                                                                                               \
         switch (vectors) {                                                                                           \
             HALF_TILE_WIDTH(rows, kind)                                                                              \
             TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, b_depth, BAND, 0, NULL, kind, outputs)                     \
@@ -72,10 +71,9 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
 #define SLOPE_TILE(rows, name) ROW_TILE(slope_tile_##name##_##rows, rows, TILE_SLOPE_##name)
 #define COLUMN_TILE_ARGUMENTS                                                                                        \
     int vectors, int64_t depth, const REAL *a, const REAL *b, const REAL *start, int64_t start_row, REAL *c,         \
-        struct NAME(pending) *pending
+        UNREAD struct NAME(pending) *pending
 #define COLUMN_TILE(rows, x)                                                                                         \
     static __attribute__((noinline)) void NAME(column_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                          \
-        (void)pending;                                                                                               \
         switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, FETCH_AHEAD, NULL, TILE_PLAIN, 0) }     \
     }
 /* a column tile with a unit's update woven in, for the heights that 32 inputs are dealt in */

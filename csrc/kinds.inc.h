@@ -1,17 +1,19 @@
 /* kinds.inc.h: the table of the layer kinds' functions, which the loops of a step and of inference walk. */
 
+typedef void NAME(gradient_function)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
+                                     const struct layer *layer, int64_t unit, struct NAME(pending) *pending);
+
 struct NAME(layer_functions) {
     void (*forward)(const struct NAME(strip) *strip);
     void (*backward)(const struct NAME(strip) *strip);
-    void (*gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, const struct layer *layer,
-                     int64_t unit, struct NAME(pending) *pending);
+    NAME(gradient_function) *gradient;
 };
 
 /* a null pointer: a kind without parameters has no units */
 enum { NAME(no_gradient) = 0 };
 
 #define LAYER_FUNCTIONS(name, matrix, vectors, scalars, nature, gradient, row) \
-    {NAME(name##_forward), NAME(name##_backward), NAME(gradient)},
+    {NAME(name##_forward), NAME(name##_backward), (NAME(gradient_function) *)NAME(gradient)},
 static const struct NAME(layer_functions) NAME(layer_kinds)[N_LAYER_KINDS] = {LAYER_KIND_ROWS(LAYER_FUNCTIONS)};
 
 /* The functions that serve a layer in a call: others where it reads the network's inputs and these are sparse. */

@@ -1,6 +1,7 @@
 /* layers.c: the table of layers: which tables there can be, and what a plan needs to know of each of their rows: where its
  * parameters lie, what the way back asks of it, and where inference keeps what it writes.
  */
+#include "memory.h"
 #include "plan.h"
 
 /* Whether a row of a table can be: what it reads has been written, its widths fit, and so does its kind. */
@@ -53,7 +54,7 @@ static int lay_out(pymlp_plan *plan, const pymlp_layer *given) {
                                 .first_penalty = plan->n_penalties};
         /* in floating point first: the products of hostile widths would overflow */
         size += ((double)given->inputs + UNIT_INPUTS + 1) * ((double)given->outputs + (double)panel);
-        if (size > MOST_NUMBERS) return PYMLP_OUT_OF_MEMORY;
+        if (size > MOST_NUMBERS) return pymlp_refuse(size * (double)plan->operations->real_bytes);
         layer->row_groups = kind->matrix ? layer->padded_inputs / UNIT_INPUTS : kind->vectors > 0;
         layer->weight = plan->n_parameters;
         layer->bias = layer->weight + matrix_inputs * layer->outputs;
@@ -122,7 +123,9 @@ static void set_flags(pymlp_plan *plan) {
  * later layer reads. */
 static int set_places(pymlp_plan *plan, int training) {
     struct buffer *buffers = plan->buffers;
-    int64_t read_until[MOST_STRIPS] = {0};
+    int64_t read_until[MOST_STRIPS];
+    /* a piece that nothing is in yet is free for the first layer, too */
+    for (int piece = 0; piece < MOST_STRIPS; piece++) read_until[piece] = -1;
     for (int64_t b = 0; b <= plan->n_layers; b++) buffers[b].made_by = b, buffers[b].last_reader = b;
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const struct layer *layer = &plan->layers[l];

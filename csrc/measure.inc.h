@@ -53,12 +53,11 @@ struct NAME(peak_run) {
 enum { NAME(PEAK_CHAINS) = 10 };
 
 /* as many independent chains as the unit's latency times its width, in registers alone */
-static void NAME(peak_work)(void *context, int index, int members) {
+static void NAME(peak_work)(void *context, int index, UNREAD int members) {
     struct NAME(peak_run) *run = context;
     VECTOR sums[NAME(PEAK_CHAINS)], a = NAME(splat)(BY_TYPE(0.999f, 0.999)), b = NAME(splat)(BY_TYPE(0.001f, 0.001));
     for (int i = 0; i < NAME(PEAK_CHAINS); i++) sums[i] = NAME(splat)((REAL)i);
     double start = NAME(seconds_now)(), now = start, flops = 0;
-    (void)members;
     while (now - start < run->seconds) {
         for (int repeat = 0; repeat < 20000; repeat++) {
 #pragma GCC unroll 16

@@ -95,7 +95,8 @@ static void NAME(layer_norm_backward)(const struct NAME(strip) *strip) {
 }
 
 static void NAME(layer_norm_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
-                                      const struct layer *layer, int64_t number, struct NAME(pending) *pending) {
+                                      const struct layer *layer, int64_t number,
+                                      UNREAD struct NAME(pending) *pending) {
     const struct NAME(unit) unit = NAME(unit_of)(layer, number);
     const struct buffer *input = &plan->buffers[layer->input_buffer], *output = &plan->buffers[layer->output_buffer];
     const REAL *x = (const REAL *)input->outputs + NAME(place_of)(unit.column, input->band);
@@ -103,7 +104,6 @@ static void NAME(layer_norm_gradient)(const pymlp_plan *plan, const struct NAME(
     const REAL *scalars = (const REAL *)plan->scalars + layer->scalars;
     const int vectors = NAME(vectors_of)(unit.columns);
     VECTOR of_gain[TILE_VECTORS] = {ZERO}, of_shift[TILE_VECTORS] = {ZERO};
-    (void)pending;
     for (int64_t row = 0; row < job->rows; row++) {
         const VECTOR mean = NAME(splat)(scalars[2 * row]), inverse = NAME(splat)(scalars[2 * row + 1]);
         for (int v = 0; v < vectors; v++) {

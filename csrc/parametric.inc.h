@@ -41,7 +41,8 @@ static void NAME(parametric_backward)(const struct NAME(strip) *strip) {
 }
 
 static void NAME(parametric_gradient)(const pymlp_plan *plan, const struct NAME(gradient_job) *job,
-                                      const struct layer *layer, int64_t number, struct NAME(pending) *pending) {
+                                      const struct layer *layer, int64_t number,
+                                      UNREAD struct NAME(pending) *pending) {
     const struct NAME(unit) unit = NAME(unit_of)(layer, number);
     const struct buffer *input = &plan->buffers[layer->input_buffer], *output = &plan->buffers[layer->output_buffer];
     const int64_t place = NAME(place_of)(unit.column, output->band);
@@ -49,7 +50,6 @@ static void NAME(parametric_gradient)(const pymlp_plan *plan, const struct NAME(
     const REAL *value = (const REAL *)output->inputs + place, *deltas = (const REAL *)output->deltas + place;
     const int vectors = NAME(vectors_of)(unit.columns);
     VECTOR sums[TILE_VECTORS] = {ZERO};
-    (void)pending;
     for (int64_t row = 0; row < job->rows; row++)
         for (int v = 0; v < vectors; v++) {
             const int64_t at = row * BAND + v * LANES;

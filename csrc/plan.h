@@ -127,6 +127,7 @@ struct pymlp_plan {
     size_t scratch_bytes;    /* of one piece */
     size_t bytes;
     double counted; /* the same without overflow */
+    bool is_placed; /* the pieces are memory; false while they are only counted */
     double trial_seconds[2]; /* of a training step, by all threads and by one: what the last trial found */
     int64_t calls_to_trial;  /* calls until the next */
     atomic_int stop;

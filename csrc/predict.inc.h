@@ -48,8 +48,8 @@ ALWAYS_INLINE void NAME(row_product)(const int vectors, int64_t depth, const REA
 }
 
 /* dense_forward for one row, whose bands then lie one after the other: a plain vector. */
-static void NAME(dense_row)(const pymlp_plan *plan, const struct layer *layer, const REAL *in, const REAL *second,
-                            REAL *out, bool activated) {
+static void NAME(dense_row)(const pymlp_plan *plan, const struct layer *layer, const REAL *in,
+                            UNREAD const REAL *second, REAL *out, bool activated) {
     const REAL *weight = (const REAL *)plan->packed + layer->packed_weight;
     const REAL *bias = (const REAL *)plan->packed + layer->packed_bias;
     const int64_t depth = layer->inputs, b_panel = layer->panel_size;

@@ -6,10 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __linux__
-#include <sys/mman.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #endif
 
+#include "memory.h"
 #include "plan.h"
 #include "threads.h"
 
@@ -127,12 +128,26 @@ static int64_t strip_rows_for(int64_t widest, size_t real_bytes) {
     return rows > 256 ? 256 - 17 : rows / 32 * 32 - 17;
 }
 
+/* AddressSanitizer watches the ends of allocations, and a plan is one: there its pieces lie apart, and what is between them
+ * belongs to nobody. */
+#ifdef __SANITIZE_ADDRESS__
+enum { BETWEEN_PIECES = 128 };
+static void fence(const char *from, const char *to) { ASAN_POISON_MEMORY_REGION(from, (size_t)(to - from)); }
+#else
+enum { BETWEEN_PIECES = 0 };
+static void fence(const char *from, const char *to) {
+    (void)from;
+    (void)to;
+}
+#endif
+
 /* Deals out the next piece of the plan's allocation, on a cache line of its own. */
 static void *piece(pymlp_plan *plan, double count, size_t bytes) {
     /* counted in floating point as well, for the check that nothing overflowed */
-    plan->counted += count * (double)bytes + 64;
+    plan->counted += count * (double)bytes + 64 + BETWEEN_PIECES;
     char *at = (char *)plan + plan->bytes;
-    plan->bytes += ((size_t)count * bytes + 63) & ~(size_t)63;
+    plan->bytes += (((size_t)count * bytes + 63) & ~(size_t)63) + BETWEEN_PIECES;
+    if (plan->is_placed) fence(at + (size_t)count * bytes, (char *)plan + plan->bytes);
     return at;
 }
 
@@ -179,33 +194,6 @@ static void deal_out(pymlp_plan *plan) {
     plan->scratch = piece(plan, (double)plan->n_threads * (numbers * (double)real + 64) / (double)real, real);
 }
 
-/* A cache-line-aligned block of zeros whose pages are not touched before they are used. */
-static void *new_zeros(size_t bytes) {
-    char *block = calloc(1, bytes + 64 + sizeof(void *));
-    if (block == NULL) return NULL;
-    char *aligned = (char *)(((uintptr_t)block + sizeof(void *) + 63) & ~(uintptr_t)63);
-    memcpy(aligned - sizeof(void *), &block, sizeof(void *));
-    return aligned;
-}
-
-static void free_zeros(void *aligned) {
-    void *block;
-    memcpy(&block, (char *)aligned - sizeof(void *), sizeof(void *));
-    free(block);
-}
-
-static void ask_for_huge_pages(char *from, size_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    /* only whole huge pages inside; a refusal costs speed, nothing else */
-    const uintptr_t page = (uintptr_t)1 << 21;
-    uintptr_t first = ((uintptr_t)from + page - 1) & ~(page - 1), last = ((uintptr_t)from + bytes) & ~(page - 1);
-    if (last > first + page) (void)madvise((void *)first, last - first, MADV_HUGEPAGE);
-#else
-    (void)from;
-    (void)bytes;
-#endif
-}
-
 /* Whether the loss has its numbers and its function, and the last layer is one that it is defined over. */
 static bool fits(const pymlp_loss_rule *loss, const pymlp_layer *last) {
     const struct loss_row *row = &pymlp_loss_rows[loss->kind];
@@ -230,7 +218,7 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
     const size_t layers_at = (sizeof(pymlp_plan) + 63) & ~(size_t)63;
     const size_t buffers_at = layers_at + (size_t)n_layers * sizeof(struct layer);
     const size_t head_bytes = buffers_at + ((size_t)n_layers + 1) * sizeof(struct buffer);
-    pymlp_plan *head = new_zeros(head_bytes);
+    pymlp_plan *head = pymlp_new_zeros((double)head_bytes);
     if (head == NULL) return PYMLP_OUT_OF_MEMORY;
     head->operations = operations;
     head->loss = loss->kind;
@@ -250,20 +238,20 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
     int code = pymlp_describe_layers(head, layers);
     if (code == PYMLP_OK) {
         deal_out(head);
-        if (head->counted > MOST_NUMBERS * 8) code = PYMLP_OUT_OF_MEMORY;
+        if (head->counted > MOST_NUMBERS * 8) code = pymlp_refuse(head->counted);
     }
-    pymlp_plan *whole = code == PYMLP_OK ? new_zeros(head->bytes) : NULL;
+    pymlp_plan *whole = code == PYMLP_OK ? pymlp_new_zeros((double)head->bytes) : NULL;
     if (whole != NULL) {
         memcpy(whole, head, head_bytes);
         whole->layers = (struct layer *)((char *)whole + layers_at);
         whole->buffers = (struct buffer *)((char *)whole + buffers_at);
+        whole->is_placed = true;
         deal_out(whole);
         memcpy(whole->loss_numbers, loss->numbers, (size_t)loss->n_numbers * sizeof(double));
-        ask_for_huge_pages((char *)whole, whole->bytes);
     } else if (code == PYMLP_OK) {
         code = PYMLP_OUT_OF_MEMORY;
     }
-    free_zeros(head);
+    pymlp_free_zeros(head);
     *plan = whole;
     return code;
 }
@@ -271,7 +259,12 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
 void pymlp_plan_free(pymlp_plan *plan) {
     if (plan == NULL) return;
     free(plan->entries);
-    free_zeros(plan);
+    pymlp_free_zeros(plan);
+}
+
+void pymlp_plan_disown(pymlp_plan **plan) {
+    pymlp_plan_free(*plan);
+    *plan = NULL;
 }
 
 /* --- the verbs ---------------------------------------------------------------------------------------------------- */
@@ -313,7 +306,7 @@ static int take_for(pymlp_plan *plan, const struct batch *data, const int64_t *s
     if (most <= plan->most_entries) return PYMLP_OK;
     free(plan->entries);
     /* a number and its place take as much as two numbers */
-    plan->entries = malloc((size_t)most * 2 * plan->operations->real_bytes);
+    plan->entries = pymlp_new_block((double)most * 2 * (double)plan->operations->real_bytes);
     plan->most_entries = plan->entries == NULL ? 0 : most;
     return plan->entries == NULL ? release(plan, PYMLP_OUT_OF_MEMORY) : PYMLP_OK;
 }

@@ -146,6 +146,8 @@ static void NAME(unit_phase)(const pymlp_plan *plan, const struct NAME(gradient_
     struct NAME(pending) pending;
     pending.job = NULL;
     pending.turn = 0;
+    /* without a unit after, a row asks for itself */
+    pending.ahead = 0;
     /* from the last: a narrow output layer's update finds products to hide under, and the first layer's weights, which the
      * next step needs first, are left in the caches */
     for (int64_t number = last - 1; number >= first; number--) {

@@ -73,7 +73,7 @@ static void keep_off_core(int core) {
     if (is_aside || core < 0 || core >= CPU_SETSIZE || sched_getcpu() != core) return;
     if (sched_getaffinity(0, sizeof allowed_cores, &allowed_cores) != 0 || CPU_COUNT(&allowed_cores) < 2) return;
     cpu_set_t others = allowed_cores;
-    CPU_CLR(core, &others);
+    CPU_CLR((size_t)core, &others);
     is_aside = sched_setaffinity(0, sizeof others, &others) == 0;
 }
 
@@ -159,7 +159,10 @@ static void forget_parents_threads(void) {
     atomic_fetch_add(&generation, 1);
 }
 
-static void watch_forks(void) { pthread_atfork(NULL, NULL, forget_parents_threads); }
+/* whether a child will know that it has no workers; if not, there must be none */
+static bool forks_are_watched;
+
+static void watch_forks(void) { forks_are_watched = pthread_atfork(NULL, NULL, forget_parents_threads) == 0; }
 
 int process_generation(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -174,10 +177,12 @@ static bool start_worker(int index) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_attr_t attributes;
     pthread_t thread;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    bool started = pthread_create(&thread, &attributes, worker, (void *)(intptr_t)index) == 0;
-    pthread_attr_destroy(&attributes);
+    bool started = pthread_attr_init(&attributes) == 0;
+    if (started) {
+        started = pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) == 0 &&
+                  pthread_create(&thread, &attributes, worker, (void *)(intptr_t)index) == 0;
+        pthread_attr_destroy(&attributes);
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return started;
 }
@@ -185,7 +190,7 @@ static bool start_worker(int index) {
 int team_begin(int wanted) {
     process_generation();
     int free_pool = 0;
-    if (wanted <= 1 || !atomic_compare_exchange_strong(&pool.taken, &free_pool, 1)) return 1;
+    if (wanted <= 1 || !forks_are_watched || !atomic_compare_exchange_strong(&pool.taken, &free_pool, 1)) return 1;
     if (wanted > MOST_THREADS) wanted = MOST_THREADS;
     pool.spins = wanted <= cores() ? SPINS : 0;
     while (pool.workers < wanted - 1) {

@@ -65,7 +65,7 @@ static struct NAME(rule) NAME(rule_for)(const struct layer *layer, const struct 
 }
 
 /* a: momentum; s: velocity */
-ALWAYS_INLINE VECTOR NAME(step_sgd)(const struct NAME(rule) *rule, VECTOR w, VECTOR g, VECTOR *s, VECTOR *t) {
+ALWAYS_INLINE VECTOR NAME(step_sgd)(const struct NAME(rule) *rule, VECTOR w, VECTOR g, VECTOR *s, UNREAD VECTOR *t) {
     *s = FMA(-rule->size, g, rule->a * *s);
     return w + (rule->nesterov ? FMA(-rule->size, g, rule->a * *s) : *s);
 }
@@ -96,7 +96,7 @@ ALWAYS_INLINE VECTOR NAME(step_rmsprop)(const struct NAME(rule) *rule, VECTOR w,
 }
 
 /* a, b: beta_1, 1 - beta_1; c, d: beta_2, 1 - beta_2; s: momentum */
-ALWAYS_INLINE VECTOR NAME(step_lion)(const struct NAME(rule) *rule, VECTOR w, VECTOR g, VECTOR *s, VECTOR *t) {
+ALWAYS_INLINE VECTOR NAME(step_lion)(const struct NAME(rule) *rule, VECTOR w, VECTOR g, VECTOR *s, UNREAD VECTOR *t) {
     VECTOR direction = NAME(sign)(FMA(rule->a, *s, rule->b * g));
     *s = FMA(rule->c, *s, rule->d * g);
     return FMA(-rule->size, direction, w);

@@ -259,7 +259,7 @@ ALWAYS_INLINE VECTOR NAME(vector_gelu)(VECTOR z) {
 
 /* One round of a transposition: rows `distance` apart exchange every second run of `distance` lanes. */
 ALWAYS_INLINE void NAME(exchange_lanes)(VECTOR *rows, const int distance) {
-    UNSIGNEDS low, high;
+    UNSIGNEDS low = {0}, high = {0};
 #pragma GCC unroll 16
     for (int lane = 0; lane < LANES; lane++) {
         low[lane] = (UNSIGNED)(lane & distance ? LANES + lane - distance : lane);

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 from scipy import linalg, optimize
-from threadpoolctl import threadpool_limits
 
+from pymlp.blas import one_blas_thread
 from pymlp.lbfgs import FullBatch
 from pymlp.rows import dense_blocks
 
@@ -245,7 +245,7 @@ def minimise(problem: Problem, start: np.ndarray, *, max_iter: int, tol: float) 
     """
     options = {"maxiter": max_iter, "gtol": 0.0, "ftol": FLAT, "maxls": MOST_SEARCHES}
     # the sums of BLAS depend on its threads; numbers too large for the arithmetic show in the result
-    with threadpool_limits(1, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
         search = _Search(problem, _coordinates(problem), start.shape, tol)
         try:
             result = optimize.minimize(

@@ -14,6 +14,8 @@ import numpy as np
 
 from pymlp.schedules import InverseScaling, Plateau, called_rates
 
+# rates that are compared in one go
+RATES_AT_ONCE = 1 << 16
 # so often a run halves its rate before it is given up: a billionth of the rate is left then
 MOST_HALVINGS = 30
 
@@ -71,6 +73,20 @@ class Course:
         else:
             rates = called_rates(self.schedule, first, count)
         return rates if self.factor == 1.0 else rates * self.factor
+
+    def agrees(self, total: int, first: int, last: int) -> bool:
+        """Whether the schedule gives the steps first..last-1 the rates they would have in a run of `total` steps."""
+        if total == self.total or not hasattr(self.schedule, "rates"):
+            return True
+        for start in range(first, last, RATES_AT_ONCE):
+            count = min(RATES_AT_ONCE, last - start)
+            rates, others = (
+                self.schedule.rates(self.base, start, count, each, self.epoch_steps, self.epoch_rows)
+                for each in (self.total, total)
+            )
+            if not np.array_equal(rates, others):
+                return False
+        return True
 
     def certain_epochs(self) -> float:
         """How many epochs have rates that do not depend on how they end; see `pymlp.epochs.Rule`."""

@@ -7,6 +7,9 @@ limit keeps the last complete epoch.  What differs between its users (scores, wh
 Short epochs are trained several in one call where nobody looks at them one by one: what surrounds a call takes as long
 as several steps of a small network, and for a large one, whose parameters it moves, as a tenth of a step.  They come to
 an end together, for Ctrl-C too.
+
+A `Keeper` gets, from time to time, a record of where the run has got to, from which another process goes on to the same
+bits: slices and groups of epochs change none.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ import numpy as np
 
 from pymlp import backends
 from pymlp.callbacks import Announcer, Meter
+from pymlp.checkpoints import generator_state, set_generator_state
+from pymlp.container import ModelFormatError, shown
 from pymlp.course import Course
 from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
 from pymlp.optimizers import Optimizer
@@ -40,6 +45,7 @@ class Rule(Protocol):
     """What the users of the loop decide for themselves."""
 
     course: Course
+    best_params: np.ndarray | None
     validation_score: float | None
     verbose: bool  # whether it prints each epoch: then none waits for another longer than DIRECT_SECONDS
 
@@ -59,6 +65,27 @@ class Rule(Protocol):
     def restore(self, state: Any) -> None:
         """Return to the moment of `state`."""
 
+    def record(self) -> dict[str, Any]:
+        """What `take_up` needs to go on from this moment in another process: numbers, lists and arrays."""
+
+    def take_up(self, record: dict[str, Any]) -> None:
+        """Go on from the moment of `record`."""
+
+
+class Keeper(Protocol):
+    """Who keeps records of a run; see `pymlp.checkpoints`."""
+
+    generator: Any  # what the orders of the rows are drawn from, also by whom the rows come from
+
+    def epochs_until_due(self, epochs: int) -> float:
+        """How many epochs may pass until one must be kept, `epochs` being complete."""
+
+    def is_due(self, epochs: int | None = None) -> bool:
+        """Whether the run is to be kept now: `epochs` of its epochs being complete, or by None inside one."""
+
+    def keep(self, run: dict[str, Any]) -> None:
+        """Take a record; its arrays may change later."""
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -75,6 +102,24 @@ class Completed:
 def outcome_of(optimizer: Optimizer, params: np.ndarray, slots: np.ndarray) -> np.ndarray:
     """The parameters to score and to keep: their average where the optimizer has one, in its last slot."""
     return params if optimizer.average is None else slots[-1]
+
+
+@dataclass
+class Begun:
+    """Epochs under way: their orders of shape (epochs, rows), the loss of each step, and how many steps are done.
+
+    ``seconds`` are those of an earlier process.
+    """
+
+    orders: np.ndarray
+    losses: np.ndarray
+    done: int = 0
+    seconds: float = 0.0
+    began: float = 0.0
+
+    def passed(self) -> float:
+        """Seconds the epochs have taken so far."""
+        return self.seconds + perf_counter() - self.began
 
 
 class OutOfTimeError(Exception):
@@ -98,6 +143,8 @@ class EpochLoop:
     rule : Rule
     max_time : float, optional
         Seconds after which `run` ends, once an epoch is complete.
+    keeper : Keeper, optional
+        Gets a record whenever one is due, and at the end.
 
     Attributes
     ----------
@@ -118,8 +165,9 @@ class EpochLoop:
         batch_size: int,
         rule: Rule,
         max_time: float | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
-        self.plan, self.optimizer, self.rows, self.rule = plan, optimizer, rows, rule
+        self.plan, self.optimizer, self.rows, self.rule, self.keeper = plan, optimizer, rows, rule, keeper
         self.params, self.slots, self.step = params, slots, step
         # a view that goes along with the steps
         self.outcome = outcome_of(optimizer, params, slots)
@@ -136,9 +184,16 @@ class EpochLoop:
         self._step_seconds = training_seconds(plan.network.n_parameters, batch_size)
         self._measured = False
         self._spare: tuple[np.ndarray, np.ndarray] | None = None
+        self._first_step = step
+        # what the next epoch's order is made from, and the generator's state, at the end of the last complete epoch
+        self._position: tuple[np.ndarray, Any] = rows.numbers, None
+        self._begun: Begun | None = None
+        # epochs, and steps of the next one, of the last record; and whether the rule has ended the training
+        self._kept, self._over = (0, 0), False
+        self._shuffled, self._recorded_total = False, 0
 
     def run(self, epochs: int, shuffler: Any, announcer: Announcer) -> bool:
-        """Train for at most `epochs` epochs.
+        """Train for at most `epochs` epochs, those taken up included.
 
         Parameters
         ----------
@@ -153,58 +208,158 @@ class EpochLoop:
         bool
             Whether the rule, a callback or the time limit ended the training.
         """
-        order = self.rows.numbers
+        self._began, self.timed_out, self._shuffled = perf_counter(), False, shuffler is not None
+        stopped = self._over or self._train(epochs, shuffler, announcer)
+        if self.keeper is not None and (self.completed.epochs, 0) > self._kept:
+            self._keep()
+        return stopped
+
+    def _train(self, epochs: int, shuffler: Any, announcer: Announcer) -> bool:
+        order, _ = self._position
         watched = bool(announcer.callbacks)
-        self._began, self.timed_out = perf_counter(), False
-        epoch = 0
+        epoch = 0 if self.completed is None else self.completed.epochs
         while epoch < epochs:
             self._set_aside()
-            count = 1 if watched else self._epochs_together(epochs - epoch)
+            begun, self._begun = self._begun, None
+            most = epochs - epoch if self.keeper is None else min(epochs - epoch, self.keeper.epochs_until_due(epoch))
+            count = 1 if watched or begun is not None else self._epochs_together(most)
             returning = count > 1 or self.max_time < np.inf
-            before, state = self.completed, _state_of(shuffler) if returning else None
+            before, state = self.completed, generator_state(shuffler) if returning else None
             try:
-                orders = self._orders(order, count, shuffler)
-                order = orders[-1]
+                if begun is None:
+                    orders = self._orders(order, count, shuffler)
+                    begun = Begun(orders, np.empty(count * self.epoch_steps))
+                order = begun.orders[-1]
                 rates = self.rule.course.rates(self.step, count * self.epoch_steps)
                 meter = None
                 if watched:
                     before_it = epoch * self.n_rows, epoch * self.epoch_steps
                     meter = Meter(announcer, self._began, *before_it, self.starts, rates)
-                    announcer.begin_epoch(epoch, **meter.metrics(0))
-                epoch_began = perf_counter()
-                losses, steps = self._run_epochs(orders, rates, meter)
-                seconds = (perf_counter() - epoch_began) / count
+                    announcer.begin_epoch(epoch, **meter.metrics(begun.done))
+                begun.began = perf_counter()
+                losses, steps = self._run_epochs(begun, rates, meter)
+                seconds = begun.passed() / count
                 if self.rule.course.undoes(epoch, losses[-1], self.params, self.slots):
                     self._undo()
                     continue
                 self.step += steps
-                stop = meter is not None and meter.stopped
                 last_rates = rates[min(steps, self.epoch_steps) - 1 :: self.epoch_steps].tolist()
                 for loss, rate in zip(losses, last_rates, strict=True):
-                    stop |= self.rule.end_epoch(loss, self.outcome, rate, seconds)
+                    self._over |= self.rule.end_epoch(loss, self.outcome, rate, seconds)
                 epoch += count
                 self.timed_out = perf_counter() - self._began > self.max_time
-                stop |= self.timed_out
+                stop = self._over or self.timed_out or (meter is not None and meter.stopped)
                 if meter is not None:
                     score = self.rule.validation_score
                     metrics = meter.metrics(steps)
                     stop |= announcer.end_epoch(**metrics, loss=losses[-1], validation_score=score)
                 state_of_rule = self.rule.state()
                 self.completed = Completed(self.params, self.slots, self.outcome, epoch, self.step, state_of_rule)
+                if self.keeper is not None:
+                    self._position = order, generator_state(self.keeper.generator)
+                    if self.keeper.is_due(epoch):
+                        self._keep()
             except OutOfTimeError:
                 self.timed_out = True
-                _return_to(shuffler, state)
+                set_generator_state(shuffler, state)
                 self.rule.restore(self.completed.rule_state)
                 return True
             except BaseException:
                 if state is not None and self.completed is before:
-                    _return_to(shuffler, state)
+                    set_generator_state(shuffler, state)
                 raise
             if stop:
                 return True
         return False
 
-    def _epochs_together(self, most: int) -> int:
+    def _keep(self, begun: Begun | None = None) -> None:
+        """Give the keeper a record of the last complete epoch, and of the one that is under way."""
+        params, slots, epochs = None, None, 0
+        if self.completed is not None:
+            params, slots, epochs = self.completed.params, self.completed.slots, self.completed.epochs
+        elif self._start is not None:
+            params, slots, _ = self._start
+        order, generator = self._position
+        under_way = None
+        if begun is not None:
+            order, generator = begun.orders[-1], generator_state(self.keeper.generator)
+            under_way = {
+                "params": self.params,
+                "slots": self.slots,
+                "losses": begun.losses[: begun.done],
+                "seconds": begun.passed(),
+            }
+        record = {
+            "epochs": epochs,
+            "first_step": self._first_step,
+            "step": self.step,
+            "total": self.rule.course.total,
+            "params": params,
+            "slots": slots,
+            "order": order if self._shuffled else None,
+            "generator": generator,
+            "rule": self.rule.record(),
+            "over": self._over,
+            "begun": under_way,
+        }
+        self.keeper.keep(record)
+        self._kept = epochs, 0 if begun is None else begun.done
+
+    def take_up(self, record: dict[str, Any]) -> None:
+        """Go on from what a keeper got, in a run over the same rows; before `run`, after ``course.begin``.
+
+        Raises
+        ------
+        ModelFormatError, or what odd types and values lead to
+            The record is malformed.
+        """
+        epochs, self.step, self._first_step = (_count(record, name) for name in ("epochs", "step", "first_step"))
+        self._recorded_total = _count(record, "total")
+        self.rule.take_up(record["rule"])
+        order = self.rows.numbers
+        if record["order"] is not None:
+            order = record["order"]
+            if order.dtype != np.int64 or not np.array_equal(np.sort(order), np.sort(self.rows.numbers)):
+                raise ModelFormatError("its order is not one of the rows to train on")
+        under_way = record["begun"]
+        if under_way is not None:
+            losses = np.empty(self.epoch_steps)
+            done = len(under_way["losses"])
+            if not 0 < done < self.epoch_steps:
+                raise ModelFormatError(f"{done} of an epoch's {self.epoch_steps} steps cannot be done")
+            losses[:done] = under_way["losses"]
+            self._begun = Begun(order[np.newaxis], losses, done, float(under_way["seconds"]))
+        else:
+            under_way, done = record, 0
+        np.copyto(self.params, _checked(under_way["params"], self.params, "params"))
+        np.copyto(self.slots, _checked(under_way["slots"], self.slots, "slots"))
+        if self.rule.best_params is not None:
+            _checked(self.rule.best_params, self.params, "best_params")
+        if epochs or self._start is not None:
+            params = _checked(record["params"], self.params, "params")
+            slots = _checked(record["slots"], self.slots, "slots")
+            if epochs:
+                outcome = outcome_of(self.optimizer, params, slots)
+                self.completed = Completed(params, slots, outcome, epochs, self.step, self.rule.state())
+            else:
+                self._start = params, slots, self.step
+        set_generator_state(self.keeper.generator, record["generator"])
+        self._position = order, record["generator"]
+        self._kept, self._over = (epochs, done), bool(record["over"])
+
+    def check_going_on(self, epochs: int) -> None:
+        """ValueError if a run of `epochs` epochs would not have come to where the record taken up has."""
+        course, done = self.rule.course, 0 if self.completed is None else self.completed.epochs
+        if done > epochs:
+            raise ValueError(f"the checkpoint has {done} epochs, more than the {epochs} there shall be")
+        step = self.step + (0 if self._begun is None else self._begun.done)
+        if not course.agrees(self._recorded_total, self._first_step, step):
+            raise ValueError(
+                f"{course.schedule!r} spreads its rates over all epochs: with {epochs} of them those of the "
+                f"checkpoint's {done} would have been others; resume with as many as it was begun with"
+            )
+
+    def _epochs_together(self, most: float) -> int:
         """Epochs of the next call: more than one if they all fit into a slice and the rule is certain of them."""
         if not self._measured:
             return 1
@@ -255,16 +410,15 @@ class EpochLoop:
         outcome = outcome_of(self.optimizer, params, slots)
         self.completed = replace(done, params=params, slots=slots, outcome=outcome)
 
-    def _run_epochs(self, orders: np.ndarray, rates: np.ndarray, meter: Meter | None) -> tuple[list[float], int]:
-        """Train one epoch for each row of `orders`; their mean losses, and the steps taken: fewer if a callback stopped
-        the epoch."""
-        count, steps = len(orders), len(rates)
+    def _run_epochs(self, begun: Begun, rates: np.ndarray, meter: Meter | None) -> tuple[list[float], int]:
+        """Train the rest of the epochs; their mean losses, and the steps taken: fewer if a callback stopped the
+        epoch."""
+        count, steps, losses = len(begun.orders), len(rates), begun.losses
         starts = self.starts
         if count > 1:
-            starts = np.append((np.arange(count)[:, None] * self.n_rows + starts[:-1]).ravel(), orders.size)
-        losses = np.empty(steps)
-        order = orders.reshape(-1)
-        first = 0
+            starts = np.append((np.arange(count)[:, None] * self.n_rows + starts[:-1]).ravel(), begun.orders.size)
+        order = begun.orders.reshape(-1)
+        first = begun.done
         while first < steps:
             most = min(self.rows.most_steps(self._batch_size, first), steps - first) if self._measured else 1
             helped = min(most, ENOUGH_STEPS) * self._step_seconds > DIRECT_SECONDS
@@ -276,12 +430,14 @@ class EpochLoop:
             self._run_slice(run, rates, losses, first, last, helped, meter)
             self._step_seconds = max((perf_counter() - began) / (last - first), 1e-9)
             self._measured = True
-            first = last
+            first = begun.done = last
             if meter is not None:
                 meter.show(first, losses)
                 if meter.stopped and first < steps:
                     return [meter.mean_loss(first, losses)], first
             if first < steps:
+                if self.keeper is not None and count == 1 and self.keeper.is_due():
+                    self._keep(begun)
                 self._watch_time()
         # not by BLAS, whose sums depend on its threads and on the machine
         return (losses.reshape(count, -1) * self._batch_fractions).sum(axis=1).tolist(), steps
@@ -311,14 +467,16 @@ class EpochLoop:
         run_interruptibly(lambda: self.plan.train_steps(*arguments), self.plan.stop, watch)
 
 
-def _state_of(shuffler: Any) -> Any:
-    if isinstance(shuffler, np.random.RandomState):
-        return shuffler.get_state(legacy=False)
-    return None if shuffler is None else shuffler.bit_generator.state
+def _count(record: dict[str, Any], name: str) -> int:
+    value = record[name]
+    if type(value) is not int or value < 0:
+        raise ModelFormatError(f"its {name} must be an integer of at least 0, found {shown(value)}")
+    return value
 
 
-def _return_to(shuffler: Any, state: Any) -> None:
-    if isinstance(shuffler, np.random.RandomState):
-        shuffler.set_state(state)
-    elif shuffler is not None:
-        shuffler.bit_generator.state = state
+def _checked(values: np.ndarray, like: np.ndarray, name: str) -> np.ndarray:
+    if values.shape != like.shape or values.dtype != like.dtype:
+        raise ModelFormatError(
+            f"its {name} must be a {like.dtype} array of shape {like.shape}, found {values.dtype} {values.shape}"
+        )
+    return values

@@ -16,8 +16,9 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from pymlp import backends
+from pymlp import backends, resumption
 from pymlp.callbacks import Announcer
+from pymlp.checkpoints import Checkpoints
 from pymlp.course import Course
 from pymlp.epochs import EpochLoop, new_history
 from pymlp.inference import outputs_of
@@ -79,7 +80,7 @@ class Data:
     ``labels`` are the targets that ``y`` encodes.  ``weight`` is what the loss counts rows by, ``sample_weight`` what
     scores do: without the weights of classes.  ``first`` says that the parameters are drawn anew, ``incremental`` that
     this is ``partial_fit``.  ``given`` is X and y as the user gave them, for callbacks.  Of rows that come in chunks X
-    is a `pymlp.streams.Stream`, and y, labels and weights are None.
+    is a `pymlp.streams.Stream`, and y, labels and weights are None.  ``checkpoints`` keep the fit, if it is kept.
     """
 
     X: Any
@@ -92,6 +93,7 @@ class Data:
     incremental: bool
     random: np.random.RandomState
     given: tuple[Any, Any]
+    checkpoints: Checkpoints | None = None
 
 
 def fit(draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: Network, data: Data) -> None:
@@ -105,6 +107,7 @@ def fit(draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: N
         `draft` then has the last complete epoch, if there was one in this call.
     """
     network, drawn = _drawn(draft, network, data)
+    network = resumption.started(network, data)
     if data.first:
         draft.t_ = 0
         for attribute in HISTORY:
@@ -166,7 +169,10 @@ def _scaled(
     if not (inputs or target):
         draft._standardisation = None
         return data.X, data.y, draft.params_.copy() if before is not None else params
-    if learns_scaling(draft, first=data.first):
+    known = resumption.known_scaling(data, network)
+    if known is not None:
+        draft._standardisation = known
+    elif learns_scaling(draft, first=data.first):
         if streamed:
             after = Standardisation.of_chunks(data.X.chunks(), inputs=inputs, target=target)
         else:
@@ -181,6 +187,7 @@ def _scaled(
             params = after.unfold(network, draft.params_)
         draft._standardisation = after
     scaling = draft._standardisation
+    resumption.note_scaling(data, scaling)
     if streamed:
         return data.X.through(lambda X, y: scaling.apply(X, y, network.dtype)), None, params
     X, y = scaling.apply(data.X, data.y, network.dtype)
@@ -222,6 +229,7 @@ def _minimise(
 ) -> None:
     X, y, params = _scaled(draft, network, data, None, drawn)
     batch = FullBatch(backends.get(), network, X, y, data.weight)
+    checkpoints = data.checkpoints
 
     def so_far() -> MultilayerPerceptron:
         reached = minimisation.accepted
@@ -231,7 +239,11 @@ def _minimise(
     score = None
     if data.validation is not None:
         score = _scorer(draft, network, batch.plan, data.validation)
-    minimisation = Minimisation(batch, announcer, score, draft.max_time)
+    minimisation = Minimisation(batch, announcer, score, draft.max_time, checkpoints)
+    if checkpoints is not None and checkpoints.found is not None:
+        with checkpoints.taking_up():
+            params = network.check_params(checkpoints.found.run["first"])
+            minimisation.take_up(checkpoints.found.run)
     try:
         with announcer:
             ending = minimisation.run(params, max_iter=draft.max_iter, max_fun=draft.max_fun, tol=draft.tol)
@@ -289,9 +301,22 @@ def _descend(
     else:
         source = rows_of(network, X, y, data.weight, training)
     loop = EpochLoop(
-        plan, descent.optimizer, params, descent.slots, descent.step, source, batch_size, rule, draft.max_time
+        plan,
+        descent.optimizer,
+        params,
+        descent.slots,
+        descent.step,
+        source,
+        batch_size,
+        rule,
+        draft.max_time,
+        data.checkpoints,
     )
     epochs = 1 if data.incremental else draft.max_iter
+    if data.checkpoints is not None:
+        # a stream cannot be entered anywhere but at its beginning
+        data.checkpoints.within &= not isinstance(X, Stream)
+        data.checkpoints.give_to(loop, epochs)
     outcome = loop.outcome
     announcer = _announcer(estimator, data, epochs, n_rows, lambda: _copy_with(draft, network, outcome))
     try:
@@ -407,7 +432,7 @@ def _scorer(
             outputs = outputs_of(plan, draft._folded(network, params), scored.X)
             if scale is not None:
                 outputs = outputs * scale[0] + scale[1]
-            return draft._validation_score(outputs, scored.y, scored.weight)
+            return float(draft._validation_score(outputs, scored.y, scored.weight))
 
         return own_score
     scorer = check_scoring(draft, draft.scoring)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 # a call shorter than this is made directly: Ctrl-C may wait that long
@@ -24,7 +24,7 @@ def training_seconds(n_parameters: int, rows: int) -> float:
 
 
 def run_interruptibly(call: Callable[[], Any], stop: Callable[[], None], poll: Callable[[], None] | None = None) -> Any:
-    """The result of ``call()``, run in a helper thread.
+    """The result of ``call()``, run in a helper thread; or in this one, where the system has no thread left.
 
     Parameters
     ----------
@@ -40,27 +40,39 @@ def run_interruptibly(call: Callable[[], Any], stop: Callable[[], None], poll: C
     BaseException
         What `call` raised; or what interrupted this thread, after `call` has ended.
     """
-    results: list[Any] = []
-    errors: list[BaseException] = []
+    # places that are there before the call, so that to note its end takes no memory
+    result: list[Any] = [None]
+    failure: list[BaseException | None] = [None]
+    # taken once: by the call as it begins, or by this thread if it is interrupted before
+    turn = Lock()
 
     def work() -> None:
+        if not turn.acquire(blocking=False):
+            return
         try:
-            results.append(call())
+            result[0] = call()
         except BaseException as error:
-            errors.append(error)
+            failure[0] = error
 
     thread = Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
     try:
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            return call()
         while thread.is_alive():
             thread.join(POLL_SECONDS)
             if poll is not None:
                 poll()
     except BaseException:
-        stop()
-        if thread.ident is not None:
+        # a call that has not begun must not be stopped: the next one would be
+        if not turn.acquire(blocking=False):
+            stop()
             thread.join()
         raise
-    if errors:
-        raise errors[0]
-    return results[0]
+    if turn.acquire(blocking=False):
+        # the thread has ended before the call began: there was no memory for it
+        return call()
+    if failure[0] is not None:
+        raise failure[0]
+    return result[0]

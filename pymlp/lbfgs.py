@@ -2,10 +2,14 @@
 
 SciPy iterates in float64; for a float32 network each point is cast before its loss is computed.  (Byrd, Lu, Nocedal and
 Zhu, "A limited memory algorithm for bound constrained optimization", 1995.)
+
+SciPy keeps its state to itself.  So a checkpoint holds every loss and gradient so far, and a run that goes on gives
+SciPy these answers to its first questions: that takes it, in no time, to where it was.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -15,8 +19,10 @@ import numpy as np
 from scipy import optimize
 
 from pymlp.backends import Plan
+from pymlp.blas import one_blas_thread
 from pymlp.callbacks import Announcer
-from pymlp.epochs import new_history
+from pymlp.container import ModelFormatError
+from pymlp.epochs import Keeper, new_history
 from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
 from pymlp.network import Network
 from pymlp.rows import DENSE_BYTES, as_taken, dense_blocks, is_gathered
@@ -39,6 +45,62 @@ class Ending:
     converged: bool
     status: int
     message: str
+
+
+class Evaluations:
+    """Losses and gradients at all points so far, in their order; a point is known by its digest.
+
+    Parameters
+    ----------
+    n_parameters : int
+    dtype : str
+        What the gradients are computed in, so that they lose nothing.
+    """
+
+    def __init__(self, n_parameters: int, dtype: str) -> None:
+        self.digests: list[bytes] = []
+        self.losses: list[float] = []
+        # with room for more, which takes no memory until it is used
+        self._gradients = np.empty((0, n_parameters), dtype)
+
+    def __len__(self) -> int:
+        return len(self.losses)
+
+    def add(self, digest: bytes, loss: float, gradient: np.ndarray) -> None:
+        """Take note of the next point."""
+        count = len(self)
+        if count == len(self._gradients):
+            longer = np.empty((max(1, 2 * count), self._gradients.shape[1]), self._gradients.dtype)
+            longer[:count] = self._gradients
+            self._gradients = longer
+        self._gradients[count] = gradient
+        self.digests.append(digest)
+        self.losses.append(loss)
+
+    def at(self, number: int) -> tuple[float, np.ndarray]:
+        """Loss and gradient (float64) of point `number`."""
+        return self.losses[number], self._gradients[number].astype(np.float64)
+
+    def cut(self, count: int) -> None:
+        """Forget all but the first `count`."""
+        del self.digests[count:]
+        del self.losses[count:]
+
+    def record(self) -> dict[str, Any]:
+        """What `take_up` reads."""
+        points = np.frombuffer(b"".join(self.digests), np.uint8).reshape(len(self), -1)
+        return {"points": points, "losses": self.losses, "gradients": self._gradients[: len(self)]}
+
+    def take_up(self, record: dict[str, Any]) -> None:
+        """Begin with those of a `record`; ModelFormatError if they are of another network."""
+        gradients = record["gradients"]
+        if gradients.shape[1:] != self._gradients.shape[1:] or gradients.dtype != self._gradients.dtype:
+            raise ModelFormatError(
+                f"gradients must be {self._gradients.dtype} arrays of shape {self._gradients.shape[1:]}, found "
+                f"{gradients.dtype} {gradients.shape[1:]}"
+            )
+        for point, loss, gradient in zip(record["points"], record["losses"], gradients, strict=True):
+            self.add(point.tobytes(), float(loss), gradient)
 
 
 class StopAskedError(Exception):
@@ -87,6 +149,17 @@ class FullBatch:
         self.evaluations += 1
         return self.last_loss, gradient
 
+    @property
+    def gradient_dtype(self) -> str:
+        """The type in which a gradient loses nothing."""
+        return "float64" if self.gathered else self.network.dtype
+
+    def recall(self, loss: float, gradient: np.ndarray) -> tuple[float, np.ndarray]:
+        """Give what an earlier call has given."""
+        self.last_loss = loss
+        self.evaluations += 1
+        return loss, gradient
+
     def _call(self, params: np.ndarray, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
         def call() -> float:
             return self.plan.loss_gradient(params, X, y, weight, self.gradient)
@@ -122,6 +195,8 @@ class Minimisation:
         Validation score from parameters.
     max_time : float, optional
         Seconds after which `run` ends, once a point has been accepted.
+    keeper : Keeper, optional
+        Gets a record whenever one is due (iterations are its epochs), and at the end.
 
     Attributes
     ----------
@@ -137,13 +212,30 @@ class Minimisation:
         announcer: Announcer,
         score: Callable[[np.ndarray], float] | None = None,
         max_time: float | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
-        self.batch, self.announcer, self.score = batch, announcer, score
+        self.batch, self.announcer, self.score, self.keeper = batch, announcer, score, keeper
         self.max_time = np.inf if max_time is None else max_time
         self.accepted: Iterate | None = None
         self.history = new_history("validation_score")
         self._began = self._last = perf_counter()
         self._announced = False
+        # of this run and those it goes on from; and how many of them and of iterations the last record has
+        self._evaluations = Evaluations(batch.network.n_parameters, batch.gradient_dtype)
+        self._past = new_history("validation_score")
+        self._kept = 0, 0
+
+    def take_up(self, record: dict[str, Any]) -> None:
+        """Go on from what a keeper got, over the same rows; before `run`, which is given its first point too.
+
+        Raises
+        ------
+        ModelFormatError, or what odd types and values lead to
+            The record is malformed.
+        """
+        self._evaluations.take_up(record)
+        self._past = {name: list(record["history"][name]) for name in self.history}
+        self._kept = len(self._evaluations), len(self._past["loss"])
 
     def run(self, params: np.ndarray, *, max_iter: int, max_fun: int, tol: float) -> Ending:
         """Minimise from `params`, which stay as they are.
@@ -156,22 +248,49 @@ class Minimisation:
         tol : float
             Largest component of the gradient at convergence.
         """
-        options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
+        self._first = params
+        ending = self._minimise(params, {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol})
+        if self.keeper is not None and (len(self._evaluations), self._iterations) > self._kept:
+            self._keep()
+        return ending
+
+    def _minimise(self, params: np.ndarray, options: dict[str, Any]) -> Ending:
         try:
-            result = optimize.minimize(
-                self._evaluate,
-                params.astype(np.float64),
-                method="L-BFGS-B",
-                jac=True,
-                options=options,
-                callback=self._accept,
-            )
+            # the sums of BLAS depend on its threads
+            with one_blas_thread():
+                result = optimize.minimize(
+                    self._evaluate,
+                    params.astype(np.float64),
+                    method="L-BFGS-B",
+                    jac=True,
+                    options=options,
+                    callback=self._accept,
+                )
         except StopAskedError:
             return Ending(self.accepted, True, 0, "asked to stop")
-        iterate = Iterate(self._cast(result.x), float(result.fun), min(int(result.nit), max_iter))
+        iterate = Iterate(self._cast(result.x), float(result.fun), min(int(result.nit), options["maxiter"]))
         return Ending(iterate, result.status == 0, int(result.status), str(result.message))
 
     def _evaluate(self, point: np.ndarray) -> tuple[float, np.ndarray]:
+        if self.keeper is None:
+            return self._compute(point)
+        digest = hashlib.sha256(np.ascontiguousarray(point).data).digest()
+        number = self.batch.evaluations
+        if number < len(self._evaluations):
+            if self._evaluations.digests[number] == digest:
+                return self.batch.recall(*self._evaluations.at(number))
+            # this SciPy goes another way than the one before: its own from here on
+            self._evaluations.cut(number)
+            for values in self._past.values():
+                del values[self._iterations :]
+            self._kept = 0, 0
+        loss, gradient = self._compute(point)
+        self._evaluations.add(digest, loss, gradient)
+        if self.keeper.is_due():
+            self._keep()
+        return loss, gradient
+
+    def _compute(self, point: np.ndarray) -> tuple[float, np.ndarray]:
         if self.accepted is not None and perf_counter() - self._began > self.max_time:
             raise StopAskedError
         if not self._announced:
@@ -190,6 +309,11 @@ class Minimisation:
     def _accept(self, point: np.ndarray) -> None:
         # the accepted point is the last one evaluated
         accepted = Iterate(self._cast(point), self.batch.last_loss, self._iterations + 1)
+        if accepted.iterations <= len(self._past["loss"]):
+            for name, values in self.history.items():
+                values.append(self._past[name][accepted.iterations - 1])
+            self.accepted = accepted
+            return
         score = None if self.score is None else self.score(accepted.params)
         now = perf_counter()
         row = (accepted.loss, score, None, now - self._last)
@@ -198,8 +322,14 @@ class Minimisation:
             values.append(value)
         self.accepted = accepted
         self._announced = False
+        if self.keeper is not None and self.keeper.is_due(accepted.iterations):
+            self._keep()
         if self.announcer.end_epoch(**self._metrics(), loss=accepted.loss, validation_score=score):
             raise StopAskedError
+
+    def _keep(self) -> None:
+        self.keeper.keep({"first": self._first, "history": self.history, **self._evaluations.record()})
+        self._kept = len(self._evaluations), self._iterations
 
     def _metrics(self) -> dict[str, Any]:
         rows = self._iterations * self.batch.X.shape[0]

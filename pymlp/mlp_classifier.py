@@ -12,10 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from pymlp import scores
 from pymlp.availability import gives_probabilities, takes_streams
+from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints
 from pymlp.class_weights import row_weights
-from pymlp.losses import CustomLoss, loss_of
+from pymlp.losses import loss_description, loss_of
+from pymlp.model_state import labels_of, plain
 from pymlp.network import Network
-from pymlp.perceptron import FurtherParameters, MultilayerPerceptron, plain
+from pymlp.perceptron import FurtherParameters, MultilayerPerceptron
 from pymlp.targets import KINDS, PROBABILITIES, ClassTargets, distinct_labels
 from pymlp.validation import CLASSIFIER_CONSTRAINTS
 
@@ -146,6 +148,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CLASSIFIER_CONSTRAINTS
+    _state_keys: ClassVar[frozenset[str]] = MultilayerPerceptron._state_keys | {"classes"}
 
     def fit(
         self,
@@ -156,6 +159,9 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        checkpoint: Any = None,
+        checkpoint_every: float = DEFAULT_EVERY,
+        resume: bool = False,
     ) -> MLPClassifier:
         """Fit to training data.
 
@@ -168,6 +174,18 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
             Rows to score after each epoch: ``validation_scores_``.  With `early_stopping` they take the place of the
             rows it would hold out, and all of X is trained on.
         sample_weight_val : array-like of shape (validation rows,), optional
+        checkpoint : str or path-like, optional
+            A file that keeps where the fit has got to, from time to time and at the end; the one before it is kept
+            under this name with ".previous".
+        checkpoint_every : int or float, default=60.0
+            An integer: after so many epochs (iterations of "lbfgs").  A float: after so many seconds, also inside an
+            epoch.
+        resume : bool, default=False
+            Go on from the newest whole checkpoint, to the bits that an uninterrupted fit comes to; begin where there is
+            none, so that the same command can be given again and again.  Everything else must be as it was, but for
+            `max_iter`, `max_fun`, `max_time`, `verbose` and callbacks: with a larger `max_iter` a fit that has ended
+            goes on (not with a schedule that spreads over all epochs, nor where it had run out of patience).  Of
+            functions, and of callbacks that have a state, the user takes care.
 
         Returns
         -------
@@ -176,11 +194,15 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         Raises
         ------
         ValueError
-            Parameters or data do not fit; the estimator is then as it was.
+            Parameters or data do not fit, or the checkpoint is that of another fit; the estimator is then as it was.
+        OSError
+            A checkpoint cannot be written, or read; the estimator is then as it was.
         KeyboardInterrupt
             After Ctrl-C; the last complete epoch is kept.
         """
-        return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
+        checkpoints = Checkpoints.asked_for(checkpoint, checkpoint_every, resume)
+        validation = X_val, y_val, sample_weight_val
+        return self._fit(X, y, sample_weight, incremental=False, validation=validation, checkpoints=checkpoints)
 
     @available_if(takes_streams)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
@@ -210,6 +232,9 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        checkpoint: Any = None,
+        checkpoint_every: float = DEFAULT_EVERY,
+        resume: bool = False,
     ) -> MLPClassifier:
         """Fit to rows that come in chunks, of which one at a time is in memory; a pass over them is an epoch.
 
@@ -230,6 +255,8 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
             All classes there are; gathered in the first pass if not given.
         X_val, y_val, sample_weight_val : optional
             As for `fit`; needed with `early_stopping`.
+        checkpoint, checkpoint_every, resume
+            As for `fit`, but at the ends of epochs alone.  That the chunks are the same is for the user to see to.
 
         Returns
         -------
@@ -243,7 +270,8 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         KeyboardInterrupt
             After Ctrl-C; the last complete epoch is kept.
         """
-        return self._fit_stream(source, n_rows, classes, (X_val, y_val, sample_weight_val))
+        checkpoints = Checkpoints.asked_for(checkpoint, checkpoint_every, resume)
+        return self._fit_stream(source, n_rows, classes, (X_val, y_val, sample_weight_val), checkpoints)
 
     def predict(self, X: Any) -> Any:
         """Predicted labels of shape (rows,), or (rows, labels)."""
@@ -355,13 +383,19 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
 
     def _take_target_state(self, metadata: dict[str, Any], network: Network) -> None:
         state = metadata["classes"]
-        if state["kind"] not in KINDS:
+        if set(state) != {"kind", "dtype", "values", "sparse_labels"} or state["kind"] not in KINDS:
             raise ValueError(f"the model has an unknown kind of classes: {state['kind']!r}")
-        self.classes_ = np.array(state["values"], dtype=np.dtype(state["dtype"]))
+        sparse_labels = state["sparse_labels"]
+        if sparse_labels is not False and (sparse_labels is not True or state["kind"] != "multilabel-indicator"):
+            raise ValueError(f"sparse_labels={sparse_labels!r} does not fit {state['kind']} classes")
+        self.classes_ = labels_of(state)
+        if state["kind"] != "multilabel-indicator" and (state["kind"] == "binary") != (len(self.classes_) <= 2):
+            raise ValueError(f"{len(self.classes_)} classes are not {state['kind']}")
         threshold = 0.5 if network.output_activation in PROBABILITIES else 0.0
-        targets = ClassTargets(state["kind"], self.classes_, bool(state["sparse_labels"]), threshold)
+        targets = ClassTargets(state["kind"], self.classes_, sparse_labels, threshold)
         self._targets = targets
-        fits = isinstance(network.loss, CustomLoss) or targets.loss(self.loss) == network.loss
+        # by what files say of them: of functions of one's own they do not tell which
+        fits = loss_description(targets.loss(self.loss)) == loss_description(network.loss)
         if targets.columns != network.outputs or not fits:
             raise ValueError(f"{len(self.classes_)} {state['kind']} classes do not fit the network's outputs and loss")
 

@@ -11,7 +11,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from pymlp.availability import is_stochastic
-from pymlp.losses import CustomLoss, GaussianNLL, Loss, Quantile, loss_of
+from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints
+from pymlp.losses import CustomLoss, GaussianNLL, Loss, Quantile, loss_description, loss_of
 from pymlp.network import Network
 from pymlp.perceptron import FurtherParameters, MultilayerPerceptron
 from pymlp.targets import NumberTargets
@@ -71,6 +72,9 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        checkpoint: Any = None,
+        checkpoint_every: float = DEFAULT_EVERY,
+        resume: bool = False,
     ) -> MLPRegressor:
         """Fit to training data.
 
@@ -83,6 +87,18 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
             Rows to score after each epoch: ``validation_scores_``.  With `early_stopping` they take the place of the
             rows it would hold out, and all of X is trained on.
         sample_weight_val : array-like of shape (validation rows,), optional
+        checkpoint : str or path-like, optional
+            A file that keeps where the fit has got to, from time to time and at the end; the one before it is kept
+            under this name with ".previous".
+        checkpoint_every : int or float, default=60.0
+            An integer: after so many epochs (iterations of "lbfgs").  A float: after so many seconds, also inside an
+            epoch.
+        resume : bool, default=False
+            Go on from the newest whole checkpoint, to the bits that an uninterrupted fit comes to; begin where there is
+            none, so that the same command can be given again and again.  Everything else must be as it was, but for
+            `max_iter`, `max_fun`, `max_time`, `verbose` and callbacks: with a larger `max_iter` a fit that has ended
+            goes on (not with a schedule that spreads over all epochs, nor where it had run out of patience).  Of
+            functions, and of callbacks that have a state, the user takes care.
 
         Returns
         -------
@@ -91,11 +107,15 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         Raises
         ------
         ValueError
-            Parameters or data do not fit; the estimator is then as it was.
+            Parameters or data do not fit, or the checkpoint is that of another fit; the estimator is then as it was.
+        OSError
+            A checkpoint cannot be written, or read; the estimator is then as it was.
         KeyboardInterrupt
             After Ctrl-C; the last complete epoch is kept.
         """
-        return self._fit(X, y, sample_weight, incremental=False, validation=(X_val, y_val, sample_weight_val))
+        checkpoints = Checkpoints.asked_for(checkpoint, checkpoint_every, resume)
+        validation = X_val, y_val, sample_weight_val
+        return self._fit(X, y, sample_weight, incremental=False, validation=validation, checkpoints=checkpoints)
 
     @available_if(is_stochastic)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
@@ -111,9 +131,13 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        checkpoint: Any = None,
+        checkpoint_every: float = DEFAULT_EVERY,
+        resume: bool = False,
     ) -> MLPRegressor:
         """Fit to rows that come in chunks; arguments as for `MLPClassifier.fit_stream`, but without classes."""
-        return self._fit_stream(source, n_rows, None, (X_val, y_val, sample_weight_val))
+        checkpoints = Checkpoints.asked_for(checkpoint, checkpoint_every, resume)
+        return self._fit_stream(source, n_rows, None, (X_val, y_val, sample_weight_val), checkpoints)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predicted numbers.
@@ -218,5 +242,6 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         """Numbers need no description."""
 
     def _take_target_state(self, metadata: dict[str, Any], network: Network) -> None:
-        if loss_of(network.loss) != loss_of(self.loss):
+        # by what files say of them: of functions of one's own they do not tell which
+        if loss_description(loss_of(network.loss)) != loss_description(loss_of(self.loss)):
             raise ValueError(f"the network's loss is {network.loss!r}, but loss={self.loss!r}")

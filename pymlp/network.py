@@ -221,11 +221,14 @@ class Network:
         """Rebuild a network from `description`; ValueError where a field is missing, unknown or does not fit."""
         try:
             fields = dict(description)
+            if fields.get("dtype", DTYPES[0]) not in DTYPES:
+                # NumPy would read a type out of almost any text
+                raise ValueError(f"dtype={fields['dtype']!r} is not one of {', '.join(DTYPES)}")
             fields["layers"] = tuple(Dense(**layer) for layer in fields["layers"])
             if "loss" in fields:
                 fields["loss"] = described_loss(fields["loss"])
             return cls(**fields)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not the description of a network: {error}") from error
 
     @property

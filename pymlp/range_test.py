@@ -169,7 +169,9 @@ def find_learning_rate(
     check_params(network, params)
     check_optimizer(optimizer)
     batch_size = min(check_count("batch_size", batch_size), X.shape[0])
-    rates = float(lowest) * (float(highest) / float(lowest)) ** (np.arange(steps) / (steps - 1))
+    ratio = float(highest) / float(lowest)
+    # Python's power: NumPy's vectorised one may differ in the last bit between machines
+    rates = np.array([float(lowest) * ratio ** (step / (steps - 1)) for step in range(steps)])
     plan = backends.get(backend).Plan(network, batch_size)
     slots = new_slots(optimizer, network.n_parameters, network.dtype)
     rows = rows_of(network, X, y, weight)

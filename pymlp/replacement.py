@@ -2,18 +2,31 @@
 
 The bytes go to a temporary file in the same folder, to the disk, and then take the old file's place in one step.  An
 error on the way (a full disk, Ctrl-C, an exception of the writer) leaves the old file and no litter.
+
+A process that is killed does leave its temporary file, which the next one to write the same file removes.  It tells
+such a file from that of a process still writing by a lock, which the system takes off when a process ends.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:
+    # not on Windows: there the files of killed processes stay
+    fcntl = None
+
+# what systems say of hard links where a file system has none
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK)
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
@@ -28,13 +41,73 @@ def _target(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _open_beside(target: Path) -> tuple[BinaryIO, Path]:
-    temporary = target.parent / f".pymlp-{secrets.token_hex(8)}.part"
+def _prefix(target: Path) -> str:
+    # of a length that fits where the file's own name does
+    return f".pymlp-{hashlib.sha256(target.name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}-"
+
+
+def _open_new(target: Path) -> tuple[BinaryIO, Path]:
+    temporary = target.parent / f"{_prefix(target)}{secrets.token_hex(8)}.part"
     try:
         return open(temporary, "xb"), temporary
     except OSError as error:
         # the reader of the message knows the folder, not the temporary name
         raise type(error)(error.errno, error.strerror, str(target.parent)) from error
+    except BaseException:
+        # there was no memory for the stream: the file may be there all the same
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _open_beside(target: Path) -> tuple[BinaryIO, Path]:
+    while True:
+        stream, temporary = _open_new(target)
+        try:
+            if _locked(stream):
+                return stream, temporary
+        except BaseException:
+            _discard(stream, temporary)
+            raise
+        # somebody has taken it for a stale one just before it was locked
+        _discard(stream, temporary)
+
+
+def _locked(stream: BinaryIO) -> bool:
+    """Lock a temporary file, so that nobody removes it; false if somebody is about to, or has."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # a file system without locks: whoever looks for stale files there can lock none, and removes none
+        return True
+    return os.fstat(stream.fileno()).st_nlink > 0
+
+
+def _discard(stream: BinaryIO, temporary: Path) -> None:
+    temporary.unlink(missing_ok=True)
+    stream.close()
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove what killed processes have left on the way to `target`."""
+    if fcntl is None:
+        return
+    prefix = _prefix(target)
+    for name in os.listdir(target.parent):
+        if not (name.startswith(prefix) and name.endswith(".part")):
+            continue
+        temporary = target.parent / name
+        # gone in the meantime, or another user's
+        with suppress(FileNotFoundError, PermissionError), open(temporary, "r+b") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                # in use, or a file system without locks
+                continue
+            temporary.unlink()
 
 
 def previous_of(path: str | os.PathLike[str]) -> Path:
@@ -43,14 +116,23 @@ def previous_of(path: str | os.PathLike[str]) -> Path:
     return target.with_name(f"{target.name}.previous")
 
 
-def _keep(target: Path) -> None:
-    # a second name for the old file, not a move: at no moment is there none of that name
-    spare = target.parent / f".pymlp-{secrets.token_hex(8)}.part"
-    os.link(target, spare)
+def _replace(temporary: Path, target: Path) -> None:
+    """Give the temporary file the name of the target, which keeps its old file under the name of `previous_of`."""
+    previous = previous_of(target)
+    previous.unlink(missing_ok=True)
     try:
-        os.replace(spare, previous_of(target))
+        # a second name for the old file, not a move: at no moment is there none of the target's name
+        with suppress(FileExistsError):  # another process has kept it just now
+            os.link(target, previous)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        os.replace(target, previous)
+    try:
+        os.replace(temporary, target)
     except BaseException:
-        spare.unlink(missing_ok=True)
+        if not target.exists():
+            os.replace(previous, target)
         raise
 
 
@@ -91,21 +173,31 @@ def replacing(path: str | os.PathLike[str], *, keep_previous: bool = False) -> I
         Whatever the system says, or `path` is a folder or a device.  The old file is untouched.
     """
     target = _target(path)
+    _remove_stale(target)
     stream, temporary = _open_beside(target)
+    lock: int | None = None
     try:
         with stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        if target.exists():
+            if fcntl is not None:
+                # closing takes the lock off, unless the file is open once more
+                lock = os.dup(stream.fileno())
+        there = target.exists()
+        if there:
             os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
-            if keep_previous:
-                _keep(target)
-        os.replace(temporary, target)
+        if there and keep_previous:
+            _replace(temporary, target)
+        else:
+            os.replace(temporary, target)
+        _sync_folder(target.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None and error.errno is not None:
             # an error of writing does not say which file it was
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    _sync_folder(target.parent)
+    finally:
+        if lock is not None:
+            os.close(lock)

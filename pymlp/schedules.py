@@ -7,6 +7,7 @@ steps ``first .. first + count - 1`` of a run of ``total`` steps whose epochs ha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from numbers import Integral, Real
@@ -149,7 +150,7 @@ class Cosine:
             period = np.clip(np.searchsorted(edges, steps, side="right") - 1, 0, self.restarts)
             progress = (steps - edges[period]) / np.maximum(edges[period + 1] - edges[period], 1.0)
             progress = np.clip(progress, 0.0, 1.0)
-        falling = self.final + (1.0 - self.final) * 0.5 * (1.0 + np.cos(np.pi * progress))
+        falling = self.final + (1.0 - self.final) * 0.5 * (1.0 + _cosines(progress))
         return base * np.where(steps < warm, (steps + 1.0) / (warm + 1.0), falling)
 
 
@@ -180,9 +181,9 @@ class OneCycle:
         peak = float(base if self.peak is None else self.peak)
         low, end = peak / self.start_divisor, peak / (self.start_divisor * self.end_divisor)
         position = np.clip(np.arange(first, first + count, dtype=np.float64) / max(total - 1, 1), 0.0, 1.0)
-        up = low + (peak - low) * 0.5 * (1.0 - np.cos(np.pi * np.minimum(position / self.rising, 1.0)))
+        up = low + (peak - low) * 0.5 * (1.0 - _cosines(np.minimum(position / self.rising, 1.0)))
         fall = np.clip((position - self.rising) / (1.0 - self.rising), 0.0, 1.0)
-        down = end + (peak - end) * 0.5 * (1.0 + np.cos(np.pi * fall))
+        down = end + (peak - end) * 0.5 * (1.0 + _cosines(fall))
         return np.where(position < self.rising, up, down)
 
 
@@ -250,6 +251,11 @@ def called_rates(schedule: Callable[[int], float], first: int, count: int) -> np
             )
         rates[position] = rate
     return rates
+
+
+def _cosines(half_turns: np.ndarray) -> np.ndarray:
+    # Python's cosine: NumPy's vectorised one may differ in the last bit between machines
+    return np.array([math.cos(math.pi * turned) for turned in half_turns.tolist()])
 
 
 def _by_epoch(rate: Callable[[int], float], first: int, count: int, epoch_steps: int) -> np.ndarray:

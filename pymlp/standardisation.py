@@ -224,6 +224,11 @@ def _wide_views(network: Network, params: np.ndarray) -> tuple[np.ndarray, list[
     return copied, wide.weights(copied), wide.biases(copied)
 
 
+def _weighted_sum(factors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    # not BLAS, whose sums depend on its threads and on the processor
+    return np.einsum("i,ij->j", factors, rows)
+
+
 def fold(
     network: Network,
     params: np.ndarray,
@@ -261,7 +266,7 @@ def fold(
     folded, weights, biases = _wide_views(network, params)
     if inputs is not None:
         weights[0] /= inputs.deviation[:, np.newaxis]
-        biases[0] -= inputs.mean @ weights[0]
+        biases[0] -= _weighted_sum(inputs.mean, weights[0])
     if target is not None:
         weights[-1] *= target.deviation
         biases[-1] *= target.deviation
@@ -279,7 +284,7 @@ def unfold(network: Network, params: np.ndarray, inputs: Scaling | None, target:
     """
     unfolded, weights, biases = _wide_views(network, params)
     if inputs is not None:
-        biases[0] += inputs.mean @ weights[0]
+        biases[0] += _weighted_sum(inputs.mean, weights[0])
         weights[0] *= np.where(np.isfinite(inputs.deviation), inputs.deviation, 0.0)[:, np.newaxis]
     if target is not None:
         biases[-1] -= target.mean
@@ -381,12 +386,21 @@ class Standardisation:
     @classmethod
     def from_state(cls, state: dict[str, Any], network: Network) -> Standardisation:
         """What `state` described; ValueError if it does not fit the network."""
-        found = {}
+        found: dict[str, Scaling | None] = {"inputs": None, "target": None}
+        if set(state) != set(found):
+            raise ValueError(f"a standardisation has an entry each for inputs and target, not {sorted(state)}")
         for name, columns in (("inputs", network.inputs), ("target", network.outputs)):
-            values = state[name]
-            if values is not None:
-                values = Scaling(*(np.array(numbers, np.float64) for numbers in values))
-                if not values.mean.shape == values.deviation.shape == (columns,):
-                    raise ValueError(f"the scaling of the {name} must have {columns} means and deviations")
-            found[name] = values
+            if state[name] is None:
+                continue
+            mean, deviation = state[name]
+            if not all(type(number) in (int, float) for number in [*mean, *deviation]):
+                raise ValueError(f"the scaling of the {name} must be of numbers")
+            mean, deviation = np.array(mean, np.float64), np.array(deviation, np.float64)
+            if not mean.shape == deviation.shape == (columns,):
+                raise ValueError(f"the scaling of the {name} must have {columns} means and deviations")
+            # those of a constant input are infinite, and those of a constant target 1
+            bounded = name == "inputs" or np.isfinite(deviation).all()
+            if not (np.isfinite(mean).all() and (deviation > 0).all() and bounded):
+                raise ValueError(f"the scaling of the {name} must have finite means and deviations above 0")
+            found[name] = Scaling(mean, deviation)
         return cls(**found)

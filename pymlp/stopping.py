@@ -14,6 +14,8 @@ from pymlp.optimizers import Optimizer
 
 ADAPTIVE_DIVISOR = 5.0
 SMALLEST_ADAPTIVE_RATE = 1e-6
+# what an epoch changes beside the lists and the course
+CHANGING = ("epochs", "rows_seen", "best_loss", "best_score", "no_improvement", "best_params")
 
 
 @dataclass
@@ -126,25 +128,30 @@ class StoppingRule:
 
     def state(self) -> tuple[Any, ...]:
         """Everything an epoch changes."""
-        return (
-            self.epochs,
-            self.rows_seen,
-            len(self.loss_curve),
-            len(self.validation_scores),
-            len(self.history["loss"]),
-            self.best_loss,
-            self.best_score,
-            self.no_improvement,
-            self.best_params,
-            self.course.state(),
-        )
+        lengths = len(self.loss_curve), len(self.validation_scores), len(self.history["loss"])
+        return [getattr(self, name) for name in CHANGING], lengths, self.course.state()
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Return to an earlier `state`."""
-        self.epochs, self.rows_seen, losses, scores, epochs = state[:5]
-        self.best_loss, self.best_score, self.no_improvement, self.best_params, course = state[5:]
+        values, (losses, scores, epochs), course = state
+        for name, value in zip(CHANGING, values, strict=True):
+            setattr(self, name, value)
         self.course.restore(course)
         del self.loss_curve[losses:]
         del self.validation_scores[scores:]
         for values in self.history.values():
             del values[epochs:]
+
+    def record(self) -> dict[str, Any]:
+        """Everything an epoch changes, with the lists themselves."""
+        changing = {name: getattr(self, name) for name in CHANGING}
+        lists = {name: getattr(self, name) for name in ("loss_curve", "validation_scores", "history")}
+        return {**changing, **lists, "course": self.course.state()}
+
+    def take_up(self, record: dict[str, Any]) -> None:
+        """Go on from the moment of `record`."""
+        for name in CHANGING:
+            setattr(self, name, record[name])
+        self.loss_curve, self.validation_scores = list(record["loss_curve"]), list(record["validation_scores"])
+        self.history = {name: list(record["history"][name]) for name in self.history}
+        self.course.restore(record["course"])

@@ -18,6 +18,7 @@ from pymlp.convex import Problem
 from pymlp.inference import predict_rows
 from pymlp.layer_descent import BiasRule, Terms
 from pymlp.linear import Discriminant, Examples, LinearClassifier, minimised
+from pymlp.losses import CustomLoss
 from pymlp.network import Dense, Network
 from pymlp.optimizers import Adam
 from pymlp.rows import dense_blocks
@@ -29,6 +30,11 @@ INSIDE = 0.5
 HINGE_RATE = 0.01
 HINGE_PATIENCE = 5
 VARIANCE_ROWS = 4096
+
+
+def _nothing(y: np.ndarray, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # the loss of a network that is not trained
+    return np.zeros(len(y)), np.zeros_like(output)
 
 
 def squared_hinge(inputs: int, outputs: int, dtype: str, C: float) -> Network:
@@ -220,7 +226,8 @@ class FourierSVC(Discriminant):
         return total / (examples.whole * examples.X.shape[1])
 
     def _cosines(self, X: Any, frozen: np.ndarray, dtype: str) -> np.ndarray:
-        angles = Network(X.shape[1], (Dense(self.n_components, "identity"),), dtype=dtype)
+        # by the cosine that predictions go through, which has the same bits on every machine
+        network = Network(X.shape[1], (Dense(self.n_components, "cosine"),), CustomLoss(_nothing, "cosine"), dtype)
         out = np.empty((X.shape[0], self.n_components), dtype)
-        predict_rows(backends.get().Predictor(angles, frozen), X, out)
-        return np.cos(out, out=out)
+        predict_rows(backends.get().Predictor(network, frozen), X, out)
+        return out

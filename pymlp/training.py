@@ -6,6 +6,7 @@ is the same, `pymlp.epochs`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -16,6 +17,7 @@ import numpy as np
 
 from pymlp import backends
 from pymlp.callbacks import Announcer, check_callbacks
+from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints, fingerprint
 from pymlp.course import Course
 from pymlp.epochs import Completed, EpochLoop, new_history
 from pymlp.finiteness import check_finite
@@ -107,6 +109,15 @@ class _LossRule:
             del values[epochs:]
         self.course.restore(course)
 
+    def record(self) -> dict[str, Any]:
+        changing = {name: getattr(self, name) for name in ("best", "waited", "best_params", "history")}
+        return {**changing, "course": self.course.state()}
+
+    def take_up(self, record: dict[str, Any]) -> None:
+        self.best, self.waited, self.best_params = record["best"], record["waited"], record["best_params"]
+        self.history = {name: list(record["history"][name]) for name in self.history}
+        self.course.restore(record["course"])
+
 
 def train(
     network: Network,
@@ -134,6 +145,9 @@ def train(
     n_threads: int | None = None,
     backend: str | None = None,
     callbacks: Sequence[Any] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | float = DEFAULT_EVERY,
+    resume: bool = False,
 ) -> TrainingResult:
     """Train a network's parameters in place.
 
@@ -178,6 +192,15 @@ def train(
     backend : {"c", "numba", "numpy"}, optional
     callbacks : sequence
         See `pymlp.callbacks`; they get the network where scikit-learn passes the estimator.
+    checkpoint : str or path-like, optional
+        A file that keeps where the training has got to, from time to time and at the end; the one before it is kept
+        under this name with ".previous".
+    checkpoint_every : int or float, default=60.0
+        An integer: after so many epochs.  A float: after so many seconds, also inside an epoch.
+    resume : bool, default=False
+        Go on from the newest whole checkpoint, to the bits an uninterrupted run comes to; begin where there is none.
+        `params` and `slots` are then filled from it, whatever they hold.  All else must be as it was, but for `epochs`,
+        `max_time`, callbacks and threads; of functions and of callbacks with a state the user takes care.
 
     Returns
     -------
@@ -186,7 +209,10 @@ def train(
     Raises
     ------
     ValueError
-        An argument does not fit; the message names it.  `params` and `slots` are then as they were.
+        An argument does not fit, or the checkpoint is that of another run; the message names what it is.  `params` and
+        `slots` are then as they were.
+    OSError
+        A checkpoint cannot be written, or read.  `params` and `slots` are then as they were.
     KeyboardInterrupt
         After Ctrl-C; `params` and `slots` then hold the last complete epoch of this call.  Short epochs are trained
         several at a time, for up to four seconds where there are no callbacks, and come to their end together.
@@ -208,7 +234,18 @@ def train(
             raise ValueError(f"tol must be a finite number of at least 0, got {tol!r}")
     callbacks = check_callbacks(callbacks)
     validation = _check_validation(network, X_val, y_val, weight_val)
+    checkpoints = Checkpoints.asked_for(checkpoint, checkpoint_every, resume)
     shuffler = random_source(random_state) if shuffle else None
+    if checkpoints is not None:
+        settings = {
+            "optimizer": optimizer, "rate": rate, "schedule": schedule, "batch_size": batch_size, "patience": patience,
+            "tol": tol, "roll_back": roll_back, "random_state": random_state if shuffle else "no shuffling",
+            "step": step, "X": X, "y": y, "weight": weight,
+        }  # fmt: skip
+        for name, value in zip(("X_val", "y_val", "weight_val"), validation or (), strict=False):
+            settings[name] = value
+        checkpoints.open(fingerprint("train", network, settings))
+        shuffler = checkpoints.generator_for(shuffler)
     epoch_steps = -(-n_rows // batch_size)
     course = Course(schedule, float(rate), roll_back=bool(roll_back))
     course.begin(step + epochs * epoch_steps, epoch_steps, n_rows)
@@ -216,7 +253,9 @@ def train(
     validate = None if validation is None else lambda params: _mean_loss(plan, params, *validation)
     rule = _LossRule(course, validate, patience, float(tol))
     rows = rows_of(network, X, y, weight)
-    loop = EpochLoop(plan, optimizer, params.copy(), slots.copy(), step, rows, batch_size, rule, max_time)
+    loop = EpochLoop(plan, optimizer, params.copy(), slots.copy(), step, rows, batch_size, rule, max_time, checkpoints)
+    if checkpoints is not None:
+        checkpoints.give_to(loop, epochs)
     try:
         with Announcer(callbacks, network, "train", epochs, n_rows) as announcer:
             loop.run(epochs, shuffler, announcer)
@@ -224,11 +263,12 @@ def train(
         if loop.completed is not None:
             _publish(loop.completed, params, slots)
         raise
-    _publish(loop.completed, params, slots)
     average = None
     if optimizer.average is not None:
         average = (loop.completed.outcome if rule.best_params is None else rule.best_params).copy()
-    elif rule.best_params is not None:
+    # from here on nothing can fail
+    _publish(loop.completed, params, slots)
+    if average is None and rule.best_params is not None:
         params[...] = rule.best_params
     seconds = perf_counter() - began
     return TrainingResult(rule.history, loop.completed.step, slots, rule.history["rate"][-1], seconds, average)

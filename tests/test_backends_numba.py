@@ -26,9 +26,10 @@ def module(name: str = "") -> ModuleType:
 
 
 def test_every_row_of_the_registries_has_a_number() -> None:
-    assert set(numba_functions.ACTIVATION_CODES) == set(ACTIVATIONS)
-    assert numba_functions.ACTIVATION_CODES["softmax"] == numba_functions.SOFTMAX
-    assert numba_functions.ACTIVATION_CODES["mean_deviation"] == numba_functions.MEAN_DEVIATION
+    activations = module("_activations")
+    assert set(activations.ACTIVATION_CODES) == set(ACTIVATIONS)
+    assert activations.ACTIVATION_CODES["softmax"] == activations.SOFTMAX
+    assert activations.ACTIVATION_CODES["mean_deviation"] == activations.MEAN_DEVIATION
     losses, optimizers, kinds = module("_losses"), module("_optimizers"), module("_kinds")
     assert set(losses.LOSS_CODES) == set(LOSSES)
     assert losses.LOSS_CODES["poisson"] == losses.POISSON
@@ -59,11 +60,12 @@ def test_which_way_a_network_takes(widths: tuple[int, ...], batch_size: int, sma
 
 def test_compiled_functions_have_names_of_their_own() -> None:
     # cached code of several processes is linked by name: two closures of one name would be taken for each other
-    modules = [module(f"_{name}") for name in ("functions", "kinds", "losses", "optimizers", "table", "small", "wide")]
+    names = ("functions", "activations", "kinds", "losses", "optimizers", "table", "small", "wide")
+    modules = [module(f"_{name}") for name in names]
     compiled = {id(value): value for part in modules for value in vars(part).values() if hasattr(value, "py_func")}
     assert len(compiled) > 40
-    names = [f"{function.__module__}.{function.py_func.__qualname__}" for function in compiled.values()]
-    assert len(set(names)) == len(names)
+    compiled_names = [f"{function.__module__}.{function.py_func.__qualname__}" for function in compiled.values()]
+    assert len(set(compiled_names)) == len(compiled_names)
 
 
 def test_without_a_place_for_the_cache_functions_are_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

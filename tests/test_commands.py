@@ -106,6 +106,17 @@ def test_the_same_seed_gives_the_same_bytes(capsys, tmp_path):
     assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
 
 
+def test_train_goes_on_from_a_checkpoint(capsys, tmp_path):
+    kept = ("--checkpoint", tmp_path / "checkpoint")
+    _run(capsys, "train", "iris", *QUICK, "--save", tmp_path / "a")
+    _run(capsys, "train", "iris", "--layers", "16", "--epochs", 12, *kept, "--resume")
+    _run(capsys, "train", "iris", *QUICK, *kept, "--resume", "--save", tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    line = _fails(capsys, "train", "iris", *QUICK, *kept, "--resume", "--rate", 0.5)
+    assert "learning_rate_init is 0.5 (there 0.001)" in line
+    assert "--resume needs a file to go on from" in _fails(capsys, "train", "iris", "--resume")
+
+
 def test_predict_finds_columns_by_name_and_takes_raw_values(capsys, tmp_path, trained):
     data, model = trained
     rows = list(csv.DictReader(io.StringIO(data.read_text())))

@@ -1,4 +1,4 @@
-"""A file is the old one or the whole new one: errors while writing, links, folders, devices, permissions."""
+"""A file is the old one or the whole new one: errors while writing, links, folders, devices, permissions, litter."""
 
 import errno
 import os
@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from pymlp import replacement
 from pymlp.replacement import check_replaceable, previous_of, replacing
 
 
@@ -122,3 +123,143 @@ def test_the_previous_file_is_kept_if_asked_for(tmp_path):
     assert path.read_bytes() == b"three"
     assert previous_of(path).read_bytes() == b"two"
     assert sorted(os.listdir(tmp_path)) == ["file", "file.previous"]
+
+
+def keep(path, content):
+    with replacing(path, keep_previous=True) as stream:
+        stream.write(content)
+
+
+@pytest.fixture
+def no_links(monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+def test_the_previous_file_is_kept_without_hard_links(tmp_path, no_links):
+    path = tmp_path / "file"
+    for content in (b"one", b"two", b"three"):
+        keep(path, content)
+    assert path.read_bytes() == b"three"
+    assert previous_of(path).read_bytes() == b"two"
+    assert sorted(os.listdir(tmp_path)) == ["file", "file.previous"]
+
+
+def test_without_hard_links_a_failed_renaming_is_undone(tmp_path, no_links, monkeypatch):
+    path = tmp_path / "file"
+    keep(path, b"one")
+    replace, calls = os.replace, []
+
+    def fail_at_the_second(source, target):
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_at_the_second)
+    with pytest.raises(OSError, match="Input/output"):
+        keep(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_other_errors_of_linking_are_errors(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    keep(path, b"one")
+
+    def fail(*arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        keep(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_another_process_that_has_just_kept_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    keep(path, b"one")
+    link = os.link
+
+    def after_another(source, target):
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", after_another)
+    keep(path, b"two")
+    assert (path.read_bytes(), previous_of(path).read_bytes()) == (b"two", b"one")
+
+
+@pytest.fixture
+def stale(tmp_path):
+    """What a process that was killed has left."""
+    path = tmp_path / "file"
+    child = os.fork()
+    if child == 0:
+        with replacing(path):
+            os._exit(9)
+    os.waitpid(child, 0)
+    (name,) = os.listdir(tmp_path)
+    return tmp_path / name
+
+
+def test_what_killed_processes_left_is_removed(tmp_path, stale):
+    _write(tmp_path / "another")
+    check_replaceable(tmp_path / "file")
+    assert stale.exists()
+    _write(tmp_path / "file")
+    assert sorted(os.listdir(tmp_path)) == ["another", "file"]
+
+
+def test_what_is_being_written_stays(tmp_path):
+    with replacing(tmp_path / "file") as stream:
+        stream.write(b"one")
+        _write(tmp_path / "file", b"two")
+        assert (tmp_path / "file").read_bytes() == b"two"
+    assert (tmp_path / "file").read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_nothing_is_removed_where_nothing_can_be_locked(tmp_path, stale, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(replacement.fcntl, "flock", refuse)
+    _write(tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert stale.exists()
+    # nor where there are no such locks at all
+    monkeypatch.setattr(replacement, "fcntl", None)
+    _write(tmp_path / "file", b"newer")
+    assert (tmp_path / "file").read_bytes() == b"newer"
+    assert stale.exists()
+
+
+@pytest.mark.parametrize("moment", ["locked", "removed"])
+def test_a_file_that_is_taken_for_a_stale_one_is_made_anew(tmp_path, monkeypatch, moment):
+    flock, taken = replacement.fcntl.flock, []
+
+    def faster(stream, operation):
+        if not taken:
+            taken.append(stream.name)
+            if moment == "locked":
+                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+            os.unlink(stream.name)
+        flock(stream, operation)
+
+    monkeypatch.setattr(replacement.fcntl, "flock", faster)
+    _write(tmp_path / "file")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_ctrl_c_before_the_first_byte_leaves_no_litter(tmp_path, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(replacement.fcntl, "flock", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _write(tmp_path / "file")
+    assert os.listdir(tmp_path) == []

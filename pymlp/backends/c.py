@@ -21,10 +21,13 @@ from pymlp.optimizers import Optimizer
 from pymlp.sparse_rows import SparseRows
 
 # pymlp_error_text says the rest; these deserve an exception of their own
+OUT_OF_MEMORY = 1
 _EXCEPTIONS = {
     lib.pymlp_error_text(code): exception
-    for code, exception in ((1, MemoryError), (2, RuntimeError), (3, StoppedError), (4, IndexError), (5, ValueError))
-}
+    for code, exception in (
+        (OUT_OF_MEMORY, MemoryError), (2, RuntimeError), (3, StoppedError), (4, IndexError), (5, ValueError),
+    )
+}  # fmt: skip
 
 
 # longer ones are drawn from 64 bits
@@ -33,6 +36,8 @@ LONGEST_SHUFFLE = 1 << 32
 
 def _fail(code: int) -> NoReturn:
     text = lib.pymlp_error_text(code)
+    if code == OUT_OF_MEMORY:
+        raise MemoryError(f"{ffi.string(text).decode()}: the engine asked for {lib.pymlp_refused_bytes():,.0f} bytes")
     raise _EXCEPTIONS.get(text, RuntimeError)(ffi.string(text).decode())
 
 
@@ -116,15 +121,16 @@ class Plan:
         # a compiled one is C's own affair
         self._loss_is_called = network.loss_function.name == "custom"
         self._optimizers: dict[Any, object] = {}
-        plan = ffi.new("pymlp_plan **")
+        # the owner is there before what it owns: there is no moment at which an exception could lose a plan
+        self._owner = ffi.gc(ffi.new("pymlp_plan **"), lib.pymlp_plan_disown)
         code = lib.pymlp_plan_create(
-            plan, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
+            self._owner, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
             _loss(network), network.l1, network.l2, network.seed, self.batch_size,
             resolve_threads(n_threads).value, n_threads is None,
         )  # fmt: skip
         if code:
             _fail(code)
-        self._plan = ffi.gc(plan[0], lib.pymlp_plan_free)
+        self._plan = self._owner[0]
         self.n_threads = int(lib.pymlp_plan_threads(self._plan))
 
     def _address(self, name: str, array: np.ndarray, shape: tuple[int, ...], *, writes: bool = False) -> object:
@@ -335,15 +341,15 @@ class Predictor:
         self.isa = str(choose_instruction_set().value)
         self.n_threads = int(resolve_threads(n_threads).value)
         self._dtype = np.dtype(network.dtype)
-        predictor = ffi.new("pymlp_predictor **")
+        self._owner = ffi.gc(ffi.new("pymlp_predictor **"), lib.pymlp_predictor_disown)
         code = lib.pymlp_predictor_create(
-            predictor, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
+            self._owner, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
             _loss(network), _address("params", params, self._dtype, (network.n_parameters,)),
             with_complement, self.n_threads, n_threads is None,
         )  # fmt: skip
         if code:
             _fail(code)
-        self._predictor = ffi.gc(predictor[0], lib.pymlp_predictor_free)
+        self._predictor = self._owner[0]
         function = ffi.addressof(lib, "pymlp_predictor_predict")
         self.entry = int(ffi.cast("uintptr_t", function)), int(ffi.cast("uintptr_t", self._predictor))
 

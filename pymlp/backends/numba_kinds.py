@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pymlp.backends.numba_functions import OPTIONS, activate, clear, copy, pull_back
+from pymlp.backends.numba_activations import activate, pull_back
+from pymlp.backends.numba_functions import OPTIONS, clear, copy
 from pymlp.philox import KEY_STEPS, MULTIPLIERS, ROUNDS
 
 # sums whose order does not matter may be taken a vector at a time

@@ -12,7 +12,8 @@ import math
 import numpy as np
 from numba import njit
 
-from pymlp.backends.numba_functions import OPTIONS, ascending_back, clear, mean_deviation_back
+from pymlp.backends.numba_activations import ascending_back, mean_deviation_back
+from pymlp.backends.numba_functions import OPTIONS, clear
 from pymlp.backends.numba_kinds import SUM_OPTIONS
 from pymlp.backends.numba_optimizers import START, STOP, WIDTH
 from pymlp.losses import Loss

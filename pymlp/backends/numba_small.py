@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pymlp.backends.numba_functions import OPTIONS, activate, cached, clear, copy, pull_back
+from pymlp.backends.numba_activations import activate, pull_back
+from pymlp.backends.numba_functions import OPTIONS, cached, clear, copy
 from pymlp.backends.numba_kinds import ADD, DENSE, NO_STEP, backward_kind, forward_kind
 from pymlp.backends.numba_losses import is_simple_loss, loss_and_deltas, loss_code, loss_numbers, penalise
 from pymlp.backends.numba_optimizers import (

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from pymlp.backends.numba_functions import ACTIVATION_CODES, OPTIONS, clear, copy
+from pymlp.backends.numba_activations import ACTIVATION_CODES
+from pymlp.backends.numba_functions import OPTIONS, clear, copy
 from pymlp.backends.numba_kinds import KIND_CODES
 from pymlp.backends.numba_vector import VECTOR_BYTES
 from pymlp.functions import ACTIVATIONS

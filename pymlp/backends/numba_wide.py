@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from pymlp.backends import BLOCK_ROWS
-from pymlp.backends.numba_functions import ACTIVATION_CODES, activate, cached, pull_back
+from pymlp.backends.numba_activations import ACTIVATION_CODES, activate, pull_back
+from pymlp.backends.numba_functions import cached
 from pymlp.backends.numba_kinds import KIND_CODES, NO_STEP, backward_kind, forward_kind
 from pymlp.backends.numba_losses import is_simple_loss, loss_and_deltas, loss_code, loss_numbers, penalise
 from pymlp.backends.numba_optimizers import (

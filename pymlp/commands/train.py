@@ -69,6 +69,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--isa", metavar="NAME", help="instruction set of the C backend (default: the best here)")
     parser.add_argument("--threads", metavar="N", type=int, help="at most (default: the cores)")
     parser.add_argument("--save", metavar="FILE", help="write the model there")
+    parser.add_argument("--checkpoint", metavar="FILE", help="keep there, once a minute, where the training has got to")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     parser.set_defaults(run=run)
 
 
@@ -93,8 +95,11 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--rate must be above 0, got {arguments.rate}")
     if not 0 <= arguments.seed < 2**32:
         raise ValueError(f"--seed must be at least 0 and below 2**32, got {arguments.seed}")
-    if arguments.save is not None:
-        check_replaceable(arguments.save)
+    if arguments.resume and arguments.checkpoint is None:
+        raise ValueError("--resume needs a file to go on from: --checkpoint FILE")
+    for path in (arguments.save, arguments.checkpoint):
+        if path is not None:
+            check_replaceable(path)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -130,7 +135,12 @@ def _train(arguments: argparse.Namespace, layers: tuple[int, ...], dataset: Data
     model.set_callbacks(*scores, pymlp.ProgressBar())
     start = perf_counter()
     try:
-        model.fit(inputs.apply(X, "float32"), _scaled_target(target, y))
+        model.fit(
+            inputs.apply(X, "float32"),
+            _scaled_target(target, y),
+            checkpoint=arguments.checkpoint,
+            resume=arguments.resume,
+        )
     except DivergedError as error:
         raise ValueError(f"the weights were no longer finite; lower --rate ({arguments.rate})") from error
     seconds = perf_counter() - start
