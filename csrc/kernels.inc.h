@@ -285,7 +285,8 @@ static void NAME(transpose_unit)(const pymlp_plan *plan, const struct NAME(unit)
 }
 
 /* Copies a share of the rows of a flat vector (a layer's vectors count as further rows) to their packed places, or back.
- * Row by row, because the flat side is then one run; padding stays 0. */
+ * Row by row, because the flat side is then one run; padding stays 0.  Gives up when the plan is told to stop: a wide
+ * network takes as long to pack as a small one to train. */
 static void NAME(repack)(const pymlp_plan *plan, int index, int members, REAL *flat, REAL *packed, bool back) {
     const int64_t from = plan->n_parameters * index / members, to = plan->n_parameters * (index + 1) / members;
     for (int64_t l = 0; l < plan->n_layers; l++) {
@@ -294,6 +295,7 @@ static void NAME(repack)(const pymlp_plan *plan, int index, int members, REAL *f
         /* the rows that begin in from .. to - 1 */
         int64_t row = from <= layer->weight ? 0 : (from - layer->weight + width - 1) / width;
         for (; row < layer->matrix_inputs + layer->vectors && layer->weight + row * width < to; row++) {
+            if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) return;
             const int64_t vector = row - layer->matrix_inputs;
             REAL *there = packed + (vector >= 0 ? layer->packed_bias + vector * layer->padded_outputs
                                                 : layer->packed_weight + row * layer->pitch);

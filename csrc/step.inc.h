@@ -89,6 +89,7 @@ static const struct layer *NAME(layer_of)(const pymlp_plan *plan, int64_t unit) 
 /* The transposes of a thread's units, from the packed weights */
 static void NAME(transpose_weights)(const pymlp_plan *plan, int64_t first, int64_t last, bool first_layers_too) {
     for (int64_t number = first; number < last; number++) {
+        if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) return;
         const struct layer *layer = NAME(layer_of)(plan, number);
         if (!(layer->flags & NEEDS_INPUT_GRADIENT) && !first_layers_too) continue;
         const struct NAME(unit) unit = NAME(unit_of)(layer, number);
@@ -295,13 +296,14 @@ static void NAME(training)(void *context, int index, int members) {
         step = end;
         if (team_barrier(members, &plan->stop)) stopped = true;
     }
-    if (stopped) {
-        if (index == 0) run->stopped = true;
-    } else {
+    if (!stopped) {
         NAME(repack)(plan, index, members, run->trained, plan->packed, true);
         for (int slot = 0; slot < n_slots; slot++)
             NAME(repack)(plan, index, members, run->slots + slot * plan->n_parameters, plan->slots[slot], true);
+        /* told to stop, any of them may have left numbers out */
+        stopped = team_barrier(members, &plan->stop);
     }
+    if (index == 0 && stopped) run->stopped = true;
     RESTORE_FLOAT_MODE(mode);
 }
 

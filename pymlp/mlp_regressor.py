@@ -111,7 +111,9 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         OSError
             A checkpoint cannot be written, or read; the estimator is then as it was.
         KeyboardInterrupt
-            After Ctrl-C; the last complete epoch is kept.
+            After Ctrl-C; the last complete epoch is kept.  Short epochs that nobody looks at one by one (no `verbose`,
+            callbacks, validation rows or `max_time`) are trained several at a time, for up to four seconds, and are
+            complete together.
         """
         checkpoints = Checkpoints.asked_for(checkpoint, checkpoint_every, resume)
         validation = X_val, y_val, sample_weight_val

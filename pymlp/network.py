@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from functools import cached_property, partial
+from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pymlp.forks import cached_property, drawing
 from pymlp.functions import ACTIVATIONS
 from pymlp.layers import KINDS, Dense, Row, table_of
 from pymlp.losses import Loss, described_loss, loss_description, loss_of
@@ -81,7 +82,8 @@ def _fill(target: np.ndarray, draws: Draws) -> None:
     take more memory than its weights, and more time to get there than to be drawn."""
     for start in range(0, len(target), DRAWN_AT_ONCE):
         piece = target[start : start + DRAWN_AT_ONCE]
-        piece[:] = draws(len(piece))
+        with drawing:
+            piece[:] = draws(len(piece))
 
 
 INITIALISERS = {

@@ -22,6 +22,7 @@ from pymlp.course import Course
 from pymlp.epochs import Completed, EpochLoop, new_history
 from pymlp.finiteness import check_finite
 from pymlp.inference import outputs_of
+from pymlp.interruptible import copied, copy_in_pieces, run_interruptibly
 from pymlp.network import Network, random_source
 from pymlp.optimizers import Adam, Optimizer, new_slots
 from pymlp.rows import is_converted_late, rows_of
@@ -253,30 +254,32 @@ def train(
     validate = None if validation is None else lambda params: _mean_loss(plan, params, *validation)
     rule = _LossRule(course, validate, patience, float(tol))
     rows = rows_of(network, X, y, weight)
-    loop = EpochLoop(plan, optimizer, params.copy(), slots.copy(), step, rows, batch_size, rule, max_time, checkpoints)
+    start = copied(params), copied(slots), step
+    loop = EpochLoop(plan, optimizer, *start, rows, batch_size, rule, max_time, checkpoints)
     if checkpoints is not None:
         checkpoints.give_to(loop, epochs)
+    average = None
     try:
         with Announcer(callbacks, network, "train", epochs, n_rows) as announcer:
             loop.run(epochs, shuffler, announcer)
+        if optimizer.average is not None:
+            average = (loop.completed.outcome if rule.best_params is None else rule.best_params).copy()
+        # from here on nothing can fail
+        _publish(loop.completed, params, slots)
+        if average is None and rule.best_params is not None:
+            params[...] = rule.best_params
     except KeyboardInterrupt:
         if loop.completed is not None:
-            _publish(loop.completed, params, slots)
+            # both or none, also if another interruption comes
+            run_interruptibly(lambda: _publish(loop.completed, params, slots))
         raise
-    average = None
-    if optimizer.average is not None:
-        average = (loop.completed.outcome if rule.best_params is None else rule.best_params).copy()
-    # from here on nothing can fail
-    _publish(loop.completed, params, slots)
-    if average is None and rule.best_params is not None:
-        params[...] = rule.best_params
     seconds = perf_counter() - began
     return TrainingResult(rule.history, loop.completed.step, slots, rule.history["rate"][-1], seconds, average)
 
 
 def _publish(completed: Completed, params: np.ndarray, slots: np.ndarray) -> None:
-    params[...] = completed.params
-    slots[...] = completed.slots
+    copy_in_pieces(params, completed.params)
+    copy_in_pieces(slots, completed.slots)
 
 
 def _check_validation(network: Network, X: Any, y: Any, weight: Any) -> tuple | None:
