@@ -148,10 +148,11 @@ ALWAYS_INLINE int64_t NAME(place_of)(int64_t column, int64_t band) { return colu
 
 /* C = start + A B over `rows` rows; A (rows, depth) and C (rows, columns) in bands, B in packed panels `b_panel` apart whose
  * rows are `pitch` apart.  start: C itself if it `adds`, else the bias in every row, or zeros if that is NULL.  `fused`: what
- * becomes of whole sums.  Gives up between panels when the plan is told to stop. */
-static void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns, int64_t depth, const REAL *a,
-                           int64_t a_band, const REAL *b, int64_t b_panel, int64_t pitch, const REAL *bias, REAL *c,
-                           int64_t c_band, bool adds, struct NAME(fused) fused) {
+ * becomes of whole sums.  Gives up between panels when the plan is told to stop.  Inlined: of what a layer does, forward or
+ * back, this is nearly all. */
+ALWAYS_INLINE void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns, int64_t depth, const REAL *a,
+                                  int64_t a_band, const REAL *b, int64_t b_panel, int64_t pitch, const REAL *bias,
+                                  REAL *c, int64_t c_band, bool adds, struct NAME(fused) fused) {
     int64_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     for (int64_t k = 0; k < depth; k += NAME(DEPTH_BLOCK)) {
         int64_t count = depth - k < NAME(DEPTH_BLOCK) ? depth - k : NAME(DEPTH_BLOCK);
