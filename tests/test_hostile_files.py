@@ -198,6 +198,7 @@ STATES = {
     "a scaling by no number": ("standardize", _put("standardisation", "inputs", [[float("nan")] * 4, [1.0] * 4])),
     "an infinite scaling": ("standardize_target", _put("standardisation", "target", [[1.0], [float("inf")]])),
     "a class of another file": ("regressor", _put("class", "MLPClassifier")),
+    "a class with a long name": ("regressor", _put("class", "x" * 100_000)),
     "a class that is a list": ("regressor", _put("class", ["MLPRegressor"])),
 }  # fmt: skip
 
@@ -209,6 +210,14 @@ def test_an_odd_state_is_refused(tmp_path, fitted, name):
     load(tmp_path / "model")
     _file_with(fitted[model], tmp_path / "model", change)
     _refused(tmp_path / "model")
+
+
+def test_two_classes_are_not_many(fitted):
+    _, _, state = fitted["binary"]._model_state()
+    state["classes"]["kind"] = "multiclass"
+    network = Network.from_widths((4, 2), loss="log_loss", dtype="float64")
+    with pytest.raises(ValueError, match="2 classes are not multiclass"):
+        pymlp.MLPClassifier._from_model_state(network, network.initial_params(0), state)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +276,21 @@ def test_other_programs_read_the_weights_beside_long_lists(tmp_path):
         np.testing.assert_array_equal(found.pop(name), values)
     assert sorted(found) == ["state.0", "state.1", "state.2"]
     assert found["state.0"].tobytes().decode().split("\0") == state["names"]
+
+
+def test_a_large_file_is_in_memory_once(memory):
+    network = Network.from_widths((1000, 2000, 1000))
+    save_network(network, network.initial_params(0), memory / "model")
+    size = (memory / "model").stat().st_size
+    tracemalloc.start()
+    try:
+        _, params = load(memory / "model")
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * size
+    finally:
+        tracemalloc.stop()
+    assert params.tobytes() == network.initial_params(0).tobytes()
+    assert params.flags.writeable
+    assert params.flags.aligned
 
 
 def test_many_layers_are_kept(tmp_path):
