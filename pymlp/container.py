@@ -7,6 +7,9 @@ reads the arrays.
 ``__metadata__["sha256"]`` is the digest of the whole file, taken with zeros in the digest's own place, so no flipped
 bit goes unseen.  A file may lack it, as those of other writers do: then only its structure is checked.  A digest is no
 signature: whoever means harm can make a right one, so nothing relies on it but the finding of accidents.
+
+A header is bounded in length, in values and in depth before it is parsed, so that no file takes more time or memory
+than a sound one of its size.  What is long has its place in an array.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,8 +31,20 @@ from pymlp.replacement import replacing
 # names of types in the header, and the types as they lie in the file
 TYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "U32": "<u4", "U64": "<u8", "U8": "|u1"}
 _TYPE_NAMES = {np.dtype(stored): name for name, stored in TYPES.items()}
-# the safetensors package refuses longer headers too
-LONGEST_HEADER = 100_000_000
+# bytes of a header: enough for 1,000 layers and all that is said of them
+LONGEST_HEADER = 1 << 19
+# of one JSON text: values and names outside its strings, and lists and objects within each other
+MOST_VALUES = 1 << 15
+DEEPEST = 32
+# characters of an integer: 128 bits, which the states of NumPy's generators have
+LONGEST_INTEGER = 40
+# of an array: dimensions, and bytes if the dimensions of size 0 are left out
+MOST_DIMENSIONS = 8
+MOST_BYTES = 2**63 - 1
+# characters of an array's name
+LONGEST_NAME = 200
+_PAIRED_SURROGATES = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NO_DIGEST = "0" * 64
 
 
@@ -92,6 +108,8 @@ def write(
 
     Raises
     ------
+    ValueError
+        The header would be too large to be read again.
     OSError
         The file cannot be written; the old one is as it was.
     """
@@ -104,9 +122,13 @@ def write(
         header[name] = {"dtype": _TYPE_NAMES[little.dtype], "shape": list(values.shape), "data_offsets": place}
         stored.append(little.reshape(-1).view(np.uint8).data)
         start += little.nbytes
-    encoded = json.dumps(header).encode()
+    text = json.dumps(header, ensure_ascii=False)
+    encoded = text.encode()
     # spaces up to a multiple of eight keep the arrays aligned for readers that map the file
     encoded += b" " * (-len(encoded) % 8)
+    if len(encoded) > LONGEST_HEADER:
+        raise ValueError(f"a header of {len(encoded)} bytes is longer than the {LONGEST_HEADER} that are read")
+    check_bounds("the header", text)
     size = len(encoded).to_bytes(8, "little")
     digest = hashlib.sha256(size + encoded)
     for each in stored:
@@ -151,7 +173,9 @@ def _read_stream(stream: BinaryIO) -> Container:
     length = stream.read(8)
     header_size = int.from_bytes(length, "little")
     if header_size > LONGEST_HEADER:
-        raise ModelFormatError(f"its first 8 bytes give a header of {header_size} bytes, more than any model file has")
+        raise ModelFormatError(
+            f"its first 8 bytes give a header of {header_size} bytes, and {LONGEST_HEADER} are the most"
+        )
     if header_size > size - 8:
         raise ModelFormatError(f"its header should take {header_size} bytes, but only {size - 8} follow the length")
     encoded = stream.read(header_size)
@@ -161,7 +185,7 @@ def _read_stream(stream: BinaryIO) -> Container:
     metadata = take(header, "__metadata__", dict, "the header")
     for name, value in metadata.items():
         if not isinstance(value, str):
-            raise ModelFormatError(f"__metadata__[{name!r}] must be a string, found {shown(value)}")
+            raise ModelFormatError(f"__metadata__[{shown(name)}] must be a string, found {shown(value)}")
     entries = _check_entries(header, size - 8 - header_size)
     data = np.empty(size - 8 - header_size, np.uint8)
     if len(encoded) != header_size or stream.readinto(data) != len(data):
@@ -181,23 +205,51 @@ def _check_digest(written: str, length: bytes, encoded: bytes, data: np.ndarray)
         raise ModelFormatError("it was damaged: its bytes do not give the SHA-256 that it states")
 
 
+def check_bounds(where: str, text: str) -> None:
+    """ModelFormatError if a JSON text has too many values, goes too deep, or has half a character in a string.
+
+    Before it is parsed: three bytes of text may become a list of sixty.
+    """
+    # escaped characters could be taken for ends of strings
+    plain = text.replace("\\\\", "  ").replace('\\"', "  ")
+    if "\\u" in plain and _SURROGATE.search(_PAIRED_SURROGATES.sub("", plain)):
+        raise ModelFormatError(f"{where} has a surrogate that is half a character")
+    if plain.count('"') > 2 * MOST_VALUES:
+        raise ModelFormatError(f"{where} has more than {MOST_VALUES} strings")
+    outside = "".join(plain.split('"')[::2])
+    if sum(map(outside.count, ",:[{")) > MOST_VALUES:
+        raise ModelFormatError(f"{where} has more than {MOST_VALUES} values")
+    depth = 0
+    for bracket in re.sub(r"[^][{}]+", "", outside):
+        depth += 1 if bracket in "[{" else -1
+        if depth > DEEPEST:
+            raise ModelFormatError(f"{where} goes more than {DEEPEST} brackets deep")
+
+
 def parse_json(where: str, text: bytes | str) -> dict[str, Any]:
-    """A JSON object without a key twice; ModelFormatError if the text is something else."""
+    """A JSON object within the bounds of `check_bounds`, and without a key twice; else ModelFormatError."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ModelFormatError(f"{where} has the key {twice!r} twice")
+            seen: set[str] = set()
+            twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+            raise ModelFormatError(f"{where} has the key {shown(twice)} twice")
         return result
+
+    def whole(digits: str) -> int:
+        if len(digits) > LONGEST_INTEGER:
+            raise ModelFormatError(f"{where} has an integer of {len(digits)} characters")
+        return int(digits)
 
     try:
         # decoded here: json.loads would guess UTF-16 or UTF-32 from the first bytes
-        content = json.loads(text.decode() if isinstance(text, bytes) else text, object_pairs_hook=unique)
+        decoded = text.decode() if isinstance(text, bytes) else text
+        check_bounds(where, decoded)
+        content = json.loads(decoded, object_pairs_hook=unique, parse_int=whole)
     except ModelFormatError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelFormatError(f"{where} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise ModelFormatError(f"{where} must be a JSON object, found {shown(content)}")
@@ -238,6 +290,8 @@ def _check_entries(header: dict[str, Any], data_size: int) -> dict[str, Entry]:
 
 
 def _check_entry(name: str, entry: Any) -> Entry:
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise ModelFormatError(f"the header has the name {shown(name)}, which is not one of an array")
     if type(entry) is not dict:
         raise ModelFormatError(f"the header: {name!r} must be of type dict, found {shown(entry)}")
     type_name = take(entry, "dtype", str, name)
@@ -249,7 +303,11 @@ def _check_entry(name: str, entry: Any) -> Entry:
     offsets = take(entry, "data_offsets", list, name)
     if [type(offset) for offset in offsets] != [int, int]:
         raise ModelFormatError(f"{name}: data_offsets must be two integers, found {shown(offsets)}")
-    needed = math.prod(shape) * np.dtype(TYPES[type_name]).itemsize
+    size = np.dtype(TYPES[type_name]).itemsize
+    # NumPy multiplies in 64 bits, also where a size of 0 makes the array an empty one
+    if len(shape) > MOST_DIMENSIONS or math.prod(max(length, 1) for length in shape) * size > MOST_BYTES:
+        raise ModelFormatError(f"{name}: no array is of the shape {shown(shape)}")
+    needed = math.prod(shape) * size
     if offsets[0] < 0 or offsets[1] - offsets[0] != needed:
         raise ModelFormatError(f"{name}: data_offsets must span {needed} bytes, found {shown(offsets)}")
     if entry:

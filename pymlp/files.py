@@ -10,8 +10,11 @@ stands in its ``__metadata__``, whose values are strings:
     estimator                name of the estimator's class, in files written by an estimator
     state                    JSON of what else the writer keeps: classes, feature names, parameters, history
 
-Nothing in a file is ever executed.  Reading checks every byte's place and refuses anything odd: a model that loads is
-the model that was saved.  Networks need NumPy alone; only estimators need scikit-learn.
+Long lists of the state lie beside the weights, as the tensors ``state.0``, ``state.1``, ... (see `pymlp.long_lists`).
+
+Nothing in a file is ever executed, and no class is looked up by a name that is not in a registry.  Reading checks every
+byte's place and refuses anything odd: a model that loads is the model that was saved.  Networks need NumPy alone; only
+estimators need scikit-learn.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from typing import Any
 import numpy as np
 
 from pymlp import checkpoints, container
-from pymlp.container import Container, ModelFormatError, naming, parse_json, shown, take
+from pymlp.container import TYPES, Container, ModelFormatError, naming, parse_json, shown, take
+from pymlp.long_lists import attach, detach
 from pymlp.network import Network
 
 FORMAT = "pymlp"
@@ -32,6 +36,10 @@ FORMAT_VERSION = "1"
 # the estimators by name, and the modules they come from
 ESTIMATORS = {"MLPClassifier": "pymlp.mlp_classifier", "MLPRegressor": "pymlp.mlp_regressor"}
 TENSOR_TYPES = {"float32": "F32", "float64": "F64"}
+# of the tensors that are lists of the state
+LISTS = "state"
+# characters of a message about what is wrong with a state
+LONGEST_MESSAGE = 500
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,8 @@ class ModelFile:
 def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write a fitted estimator, or a network with its parameters, to a model file.
 
-    The old file of that name is replaced in one step; a failed write leaves it as it was.
+    The old file of that name is replaced in one step; a failed write leaves it as it was.  It may be the file that the
+    model was loaded from, or one that its parameters are mapped from.
 
     Parameters
     ----------
@@ -72,7 +81,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     ValueError
-        `model` is none of these, or a parameter is not finite.
+        `model` is none of these, a parameter is not finite, or a file could not hold it: it has a function of one's
+        own, or parameters were set that `fit` would not take or that do not belong to the fitted network.
     sklearn.exceptions.NotFittedError
         The estimator has not been fitted.
     OSError
@@ -83,7 +93,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         save_network(model[0], model[1], path)
     elif ESTIMATORS.get(kind.__name__) == kind.__module__:
         network, params, state = model._model_state()
-        _write(path, network, params, state, kind.__name__)
+        _write(path, network, params, state, kind)
     else:
         raise ValueError(
             f"model must be one of {', '.join(ESTIMATORS)} (not a class derived from it), "
@@ -117,6 +127,9 @@ def save_network(
 def load(path: str | os.PathLike[str]) -> Any:
     """Read what `save` wrote.
 
+    Loading executes nothing that is in the file, so a file from anywhere may be loaded; to unpickle a file runs what
+    its writer wants to be run.
+
     Returns
     -------
     MLPClassifier, MLPRegressor or (Network, ndarray)
@@ -143,9 +156,9 @@ def load(path: str | os.PathLike[str]) -> Any:
         ) from error
     try:
         return getattr(estimators, content.estimator)._from_model_state(content.network, content.params, content.state)
-    except (ArithmeticError, AttributeError, LookupError, SyntaxError, TypeError, ValueError) as error:
-        message = f"{path}: the state of the {content.estimator} is malformed: {type(error).__name__}: {error}"
-        raise ModelFormatError(message) from error
+    except ValueError as error:
+        said = " ".join(str(error).split())[:LONGEST_MESSAGE]
+        raise ModelFormatError(f"{path}: the state of the {content.estimator} is malformed: {said}") from error
 
 
 def load_network(path: str | os.PathLike[str]) -> tuple[Network, np.ndarray]:
@@ -174,12 +187,18 @@ def read(path: str | os.PathLike[str]) -> ModelFile:
     """
     with naming(path, "model file"):
         file = container.read(path)
-        network, estimator, state, version = _read_metadata(file.metadata)
-        return ModelFile(network, _read_params(network, file), estimator, state, version)
+        network, estimator, state, version = _read_metadata(file)
+        params = _read_params(network, file)
+        lists = {name: file.array(name) for name in file.entries if _is_list(name)}
+        return ModelFile(network, params, estimator, attach(state, lists), version)
+
+
+def _is_list(name: str) -> bool:
+    return name.startswith(f"{LISTS}.")
 
 
 def _write(
-    path: str | os.PathLike[str], network: Network, params: np.ndarray, state: dict[str, Any], estimator: str | None
+    path: str | os.PathLike[str], network: Network, params: np.ndarray, state: dict[str, Any], kind: type | None
 ) -> None:
     from pymlp import __version__
 
@@ -194,15 +213,22 @@ def _write(
         "pymlp_version": __version__,
         "network": json.dumps(network.description, allow_nan=False),
     }
-    if estimator is not None:
-        metadata["estimator"] = estimator
+    if kind is not None:
+        metadata["estimator"] = kind.__name__
     try:
-        metadata["state"] = json.dumps(state)
+        short, lists = detach(state, LISTS)
+        metadata["state"] = json.dumps(short, ensure_ascii=False)
         # what could be written need not be readable: two keys may have become one string
-        parse_json("state", metadata["state"])
-    except (TypeError, ValueError) as error:
+        kept = attach(parse_json("state", metadata["state"]), lists)
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"state cannot be kept as JSON: {error}") from error
-    container.write(path, metadata, network.views(params))
+    if kind is not None:
+        # nor need it be a model any more: parameters may have been set since it was fitted
+        try:
+            kind._from_model_state(network, params, kept)
+        except ValueError as error:
+            raise ValueError(f"this {kind.__name__} could not be loaded again: {error}") from error
+    container.write(path, metadata, {**network.views(params), **lists})
 
 
 def _first_odd_number(name: str, values: np.ndarray) -> str | None:
@@ -213,8 +239,8 @@ def _first_odd_number(name: str, values: np.ndarray) -> str | None:
     return f"{name}{where} is {values[tuple(where)]}, not a finite number"
 
 
-def _read_metadata(metadata: dict[str, str]) -> tuple[Network, str | None, dict[str, Any], str]:
-    where = "__metadata__"
+def _read_metadata(file: Container) -> tuple[Network, str | None, dict[str, Any], str]:
+    where, metadata = "__metadata__", dict(file.metadata)
     name = take(metadata, "format", str, where)
     if name == checkpoints.FORMAT:
         raise ModelFormatError(
@@ -229,6 +255,8 @@ def _read_metadata(metadata: dict[str, str]) -> tuple[Network, str | None, dict[
             "a newer pymlp may read it: pip install --upgrade pymlp"
         )
     pymlp_version = take(metadata, "pymlp_version", str, where)
+    if not pymlp_version.isprintable():
+        raise ModelFormatError(f"__metadata__['pymlp_version'] is {shown(pymlp_version)}")
     description = parse_json("__metadata__['network']", take(metadata, "network", str, where))
     state = parse_json("__metadata__['state']", take(metadata, "state", str, where))
     estimator = metadata.pop("estimator", None)
@@ -238,20 +266,25 @@ def _read_metadata(metadata: dict[str, str]) -> tuple[Network, str | None, dict[
         )
     if metadata:
         raise ModelFormatError(f"__metadata__ has the unknown key {shown(next(iter(metadata)))}")
+    layers = description.get("layers")
+    if isinstance(layers, list) and 2 * len(layers) > len(file.entries):
+        raise ModelFormatError(f"its {len(file.entries)} tensors are too few for {len(layers)} layers")
     try:
         network = Network.from_description(description)
-    except (ValueError, OverflowError) as error:
-        raise ModelFormatError(f"__metadata__['network']: {error}") from error
+    except ValueError as error:
+        said = " ".join(str(error).split())[:LONGEST_MESSAGE]
+        raise ModelFormatError(f"__metadata__['network']: {said}") from error
     return network, estimator, state, pymlp_version
 
 
 def _read_params(network: Network, file: Container) -> np.ndarray:
     """The flat vector, from arrays that must be those of the network."""
     parts = [(f"layers.{row.layer}.{part.name}", tuple(part.shape)) for row in network.table for part in row.parts]
-    missing = dict(file.entries)
+    rest = {name: entry for name, entry in file.entries.items() if not _is_list(name)}
+    in_order = [name for name, _ in parts] == list(file.entries)[: len(parts)]
     # before anything is allocated: a description may ask for any size
     for name, shape in parts:
-        entry = missing.pop(name, None)
+        entry = rest.pop(name, None)
         if entry is None:
             raise ModelFormatError(f"the header has no {name!r}")
         if entry.type_name != TENSOR_TYPES[network.dtype]:
@@ -259,11 +292,17 @@ def _read_params(network: Network, file: Container) -> np.ndarray:
             raise ModelFormatError(f"{name}: dtype must be {expected!r}, found {shown(entry.type_name)}")
         if entry.shape != shape:
             raise ModelFormatError(f"{name}: shape must be {list(shape)}, found {shown(list(entry.shape))}")
-    if missing:
-        raise ModelFormatError(f"the network has no tensor {shown(next(iter(missing)))}")
-    params = np.empty(network.n_parameters, network.dtype)
+    if rest:
+        raise ModelFormatError(f"the network has no tensor {shown(next(iter(rest)))}")
+    if in_order:
+        # as `save` writes them: the flat vector is there, and need not be copied
+        stored = file.data[: network.n_parameters * np.dtype(network.dtype).itemsize]
+        params = stored.view(TYPES[TENSOR_TYPES[network.dtype]]).astype(network.dtype, copy=False)
+    else:
+        params = np.empty(network.n_parameters, network.dtype)
+        for name, values in network.views(params).items():
+            values[...] = file.array(name)
     for name, values in network.views(params).items():
-        values[...] = file.array(name)
         odd = _first_odd_number(name, values)
         if odd is not None:
             raise ModelFormatError(odd)

@@ -193,10 +193,7 @@ def described_loss(description: Any) -> Any:
         return description
     if description.get("option") == "CustomLoss":
         return CustomLoss(_not_stored, **description["parameters"])
-    loss = from_description(description)
-    if not isinstance(loss, Loss):
-        raise ValueError(f"{description['option']!r} is not a loss")
-    return loss
+    return from_description(description, map(type, LOSSES.values()))
 
 
 def _unpickled(address: int, output_activation: str, process: bytes) -> CustomLoss:

@@ -14,9 +14,11 @@ from pymlp import scores
 from pymlp.availability import gives_probabilities, takes_streams
 from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints
 from pymlp.class_weights import row_weights
-from pymlp.losses import CustomLoss, loss_of
+from pymlp.interruptible import compute
+from pymlp.losses import loss_description, loss_of
+from pymlp.model_state import labels_of, plain
 from pymlp.network import Network
-from pymlp.perceptron import FurtherParameters, MultilayerPerceptron, plain
+from pymlp.perceptron import FurtherParameters, MultilayerPerceptron
 from pymlp.targets import KINDS, PROBABILITIES, ClassTargets, distinct_labels
 from pymlp.validation import CLASSIFIER_CONSTRAINTS
 
@@ -147,6 +149,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CLASSIFIER_CONSTRAINTS
+    _state_keys: ClassVar[frozenset[str]] = MultilayerPerceptron._state_keys | {"classes"}
 
     def fit(
         self,
@@ -196,7 +199,9 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         OSError
             A checkpoint cannot be written, or read; the estimator is then as it was.
         KeyboardInterrupt
-            After Ctrl-C; the last complete epoch is kept.
+            After Ctrl-C; the last complete epoch is kept.  Short epochs that nobody looks at one by one (no `verbose`,
+            callbacks, validation rows or `max_time`) are trained several at a time, for up to four seconds, and are
+            complete together.
         """
         checkpoints = Checkpoints.asked_for(checkpoint, checkpoint_every, resume)
         validation = X_val, y_val, sample_weight_val
@@ -266,7 +271,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
             Parameters, source or chunks do not fit (the message names the chunk), or the passes have different numbers
             of rows; the estimator is then as it was.
         KeyboardInterrupt
-            After Ctrl-C; the last complete epoch is kept.
+            After Ctrl-C; the last complete epoch is kept, as by `fit`.
         """
         checkpoints = Checkpoints.asked_for(checkpoint, checkpoint_every, resume)
         return self._fit_stream(source, n_rows, classes, (X_val, y_val, sample_weight_val), checkpoints)
@@ -274,7 +279,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
     def predict(self, X: Any) -> Any:
         """Predicted labels of shape (rows,), or (rows, labels)."""
         outputs = self._outputs(X)
-        return self._targets.decode(outputs)
+        return compute(lambda: self._targets.decode(outputs), outputs.size)
 
     @available_if(gives_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -381,13 +386,19 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
 
     def _take_target_state(self, metadata: dict[str, Any], network: Network) -> None:
         state = metadata["classes"]
-        if state["kind"] not in KINDS:
+        if set(state) != {"kind", "dtype", "values", "sparse_labels"} or state["kind"] not in KINDS:
             raise ValueError(f"the model has an unknown kind of classes: {state['kind']!r}")
-        self.classes_ = np.array(state["values"], dtype=np.dtype(state["dtype"]))
+        sparse_labels = state["sparse_labels"]
+        if sparse_labels is not False and (sparse_labels is not True or state["kind"] != "multilabel-indicator"):
+            raise ValueError(f"sparse_labels={sparse_labels!r} does not fit {state['kind']} classes")
+        self.classes_ = labels_of(state)
+        if state["kind"] != "multilabel-indicator" and (state["kind"] == "binary") != (len(self.classes_) <= 2):
+            raise ValueError(f"{len(self.classes_)} classes are not {state['kind']}")
         threshold = 0.5 if network.output_activation in PROBABILITIES else 0.0
-        targets = ClassTargets(state["kind"], self.classes_, bool(state["sparse_labels"]), threshold)
+        targets = ClassTargets(state["kind"], self.classes_, sparse_labels, threshold)
         self._targets = targets
-        fits = isinstance(network.loss, CustomLoss) or targets.loss(self.loss) == network.loss
+        # by what files say of them: of functions of one's own they do not tell which
+        fits = loss_description(targets.loss(self.loss)) == loss_description(network.loss)
         if targets.columns != network.outputs or not fits:
             raise ValueError(f"{len(self.classes_)} {state['kind']} classes do not fit the network's outputs and loss")
 

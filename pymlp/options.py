@@ -9,6 +9,7 @@ A record is checked when it is made, and as a whole when `set_params` changes it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, dataclass_transform
 
@@ -16,7 +17,7 @@ import numpy as np
 
 Kind = TypeVar("Kind", bound=type)
 
-# the kinds of option objects by name, for model files
+# the kinds of option objects by name
 OPTIONS: dict[str, type] = {}
 
 
@@ -79,15 +80,25 @@ def of_python(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def from_description(description: dict[str, Any]) -> Any:
-    """The option object that `describe` described; ValueError if there is none of that kind."""
-    name = description.get("option")
-    if set(description) != {"option", "parameters"} or name not in OPTIONS:
+def from_description(description: dict[str, Any], kinds: Iterable[type]) -> Any:
+    """The option object that `describe` described, of one of these kinds.
+
+    The kinds are those of a registry: a description may come from anywhere, and there are option objects that hold the
+    address of code.
+
+    Raises
+    ------
+    ValueError
+        It is of no such kind, or a parameter is unknown or does not fit.
+    """
+    kind = next((kind for kind in kinds if kind.__name__ == description.get("option")), None)
+    parameters = description.get("parameters")
+    if kind is None or set(description) != {"option", "parameters"} or not isinstance(parameters, dict):
         raise ValueError(f"not the description of an option object: {description!r}")
-    parameters = description["parameters"]
-    return OPTIONS[name](
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
-    )
+    unknown = sorted(set(parameters) - {field.name for field in fields(kind)})
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no parameter {unknown[0]!r}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()})
 
 
 def check_number(

@@ -7,8 +7,8 @@ the end, so a fit that fails leaves a fitted model as it was.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_regressor
@@ -26,11 +26,11 @@ from pymlp.callbacks import check_callbacks
 from pymlp.checkpoints import Checkpoints
 from pymlp.class_weights import check_counted
 from pymlp.inference import predict_rows, without_output_activation
-from pymlp.layers import Dense
+from pymlp.interruptible import copied
 from pymlp.looking_inside import LookingInside
 from pymlp.losses import CustomLoss, described_loss, loss_description
+from pymlp.model_state import checked_records, from_plain, plain, records_of
 from pymlp.network import Network
-from pymlp.options import describe, from_description, is_option
 from pymlp.parameters import ParameterViews, copy_into
 from pymlp.standardisation import Standardisation
 from pymlp.targets import PROBABILITIES
@@ -44,52 +44,6 @@ from pymlp.validation import (
     hidden_layers,
 )
 from pymlp.versioned import VersionedState
-
-# numbers and histories that a model file keeps
-FITTED_RECORDS = (
-    "n_iter_",
-    "history_",
-    "t_",
-    "loss_",
-    "best_loss_",
-    "loss_curve_",
-    "validation_scores_",
-    "best_validation_score_",
-)
-
-
-def plain(value: Any) -> Any:
-    """Numbers, strings, lists and dicts of Python in place of NumPy's, of option objects and of layers."""
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [plain(item) for item in value]
-    if isinstance(value, Dense):
-        return {"layer": {each.name: plain(getattr(value, each.name)) for each in fields(value)}}
-    if is_option(value):
-        value = describe(value)
-    if isinstance(value, dict):
-        if not all(isinstance(name, str) for name in value):
-            # labels of classes: the names of a JSON object are strings
-            return {"pairs": [[plain(name), plain(item)] for name, item in value.items()]}
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, type):
-        return np.dtype(value).name
-    return value
-
-
-def from_plain(value: Any) -> Any:
-    """A parameter from what `plain` made of it; sequences are tuples."""
-    if isinstance(value, list):
-        return tuple(from_plain(item) for item in value)
-    if isinstance(value, dict):
-        if set(value) == {"pairs"}:
-            return {name: from_plain(item) for name, item in value["pairs"]}
-        value = {name: from_plain(item) for name, item in value.items()}
-        if set(value) == {"layer"}:
-            return Dense(**value["layer"])
-        return from_description(value) if set(value) == {"option", "parameters"} else value
-    return value
 
 
 def _shapes(network: Network) -> list[tuple[str, tuple[int, ...]]]:
@@ -144,6 +98,8 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
     # no parameters: how a fitted estimator scaled what it was trained on, and its parameters in those units
     _standardisation = None
     _trained_params = None
+    # what a model file may say of it
+    _state_keys: ClassVar[frozenset[str]] = frozenset(("class", "parameters", "features", "fitted", "standardisation"))
 
     def set_callbacks(self, *callbacks: Any) -> MultilayerPerceptron:
         """Set the callbacks of the fits to come, in place of earlier ones; see `pymlp.callbacks`.
@@ -255,11 +211,11 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
 
     def _take_over(self, draft: MultilayerPerceptron, start: dict[str, Any]) -> None:
         """Take what has changed in `draft` since its attributes were `start`."""
-        new = draft.__dict__
-        for name in start.keys() - new.keys():
-            self.__dict__.pop(name, None)
-        missing = object()
-        self.__dict__.update({name: value for name, value in new.items() if start.get(name, missing) is not value})
+        new, missing = draft.__dict__, object()
+        kept = {name: value for name, value in self.__dict__.items() if name in new or name not in start}
+        changed = {name: value for name, value in new.items() if start.get(name, missing) is not value}
+        # in one step: where memory ends before it, nothing has changed
+        self.__dict__ = {**kept, **changed}
 
     def _prepare(
         self,
@@ -404,13 +360,10 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
             "class": type(self).__name__,
             "parameters": parameters,
             "features": [str(name) for name in getattr(self, "feature_names_in_", ())] or None,
-            "fitted": {name: plain(getattr(self, name)) for name in FITTED_RECORDS if hasattr(self, name)},
+            "fitted": records_of(self),
         }
         if self._standardisation is not None:
             metadata["standardisation"] = self._standardisation.state
-        if "history_" in metadata["fitted"]:
-            # equal models have equal files
-            del metadata["fitted"]["history_"]["seconds"]
         self._add_target_state(metadata)
         return self.network_, self.params_, metadata
 
@@ -420,20 +373,20 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
         try:
             if metadata["class"] != cls.__name__:
                 raise ValueError(f"the model is of class {metadata['class']!r}, not {cls.__name__}")
+            unknown = sorted(set(metadata) - cls._state_keys)
+            if unknown:
+                raise ValueError(f"the model has unknown entries: {', '.join(unknown)}")
             parameters = metadata["parameters"]
             if isinstance(network.loss, CustomLoss):
                 parameters = {**parameters, "loss": described_loss(parameters["loss"])}
             model = cls(**{name: from_plain(value) for name, value in parameters.items()})
-            unknown = sorted(set(metadata["fitted"]) - set(FITTED_RECORDS))
-            if unknown:
-                raise ValueError(f"the model has unknown records: {', '.join(unknown)}")
-            for name, value in metadata["fitted"].items():
+            check_parameters(model)
+            hidden_layers(model.hidden_layer_sizes)
+            for name, value in checked_records(metadata["fitted"]).items():
                 setattr(model, name, value)
-            if "history_" in metadata["fitted"]:
-                model.history_ = {**model.history_, "seconds": [None] * len(model.history_["loss"])}
             features = metadata["features"]
             if features is not None:
-                if [type(name) for name in features] != [str] * network.inputs:
+                if not isinstance(features, list) or [type(name) for name in features] != [str] * network.inputs:
                     raise ValueError(f"the names of the {network.inputs} features must be as many strings")
                 model.feature_names_in_ = np.array(features, object)
             model.n_features_in_ = network.inputs
@@ -441,7 +394,7 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
                 model._standardisation = Standardisation.from_state(metadata["standardisation"], network)
             model._take_target_state(metadata, network)
             model._take_network(network, network.check_params(params))
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not the description of a {cls.__name__}: {error!r}") from error
         return model
 
@@ -452,7 +405,7 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
     def _params_to_train(self) -> np.ndarray:
         """A copy of the fitted parameters in the units of training."""
         if self._standardisation is None:
-            return self.params_.copy()
+            return copied(self.params_)
         trained = self._trained_params
         # to the bit, unless somebody changed them in the meantime
         if trained is not None and np.array_equal(self._folded(self.network_, trained), self.params_):

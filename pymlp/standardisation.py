@@ -386,12 +386,21 @@ class Standardisation:
     @classmethod
     def from_state(cls, state: dict[str, Any], network: Network) -> Standardisation:
         """What `state` described; ValueError if it does not fit the network."""
-        found = {}
+        found: dict[str, Scaling | None] = {"inputs": None, "target": None}
+        if set(state) != set(found):
+            raise ValueError(f"a standardisation has an entry each for inputs and target, not {sorted(state)}")
         for name, columns in (("inputs", network.inputs), ("target", network.outputs)):
-            values = state[name]
-            if values is not None:
-                values = Scaling(*(np.array(numbers, np.float64) for numbers in values))
-                if not values.mean.shape == values.deviation.shape == (columns,):
-                    raise ValueError(f"the scaling of the {name} must have {columns} means and deviations")
-            found[name] = values
+            if state[name] is None:
+                continue
+            mean, deviation = state[name]
+            if not all(type(number) in (int, float) for number in [*mean, *deviation]):
+                raise ValueError(f"the scaling of the {name} must be of numbers")
+            mean, deviation = np.array(mean, np.float64), np.array(deviation, np.float64)
+            if not mean.shape == deviation.shape == (columns,):
+                raise ValueError(f"the scaling of the {name} must have {columns} means and deviations")
+            # those of a constant input are infinite, and those of a constant target 1
+            bounded = name == "inputs" or np.isfinite(deviation).all()
+            if not (np.isfinite(mean).all() and (deviation > 0).all() and bounded):
+                raise ValueError(f"the scaling of the {name} must have finite means and deviations above 0")
+            found[name] = Scaling(mean, deviation)
         return cls(**found)

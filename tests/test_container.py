@@ -1,5 +1,7 @@
 """The container: arrays and strings go in and come out, whatever their types and shapes."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -37,3 +39,74 @@ def test_a_file_without_arrays(tmp_path):
     file = container.read(tmp_path / "file")
     assert file.metadata == {}
     assert file.entries == {}
+
+
+def _json(text):
+    return container.parse_json("it", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": ' + "[" * 33 + "]" * 33 + "}", "it goes more than 32 brackets deep"),
+        ('{"a":' * 33 + "1" + "}" * 33, "it goes more than 32 brackets deep"),
+        ('{"a": [' + "1," * 40_000 + "1]}", "it has more than 32768 values"),
+        ('{"a": [' + "[]," * 20_000 + "1]}", "it has more than 32768 values"),
+        ('{"a": [' + '"",' * 40_000 + "1]}", "it has more than 32768 strings"),
+        ('{"a": ' + "1" * 41 + "}", "it has an integer of 41 characters"),
+        ('{"a": "\\ud800"}', "it has a surrogate that is half a character"),
+        ('{"a": "\\uDC00"}', "it has a surrogate that is half a character"),
+        ('{"a": "\\ud83d\\"\\udc0d"}', "it has a surrogate that is half a character"),
+        ('{"a": 1, "b": 2, "a": 3}', "it has the key 'a' twice"),
+        ('["a"]', r"it must be a JSON object, found \['a'\]"),
+        ("{", "it is not JSON"),
+        (b'{"\xff": 1}', "it is not JSON"),
+    ],
+)
+def test_texts_out_of_bounds(text, message):
+    with pytest.raises(ModelFormatError, match=message):
+        _json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ('{"a": ' + "[" * 31 + "]" * 31 + "}", None),
+        ('{"a": "' + "[" * 1000 + '"}', {"a": "[" * 1000}),
+        ('{"a": "\\"' + ",[" * 40_000 + '"}', {"a": '"' + ",[" * 40_000}),
+        ('{"a\\\\": "\\\\", "b": "\\\\\\""}', {"a\\": "\\", "b": '\\"'}),
+        ('{"a": "\\ud83d\\udc0d \\\\ud800 \\u00e4"}', {"a": "\U0001f40d \\ud800 \u00e4"}),
+        (f'{{"a": [{2**128 - 1}, {-(2**63)}]}}', {"a": [2**128 - 1, -(2**63)]}),
+        (b'{"a": "\xc3\xa4"}', {"a": "\u00e4"}),
+    ],
+)
+def test_texts_within_bounds(text, content):
+    assert content is None or _json(text) == content
+    _json(text)
+
+
+def test_what_could_not_be_read_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="is longer than the 524288 that are read"):
+        container.write(tmp_path / "file", {"a": "x" * 600_000}, {})
+    with pytest.raises(ValueError, match="more than 32768 values"):
+        container.write(tmp_path / "file", {}, {str(number): np.zeros(1) for number in range(5000)})
+    with pytest.raises(UnicodeEncodeError):
+        container.write(tmp_path / "file", {"a": "\ud800"}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path):
+    container.write(tmp_path / "file", {}, {"a": np.zeros(1000)})
+    content = (tmp_path / "file").read_bytes()
+
+    class Shrinking(io.BytesIO):
+        """A stream of a part of the file, whose number is that of the whole."""
+
+        def fileno(self):
+            return whole.fileno()
+
+    with open(tmp_path / "file", "rb") as whole:
+        with pytest.raises(ModelFormatError, match="it became shorter while it was read"):
+            container._read_stream(Shrinking(content[:-1]))
+        with pytest.raises(ModelFormatError, match="the header is not JSON"):
+            container._read_stream(Shrinking(content[:50]))

@@ -366,7 +366,10 @@ def test_compiled_code_is_copied_and_pickled_by_its_address(monkeypatch: pytest.
         (lambda: CompiledLoss("f"), "function must be an address, or have one as its attribute, got 'f'"),
         (lambda: CompiledLoss(0), "function must be an address, or have one as its attribute, got 0"),
         (lambda: CompiledLoss(1, "softmin"), "output_activation='softmin' is unknown; known: identity"),
-        (lambda: described_loss({"option": "Adam", "parameters": {}}), "'Adam' is not a loss"),
+        (
+            lambda: described_loss({"option": "Adam", "parameters": {}}),
+            "not the description of an option object: {'option': 'Adam'",
+        ),
         (lambda: described_loss({"option": "Hubert", "parameters": {}}), "not the description of an option object"),
     ],
 )

@@ -27,7 +27,7 @@ def test_every_option_object_has_its_parameters_by_name(kind):
     assert repr(again) == repr(made) == f"{kind.__name__}()"
     assert made.set_params() is made
     assert pickle.loads(pickle.dumps(made)) == made
-    assert options.from_description(options.describe(made)) == made
+    assert options.from_description(options.describe(made), EVERY) == made
 
 
 def test_what_is_given_is_stored_as_it_is():
@@ -59,9 +59,9 @@ def test_parameters_change_together_or_not_at_all():
 
 def test_only_what_is_known_is_made_of_a_description():
     with pytest.raises(ValueError, match="not the description of an option object"):
-        options.from_description({"option": "eval", "parameters": {}})
+        options.from_description({"option": "eval", "parameters": {}}, EVERY)
     with pytest.raises(ValueError, match="not the description of an option object"):
-        options.from_description({"option": "Cosine", "parameters": {}, "more": 1})
+        options.from_description({"option": "Cosine", "parameters": {}, "more": 1}, EVERY)
 
 
 # ------------------------------------------------------------------------------------------------- inside scikit-learn
