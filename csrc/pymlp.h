@@ -114,9 +114,10 @@ int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t r
 /* the same for sparse rows */
 int pymlp_predictor_predict_sparse(pymlp_predictor *predictor, const pymlp_sparse *X, int64_t rows, void *out);
 
-/* Shuffles order (rows, at most 2^32) as NumPy's RandomState.shuffle would; generator is a bitgen_t of NumPy, which the
- * caller has locked.  twister: where it is a Mersenne Twister, its 624 words and the number of those used; else NULL. */
-void pymlp_shuffle(void *generator, uint32_t *twister, int64_t *order, int64_t rows);
+/* Shuffles order (at most 2^32 rows) as NumPy's RandomState.shuffle would, which goes from the end: the part of it that
+ * moves rows last - 1 down to first.  generator is a bitgen_t of NumPy, which the caller has locked.  twister: where it is
+ * a Mersenne Twister, its 624 words and the number of those used; else NULL. */
+void pymlp_shuffle(void *generator, uint32_t *twister, int64_t *order, int64_t first, int64_t last);
 
 /* out[i] = function(z[i]), or its slope there, for one activation of the registry (an element-wise one), or the
  * function "log"; for tests and tables of error */

@@ -37,6 +37,9 @@ static struct {
     atomic_int spins;                    /* pauses before sleeping; idle workers read it at any time */
     void (*work)(void *context, int index, int members);
     void *context;
+#ifdef __linux__
+    cpu_set_t allowed;    /* cores of the team's caller, which its workers keep to */
+#endif
 } pool;
 
 static atomic_int generation = 1;
@@ -58,9 +61,11 @@ static void wake_all(atomic_int *word) {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
+/* Looks at the cores that the caller of a team may use; how many. */
 static int cores(void) {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    if (sched_getaffinity(0, sizeof pool.allowed, &pool.allowed) != 0) CPU_ZERO(&pool.allowed);
+    const int count = CPU_COUNT(&pool.allowed);
+    return count > 0 ? count : 1;
 }
 
 static int this_core(void) { return sched_getcpu(); }
@@ -80,6 +85,15 @@ static void keep_off_core(int core) {
 static void return_to_cores(void) {
     if (is_aside) (void)sched_setaffinity(0, sizeof allowed_cores, &allowed_cores);
     is_aside = false;
+}
+
+/* Brings a worker to the cores of the team's caller: those may have changed since it was made, which concerns no thread but
+ * the one that asked for it.  `own`: the worker's, as far as it knows. */
+static void follow_caller(cpu_set_t *own) {
+    if (CPU_EQUAL(own, &pool.allowed) || CPU_COUNT(&pool.allowed) == 0) return;
+    *own = pool.allowed;
+    is_aside = false;
+    (void)sched_setaffinity(0, sizeof *own, own);
 }
 #else
 static pthread_mutex_t sleep_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -137,6 +151,10 @@ static void change(atomic_int *word, int value, atomic_int *sleepers) {
 static void *worker(void *argument) {
     int index = (int)(intptr_t)argument;
     int seen = 0;
+#ifdef __linux__
+    cpu_set_t own;
+    if (sched_getaffinity(0, sizeof own, &own) != 0) CPU_ZERO(&own);
+#endif
     for (;;) {
         wait_for_change(&pool.job, seen, &pool.sleepers, pool.spins);
         seen = atomic_load_explicit(&pool.job, memory_order_acquire);
@@ -147,6 +165,9 @@ static void *worker(void *argument) {
             return_to_cores();
             continue;
         }
+#ifdef __linux__
+        follow_caller(&own);
+#endif
         pool.work(pool.context, index, members);
         team_barrier(members, NULL);
         return_to_cores();

@@ -1,8 +1,10 @@
 """A file is the old one or the whole new one: errors while writing, links, folders, devices, permissions, litter."""
 
 import errno
+import importlib.util
 import os
 import stat
+import sys
 
 import pytest
 
@@ -236,6 +238,19 @@ def test_nothing_is_removed_where_nothing_can_be_locked(tmp_path, stale, monkeyp
     _write(tmp_path / "file", b"newer")
     assert (tmp_path / "file").read_bytes() == b"newer"
     assert stale.exists()
+
+
+def test_systems_without_locks_and_folders_to_open(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(os, "name", "another")
+    spec = importlib.util.find_spec("pymlp.replacement")
+    elsewhere = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(elsewhere)
+    for content in (b"one", b"two"):
+        with elsewhere.replacing(tmp_path / "file", keep_previous=True) as stream:
+            stream.write(content)
+    assert (tmp_path / "file").read_bytes() == b"two"
+    assert sorted(os.listdir(tmp_path)) == ["file", "file.previous"]
 
 
 @pytest.mark.parametrize("moment", ["locked", "removed"])

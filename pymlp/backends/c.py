@@ -7,14 +7,14 @@ what it is not.  The interpreter's lock is released while C works.
 from __future__ import annotations
 
 import functools
-import weakref
 from typing import Any, NoReturn
 
 import numpy as np
 
 from pymlp._engine import ffi, lib
-from pymlp.backends import StoppedError, callable_loss
+from pymlp.backends import StoppedError, callable_loss, checked_batch_size
 from pymlp.config import Choice, requested, resolve_threads
+from pymlp.forks import drawing
 from pymlp.losses import CompiledLoss
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
@@ -32,6 +32,8 @@ _EXCEPTIONS = {
 
 # longer ones are drawn from 64 bits
 LONGEST_SHUFFLE = 1 << 32
+# some 30 milliseconds, where the rows are in no cache: between such pieces Ctrl-C comes through
+SHUFFLED_AT_ONCE = 1 << 21
 
 
 def _fail(code: int) -> NoReturn:
@@ -111,21 +113,19 @@ class Plan:
     """See `pymlp.backends.Plan`; `isa` is the instruction set it runs on."""
 
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
-        self.network = network
-        self.batch_size = int(batch_size)
+        self.network, self.batch_size = network, checked_batch_size(batch_size)
         self.isa = str(choose_instruction_set().value)
         self._dtype = np.dtype(network.dtype)
         self._parameters = (network.n_parameters,)
         # a compiled one is C's own affair
         self._loss_is_called = network.loss_function.name == "custom"
         self._optimizers: dict[Any, object] = {}
+        loss = _loss(network)
         # the owner is there before what it owns: there is no moment at which an exception could lose a plan
         self._owner = ffi.gc(ffi.new("pymlp_plan **"), lib.pymlp_plan_disown)
         code = lib.pymlp_plan_create(
             self._owner, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
-            _loss(network), network.l1, network.l2, network.seed, self.batch_size,
+            loss[0], network.l1, network.l2, network.seed, self.batch_size,
             resolve_threads(n_threads).value, n_threads is None,
         )  # fmt: skip
         if code:
@@ -315,13 +315,13 @@ class Plan:
             return
         _check_vector("order", order, np.int64, None)
         twister = type(generator) is np.random.MT19937 and _twister_is_known()
-        with generator.lock:
-            lib.pymlp_shuffle(
-                ffi.cast("void *", generator.ctypes.bit_generator.value),
-                ffi.cast("uint32_t *", generator.ctypes.state_address) if twister else ffi.NULL,
-                ffi.from_buffer("int64_t *", order, require_writable=True),
-                len(order),
-            )
+        state = ffi.cast("uint32_t *", generator.ctypes.state_address) if twister else ffi.NULL
+        source_address = ffi.cast("void *", generator.ctypes.bit_generator.value)
+        rows = ffi.from_buffer("int64_t *", order, require_writable=True)
+        # from the end, as NumPy does it
+        for end in range(len(order), 0, -SHUFFLED_AT_ONCE):
+            with drawing, generator.lock:
+                lib.pymlp_shuffle(source_address, state, rows, max(0, end - SHUFFLED_AT_ONCE), end)
 
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
@@ -341,10 +341,11 @@ class Predictor:
         self.isa = str(choose_instruction_set().value)
         self.n_threads = int(resolve_threads(n_threads).value)
         self._dtype = np.dtype(network.dtype)
+        loss = _loss(network)
         self._owner = ffi.gc(ffi.new("pymlp_predictor **"), lib.pymlp_predictor_disown)
         code = lib.pymlp_predictor_create(
             self._owner, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
-            _loss(network), _address("params", params, self._dtype, (network.n_parameters,)),
+            loss[0], _address("params", params, self._dtype, (network.n_parameters,)),
             with_complement, self.n_threads, n_threads is None,
         )  # fmt: skip
         if code:
@@ -391,8 +392,12 @@ def _layers(network: Network) -> object:
     return layers
 
 
-def _loss(network: Network) -> object:
-    """The loss as C takes it; C copies it."""
+def _loss(network: Network) -> tuple[object, object]:
+    """The loss as C takes it, which copies it, and the numbers it points to: they live as long as the caller has both.
+
+    No weak reference keeps them: what Python does as memory is freed must not be code of Python, because Ctrl-C, where
+    that came during the call before, would be raised in it and be lost.
+    """
     loss = network.loss_function
     rule = ffi.new("pymlp_loss_rule *")
     rule.kind, rule.group, rule.n_numbers = lib.pymlp_loss(loss.name.encode()), loss.group, len(loss.numbers)
@@ -400,12 +405,7 @@ def _loss(network: Network) -> object:
     rule.numbers = numbers
     if isinstance(loss, CompiledLoss):
         rule.function = ffi.cast("void *", loss.address)
-    _KEPT[rule] = numbers
-    return rule
-
-
-# memory that a struct of cffi points to lives as long as the struct
-_KEPT: weakref.WeakKeyDictionary[object, object] = weakref.WeakKeyDictionary()
+    return rule, numbers
 
 
 def _address(name: str, array: np.ndarray, dtype: np.dtype, shape: tuple[int, ...], *, writes: bool = False) -> object:
@@ -415,6 +415,7 @@ def _address(name: str, array: np.ndarray, dtype: np.dtype, shape: tuple[int, ..
         or array.dtype != dtype
         or array.shape != shape
         or not array.flags.c_contiguous
+        or not array.flags.aligned
     ):
         raise ValueError(_mismatch(name, array, dtype, shape))
     return ffi.from_buffer(array, require_writable=writes)
@@ -423,6 +424,7 @@ def _address(name: str, array: np.ndarray, dtype: np.dtype, shape: tuple[int, ..
 def _mismatch(name: str, array: object, dtype: np.dtype, shape: tuple[int, ...]) -> str:
     if isinstance(array, np.ndarray):
         found = f"{array.dtype} {array.shape}" + ("" if array.flags.c_contiguous else ", not contiguous")
+        found += "" if array.flags.aligned else ", not aligned"
     else:
         found = type(array).__name__
     return f"{name} must be a C-contiguous {dtype} array of shape {shape}, got {found}"
@@ -434,6 +436,7 @@ def _check_vector(name: str, array: np.ndarray, dtype: type, length: int | None)
         or array.ndim != 1
         or array.dtype != dtype
         or not array.flags.c_contiguous
+        or not array.flags.aligned
         or (length is not None and len(array) != length)
     ):
         shape = (len(array) if length is None and isinstance(array, np.ndarray) else length,)
