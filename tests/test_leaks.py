@@ -21,8 +21,8 @@ EARLY_OBJECTS = 6
 
 
 def growth(values: list[int], rounds: int) -> float:
-    """Growth a round, of samples so many rounds apart: the median of that over each tenth of the run, which a table that
-    is made larger once does not move."""
+    """Growth a round, of samples so many rounds apart: the median of that over each tenth of the run, which a table
+    that is made larger once does not move."""
     y, tenth = np.array(values, float), max(1, len(values) // 10)
     return float(np.median(y[tenth:] - y[:-tenth])) / tenth / rounds
 
