@@ -266,6 +266,16 @@ ALWAYS_INLINE REAL *NAME(turned_place)(const pymlp_plan *plan, const struct NAME
     return panel + input % PANEL + unit->column * PANEL;
 }
 
+/* The row `row` of a unit of a narrow layer, whose rows lie closer than a vector is wide.  What comes after the unit is another
+ * one, which another thread may be updating: the vector ends with the unit. */
+ALWAYS_INLINE VECTOR NAME(narrow_row)(const struct layer *layer, const REAL *weights, int64_t row) {
+    const int64_t left = (UNIT_INPUTS - row) * layer->pitch;
+    if (left >= LANES) return NAME(load)(weights + row * layer->pitch);
+    REAL padded[LANES] = {0};
+    memcpy(padded, weights + row * layer->pitch, (size_t)left * sizeof(REAL));
+    return NAME(load)(padded);
+}
+
 /* Writes the unit's weights into the panels of the transpose. */
 static void NAME(transpose_unit)(const pymlp_plan *plan, const struct NAME(unit) *unit) {
     const struct layer *layer = unit->layer;
@@ -273,8 +283,12 @@ static void NAME(transpose_unit)(const pymlp_plan *plan, const struct NAME(unit)
     for (int64_t input = 0; input < unit->inputs; input += LANES)
         for (int64_t column = 0; column < unit->columns; column += LANES) {
             VECTOR square[LANES];
+            if (layer->pitch < LANES)
+                for (int row = 0; row < LANES; row++) square[row] = NAME(narrow_row)(layer, from, input + row);
+            else
 #pragma GCC unroll 16
-            for (int row = 0; row < LANES; row++) square[row] = NAME(load)(from + (input + row) * layer->pitch + column);
+                for (int row = 0; row < LANES; row++)
+                    square[row] = NAME(load)(from + (input + row) * layer->pitch + column);
             NAME(transpose_square)(square);
             REAL *to = NAME(turned_place)(plan, unit, unit->input + input) + column * PANEL;
             /* rows of a narrow layer lie closer than a vector: what was read past them is left out */

@@ -268,7 +268,9 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
         whole->buffers = (struct buffer *)((char *)whole + buffers_at);
         whole->is_placed = true;
         deal_out(whole);
-        memcpy(whole->loss_numbers, loss->numbers, (size_t)loss->n_numbers * sizeof(double));
+        /* a loss without numbers need not say where they are */
+        if (loss->n_numbers > 0)
+            memcpy(whole->loss_numbers, loss->numbers, (size_t)loss->n_numbers * sizeof(double));
     } else if (code == PYMLP_OK) {
         code = PYMLP_OUT_OF_MEMORY;
     }
