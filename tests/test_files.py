@@ -231,6 +231,7 @@ EMPTY = {"dtype": "F32", "shape": [0], "data_offsets": [104, 104]}
     ("change", "message"),
     [
         (_set(METADATA, "format_version", "2"), "format version is '2' and this pymlp reads '1'"),
+        (_set(METADATA, "format", "pymlp checkpoint"), "it is the checkpoint of a training run"),
         (_delete(METADATA, "format_version"), "has no 'format_version'"),
         (_delete(METADATA, "pymlp_version"), "has no 'pymlp_version'"),
         (_delete(METADATA, "network"), "has no 'network'"),
