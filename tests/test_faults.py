@@ -43,7 +43,7 @@ def test_refused_allocations_of_the_engine(faults_library: str) -> None:
 
 
 def test_refused_arrays_now_and_then(faults_library: str) -> None:
-    check_sweep(run_preloaded(faults_library, "fault_scenarios.py", "numpy", "29"), WITHOUT_ARRAYS, 150)
+    check_sweep(run_preloaded(faults_library, "fault_scenarios.py", "numpy", "29"), WITHOUT_ARRAYS, 120)
 
 
 @pytest.mark.slow
@@ -106,9 +106,3 @@ def test_a_helper_thread_that_cannot_start(monkeypatch: pytest.MonkeyPatch, erro
 def test_a_helper_thread_that_dies_before_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "run", lambda thread: None)
     assert run_interruptibly(lambda: 3, lambda: None) == 3
-
-
-def test_sizes_are_refused_before_they_are_multiplied() -> None:
-    # as bytes, 2**31 * 2**33 * 8 would be 0
-    with pytest.raises(MemoryError, match="bytes"):
-        backends.get("c").Plan(Network.from_widths((2**31, 2**33, 1), dtype="float64"), 1)
