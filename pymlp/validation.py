@@ -27,6 +27,7 @@ from sklearn.utils.validation import validate_data
 from pymlp.finiteness import first_non_finite
 from pymlp.frames import columns_of, matrix_of
 from pymlp.functions import ACTIVATIONS
+from pymlp.interruptible import copied
 from pymlp.layers import Dense
 from pymlp.losses import LOSSES, CustomLoss
 from pymlp.network import DTYPES
@@ -152,6 +153,13 @@ def _as_matrix(X: Any, dtypes: tuple[str, ...]) -> tuple[Any, list[Any] | None]:
     return matrix_of(columns, dtypes), [name for name, _ in columns]
 
 
+def _in_c_order(X: Any, dtypes: tuple[str, ...]) -> Any:
+    """X, or of an array in another order a copy, which is made in pieces: scikit-learn's takes seconds in which Ctrl-C
+    would not come through."""
+    is_other = type(X) is np.ndarray and X.ndim == 2 and X.dtype in dtypes and not X.flags.c_contiguous
+    return copied(X) if is_other else X
+
+
 def _asked(X: Any, dtypes: tuple[str, ...]) -> dict[str, Any]:
     # What to ask scikit-learn for.  None keeps the type, and with it an array whose copy would be large; its numbers
     # are looked at by _check_range, because scikit-learn makes an array of truth values of all of them.
@@ -205,6 +213,7 @@ def check_training_data(
     ValueError
         scikit-learn's messages; for NaN and infinity with the first row and column.
     """
+    X = _in_c_order(X, dtypes)
     options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "y_numeric": numeric, "order": "C"}
     if numeric and hasattr(y, "tocsr"):
         raise ValueError("y must be a dense array: only the labels of a classifier may be sparse")
@@ -260,6 +269,7 @@ def check_chunk(
 
 def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
     """X as `check_training_data` gives it, checked against the data the estimator was fitted to."""
+    X = _in_c_order(X, (dtype,))
     options = {"accept_sparse": ["csr", "csc"], "order": "C"}
     matrix, names = _as_matrix(X, (dtype,))
     try:
