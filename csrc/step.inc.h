@@ -101,6 +101,19 @@ static REAL *NAME(scratch)(const pymlp_plan *plan, int index) {
     return (REAL *)((char *)plan->scratch + (size_t)index * plan->scratch_bytes);
 }
 
+/* A row of weight 0 counts as removed, whatever it holds: zeros take the place of its inputs in their bands, or what overflows
+ * on the way would make NaN of a product with 0. */
+static void NAME(clear_removed)(const struct batch *batch, int64_t first, int64_t rows, int64_t width, REAL *to,
+                                int64_t band) {
+    const REAL *weight = batch->weight;
+    if (weight == NULL) return;
+    for (int64_t row = 0; row < rows; row++) {
+        if (weight[batch->order == NULL ? first + row : batch->order[first + row]] != 0) continue;
+        for (int64_t column = 0; column < width; column += BAND)
+            memset(to + row * BAND + NAME(place_of)(column, band), 0, BAND * sizeof(REAL));
+    }
+}
+
 /* Phase 1 for rows `row` .. `end` of the block that starts at `block` in the batch. */
 static void NAME(row_phase)(const struct NAME(run) *run, const struct batch *batch, int64_t block, int64_t row,
                             int64_t end, REAL *scratch) {
@@ -112,9 +125,11 @@ static void NAME(row_phase)(const struct NAME(run) *run, const struct batch *bat
     for (int64_t number = 0; number < strips; number++) {
         row = first + NAME(tile_start)(all, strips, number);
         int64_t rows = first + NAME(tile_start)(all, strips, number + 1) - row;
-        if (!sparse)
-            NAME(rows_to_bands)(rows, buffers[0].width, batch->X, batch->order, block + row,
-                                (REAL *)buffers[0].outputs + row * BAND, buffers[0].band);
+        if (!sparse) {
+            REAL *inputs = (REAL *)buffers[0].outputs + row * BAND;
+            NAME(rows_to_bands)(rows, buffers[0].width, batch->X, batch->order, block + row, inputs, buffers[0].band);
+            NAME(clear_removed)(batch, block + row, rows, buffers[0].width, inputs, buffers[0].band);
+        }
         strip.rows = rows;
         strip.batch_row = block + row;
         strip.first_row = batch->row_offset + block + row;

@@ -10,6 +10,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from pymlp.arrays import finite_numbers
 from pymlp.availability import is_stochastic
 from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints
 from pymlp.losses import CustomLoss, GaussianNLL, Loss, Quantile, loss_description, loss_of
@@ -184,6 +185,8 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         """
         check_is_fitted(self)
         if not isinstance(self.network_.loss_function, Quantile):
+            finite_numbers("y", y, "float64")
+            check_sample_weight(sample_weight, len(y), "float64")
             return super().score(X, y, sample_weight)
         outputs = self._outputs(X)
         targets = NumberTargets.of_outputs(self.n_outputs_, self.network_.loss)
@@ -221,10 +224,7 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         return targets.encode(columns)
 
     def _columns(self, y: Any, dtype: str, name: str) -> np.ndarray:
-        try:
-            columns = np.ascontiguousarray(y.reshape(len(y), -1), dtype)
-        except ValueError as error:
-            raise ValueError(f"{name} must hold numbers: {error}") from error
+        columns = finite_numbers(name, y, dtype).reshape(len(y), -1)
         lowest = loss_of(self.loss).lowest_target
         if columns.min() < lowest:
             row, column = np.unravel_index(int(np.argmax(columns < lowest)), columns.shape)

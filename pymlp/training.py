@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pymlp import backends
+from pymlp.arrays import finite_numbers, packed, refuse_others
 from pymlp.callbacks import Announcer, check_callbacks
 from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints, fingerprint
 from pymlp.course import Course
@@ -290,8 +291,11 @@ def _check_validation(network: Network, X: Any, y: Any, weight: Any) -> tuple | 
 
 
 def _mean_loss(plan: backends.Plan, params: np.ndarray, X: Any, y: np.ndarray, weight: np.ndarray | None) -> float:
-    values = plan.network.loss_function.value(y, outputs_of(plan, params, X))
-    return float(np.average(values.astype(np.float64), weights=weight))
+    values = plan.network.loss_function.value(y, outputs_of(plan, params, X)).astype(np.float64)
+    if weight is not None:
+        # a row of weight 0 counts as removed, even where its loss is infinite
+        values[weight == 0] = 0
+    return float(np.average(values, weights=weight))
 
 
 def check_validation_is_whole(X: Any, y: Any, weight_name: str) -> None:
@@ -347,15 +351,22 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
 def check_data(
     network: Network, X: Any, y: Any, weight: Any, suffix: str = ""
 ) -> tuple[Any, np.ndarray, np.ndarray | None]:
-    """X, y and weight as the backends take them; ValueError if they do not fit the network, or one another."""
-    if hasattr(X, "tocsr"):
-        X = X.tocsr().astype(network.dtype)
-    elif not is_converted_late(X, network.dtype):
-        X = np.ascontiguousarray(X, network.dtype)
+    """X, y and weight as the backends take them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        One does not hold finite numbers, or does not fit the network, or the others.
+    """
+    X, is_sparse = _array_of(f"X{suffix}", X)
     if X.ndim != 2 or X.shape[1] != network.inputs or X.shape[0] < 1:
         raise ValueError(f"X{suffix} must have shape (rows, {network.inputs}) with at least one row, got {X.shape}")
     check_finite(f"X{suffix}", X, network.dtype)
-    y = np.ascontiguousarray(y, network.dtype)
+    if is_sparse:
+        X = X.astype(network.dtype)
+    elif not is_converted_late(X, network.dtype):
+        X = packed(X, network.dtype)
+    y = finite_numbers(f"y{suffix}", y, network.dtype)
     group = network.loss_function.group
     if y.ndim == 1 and network.outputs == group:
         y = y[:, None]
@@ -363,7 +374,6 @@ def check_data(
         y = np.repeat(y, group, axis=1)
     if y.shape != (X.shape[0], network.outputs):
         raise ValueError(f"y{suffix} must have shape ({X.shape[0]}, {network.outputs}), got {y.shape}")
-    check_finite(f"y{suffix}", y)
     loss = network.loss_function
     if y.min() < loss.lowest_target or y.max() > loss.highest_target:
         raise ValueError(
@@ -373,13 +383,21 @@ def check_data(
     return X, y, None if weight is None else check_weight(weight, X.shape[0], network.dtype, f"weight{suffix}")
 
 
+def _array_of(name: str, X: Any) -> tuple[Any, bool]:
+    """X as an array of numbers, or in CSR form, and whether it is the latter."""
+    refuse_others(name, X)
+    if hasattr(X, "tocsr"):
+        return X.tocsr(), True
+    X = np.asarray(X)
+    return (finite_numbers(name, X, "float64") if X.dtype.kind == "O" else X), False
+
+
 def check_weight(weight: Any, rows: int, dtype: str, name: str = "weight", *, some: bool = True) -> np.ndarray:
     """Row weights as an array of shape (rows,); ValueError if one is negative or not finite, or, with `some`, if all
     are zero."""
-    weight = np.ascontiguousarray(weight, dtype)
+    weight = finite_numbers(name, weight, dtype)
     if weight.shape != (rows,):
         raise ValueError(f"{name} must have shape ({rows},), got {weight.shape}")
-    check_finite(name, weight)
     if weight.min() < 0:
         row = int(np.argmax(weight < 0))
         raise ValueError(f"{name} must not be negative, but row {row} (counted from 0) has {weight[row]:g}")

@@ -28,7 +28,7 @@ from pymlp.backends import c
 from pymlp.optimizers import SGD, Adam, AdamW, new_slots
 
 # rounds until caches of strings, types and files have what they will have
-WARM_UP = 200
+WARM_UP = 100
 
 draw = np.random.RandomState(0)
 X, Y = draw.standard_normal((30, 4)), np.arange(30) % 3
@@ -143,7 +143,7 @@ class CountingLibrary:
 
 
 def allocations_of_steps() -> dict[str, list[int]]:
-    """Allocations of calls of 300, 1 and 1,000 steps, by what is trained."""
+    """Allocations of calls of 30, 30, 1 and 1,000 steps, by what is trained."""
     faults = Faults()
     faults.watch(("",))
     rich = Network(
@@ -165,7 +165,7 @@ def allocations_of_steps() -> dict[str, list[int]]:
         for n_threads in (1, 3):
             c.lib = CountingLibrary(library, faults)
             plan = c.Plan(network, 10, n_threads)
-            for n_steps in (300, 1, 1000):
+            for n_steps in (30, 30, 1, 1000):
                 steps_of(plan, network, rows, optimizer, n_steps)
             results[f"{name}, {n_threads} threads"] = c.lib.counts
     return results

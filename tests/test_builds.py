@@ -34,7 +34,7 @@ OTHERS = (
     neon("-O2"),
     neon("-O3"),
 )
-# of the shipped build, of the others, and in an emulator, which is slow: 16 are more than this machine is likely to have
+# 16 are more than this machine is likely to have; an emulator is slow
 SHIPPED_THREADS, OTHER_THREADS, EMULATED_THREADS = (1, 2, 3, 16), (1, 3), (3,)
 
 Lines = dict[tuple[str, str], dict[tuple[str, int], str]]

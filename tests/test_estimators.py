@@ -262,7 +262,7 @@ def test_what_float32_cannot_hold_is_placed_in_large_arrays_too(iris, monkeypatc
         small(dtype="float32").fit(X, y)
     with pytest.raises(ValueError, match=place):
         model.predict(X)
-    with pytest.raises(ValueError, match="Input X contains infinity in row 20, column 1"):
+    with pytest.raises(ValueError, match=place):
         pymlp.train(model.network_, model.params_, X, np.eye(3)[y])
 
 

@@ -20,37 +20,44 @@ from pymlp.interruptible import run_interruptibly
 pytestmark = pytest.mark.skipif("c" not in backends.available(), reason=f"no C engine: {backends.missing_reason('c')}")
 
 # those in which objects of Python are refused
-OF_PYTHON = ["fit again", "Plan", "Predictor", "save", "load", "train"]
+OF_PYTHON = ["fit again", "Plan", "Predictor", "save", "load", "train", "fit, checkpoints"]
 
 
-def check_sweep(results: dict, least_failures: int) -> None:
+# these ask for nothing from the engine, or for no arrays
+WITHOUT_ENGINE = {"fit, numpy", "train, numpy", "Gaussian naive Bayes", "multinomial naive Bayes", "save", "load"}
+WITHOUT_ARRAYS = {"Plan"}
+
+
+def check_sweep(results: dict, without: set[str], least_failures: int) -> None:
     problems = [f"{name}: {problem}" for name, result in results.items() for problem in result["problems"]]
     assert problems == []
     # a fault that never came would show nothing
-    idle = [name for name, result in results.items() if result["failures"] == 0]
-    assert idle == [], "no allocation has failed here"
+    assert {name for name, result in results.items() if result["failures"] == 0} == without
     assert sum(result["failures"] for result in results.values()) >= least_failures
 
 
 def test_refused_allocations_of_the_engine(faults_library: str) -> None:
     results = run_preloaded(faults_library, "fault_scenarios.py", "engine", "1")
-    check_sweep({name: result for name, result in results.items() if "numpy" not in name}, 150)
+    check_sweep(results, WITHOUT_ENGINE, 160)
+    assert sum(result["strange errors"] for result in results.values()) == 0
 
 
 def test_refused_arrays_now_and_then(faults_library: str) -> None:
-    check_sweep(run_preloaded(faults_library, "fault_scenarios.py", "numpy", "13"), 100)
+    check_sweep(run_preloaded(faults_library, "fault_scenarios.py", "numpy", "29"), WITHOUT_ARRAYS, 150)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_refused_arrays(faults_library: str) -> None:
-    check_sweep(run_preloaded(faults_library, "fault_scenarios.py", "numpy", "1"), 1000)
+    check_sweep(run_preloaded(faults_library, "fault_scenarios.py", "numpy", "1", timeout=1200), WITHOUT_ARRAYS, 2800)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_refused_objects_of_python(faults_library: str) -> None:
     if importlib.util.find_spec("_testcapi") is None:
         pytest.skip("this Python comes without _testcapi, which can refuse its objects")
-    results = run_preloaded(faults_library, "fault_scenarios.py", "python", "3", "600", *OF_PYTHON)
+    results = run_preloaded(faults_library, "fault_scenarios.py", "python", "7", "3500", *OF_PYTHON, timeout=1200)
     assert [f"{name}: {problem}" for name, result in results.items() for problem in result["problems"]] == []
     assert set(results) == set(OF_PYTHON)
 

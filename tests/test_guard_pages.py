@@ -6,7 +6,9 @@ must not read, rows of other batches and numbers of a sparse matrix that are cut
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -93,48 +95,50 @@ def run_verbs(engine: Engine, case: Case, n_threads: int, optimizer: Optimizer, 
     return b"".join(array.tobytes() for array in written)
 
 
-def compare(run: Callable[[Placed], bytes]) -> None:
-    """The same bytes on ordinary arrays and on guarded ones, in a child."""
+def compare(runs: Iterable[Callable[[Placed], bytes]]) -> None:
+    """Each gives the same bytes on ordinary arrays and on guarded ones; in a child, whose case is the number of the run
+    and where its arrays lie."""
 
     def work(progress: np.ndarray) -> None:
-        expected = run(lambda values: np.array(values, copy=True))
-        for at_end in (AT_END, AT_START):
-            progress[0] = at_end
-            guards = Guards(at_end)
-            assert run(guards) == expected, "guarded arrays change the result"
-            guards.check()
+        for number, run in enumerate(runs):
+            expected = run(lambda values: np.array(values, copy=True))
+            for at_end in (AT_END, AT_START):
+                progress[:2] = number, at_end
+                guards = Guards(at_end)
+                assert run(guards) == expected, "guarded arrays change the result"
+                guards.check()
 
     in_child(work)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES)
 @by_engine
-def test_verbs(engine: Engine, shape: str, dtype: str) -> None:
-    rows, widths = SHAPES[shape]
-    position = list(SHAPES).index(shape)
-    case = make_case(
-        rows, widths, mixed_activations(widths, position), ("squared_error", "huber")[position % 2], dtype,
-        ("none", "random")[position // 2 % 2], l1=0.01, l2=0.1,
-    )  # fmt: skip
-    optimizer = (Adam(), NAdam(average="ema", clip_norm=1e-3))[position % 2]
-    compare(lambda placed: run_verbs(engine, case, 1 + 2 * (position % 2), optimizer, placed))
+def test_verbs(engine: Engine, dtype: str) -> None:
+    runs = []
+    for position, (rows, widths) in enumerate(SHAPES.values()):
+        odd = position % 2
+        case = make_case(
+            rows, widths, mixed_activations(widths, position), ("squared_error", "huber")[odd], dtype,
+            ("none", "random")[position // 2 % 2], l1=0.01, l2=0.1,
+        )  # fmt: skip
+        optimizer = (Adam(), NAdam(average="ema", clip_norm=1e-3))[odd]
+        runs.append(functools.partial(run_verbs, engine, case, 1 + 2 * odd, optimizer))
+    compare(runs)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("features", FEATURES, ids="-".join)
 @by_engine
-def test_verbs_of_layers_with_features(engine: Engine, features: tuple[str, ...], dtype: str) -> None:
-    for rows, width in ((1, 5), (15, 33), (14, 32)):
-        case = make_feature_case(features, rows, width, dtype=dtype)
-        compare(lambda placed, case=case: run_verbs(engine, case, 2, Adam(weight_decay=0.1), placed))
+def test_verbs_of_layers_with_features(engine: Engine, dtype: str) -> None:
+    sizes = itertools.product(FEATURES, ((1, 5), (15, 33), (14, 32)))
+    cases = [make_feature_case(features, *size, dtype=dtype) for features, size in sizes]
+    compare([functools.partial(run_verbs, engine, case, 2, Adam(weight_decay=0.1)) for case in cases])
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "binary_log_loss"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @by_engine
 def test_predictors(engine: Engine, dtype: str, loss: str) -> None:
-    with_complement = loss == "binary_log_loss"
+    with_complement, runs = loss == "binary_log_loss", []
     for widths in ((1, 1), (5, 9, 1), (17, 33, 3), (33, 32, 16), (70, 300, 1)):
         case = make_case(40, (*widths[:-1], 1) if with_complement else widths, "gelu", loss, dtype)
         with config_context(isa=engine.variant):
@@ -149,26 +153,35 @@ def test_predictors(engine: Engine, dtype: str, loss: str) -> None:
                 answers.append(out.tobytes())
             return b"".join(answers)
 
-        compare(run)
+        runs.append(run)
+    compare(runs)
 
 
 # rows, columns and outputs of a sparse first layer: a group of columns is 32, a row carries up to 128 outputs at once
-@pytest.mark.parametrize(
-    "sizes", [(1, 1, 1), (7, 9, 2), (15, 33, 17), (14, 32, 33), (16, 65, 130), (33, 64, 257)], ids=str
-)
+SPARSE_SIZES = ((1, 1, 1), (7, 9, 2), (15, 33, 17), (14, 32, 33), (16, 65, 130), (33, 64, 257))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @by_engine
-def test_sparse_rows(engine: Engine, dtype: str, sizes: tuple[int, int, int]) -> None:
+def test_sparse_rows(engine: Engine, dtype: str) -> None:
+    compare(itertools.chain.from_iterable(sparse_runs(engine, dtype, sizes) for sizes in SPARSE_SIZES))
+
+
+def sparse_runs(engine: Engine, dtype: str, sizes: tuple[int, int, int]) -> Iterator[Callable[[Placed], bytes]]:
+    """The verbs on sparse rows that are filled to several shares."""
     rows, inputs, outputs = sizes
     case = make_case(rows, (inputs, outputs), dtype=dtype, weight="random")
     draw, plan = np.random.default_rng(1), engine.plan(case.network, rows, 2)
     for share in (0.0, 0.1, 0.6, 1.0):
         filled = draw.random((rows, inputs)) < share
-        # a row without a number and a full one; numbers before the first and behind the last are cut off
+        # a row without a number and a full one
         filled[0], filled[-1] = False, share > 0.5
-        columns = np.concatenate([[-1, -1, -1], *(np.flatnonzero(row) for row in filled), [-1, -1]]).astype(np.int32)
-        numbers = np.concatenate([np.full(3, np.nan), case.X[filled], np.full(2, np.nan)]).astype(dtype)
-        starts = 3 + np.append(0, np.cumsum(filled.sum(axis=1)))
+        # every other time numbers before the first and behind the last are cut off
+        cut = 3 * (share in (0.1, 1.0))
+        nowhere, nothing = np.full(cut, -1), np.full(cut, np.nan)
+        columns = np.concatenate([nowhere, *(np.flatnonzero(row) for row in filled), nowhere]).astype(np.int32)
+        numbers = np.concatenate([nothing, case.X[filled], nothing]).astype(dtype)
+        starts = cut + np.append(0, np.cumsum(filled.sum(axis=1)))
         dense = np.where(filled, case.X, 0).astype(dtype)
 
         def run(placed: Placed, parts: tuple = (numbers, columns, starts), dense: np.ndarray = dense) -> bytes:
@@ -184,4 +197,4 @@ def test_sparse_rows(engine: Engine, dtype: str, sizes: tuple[int, int, int]) ->
             assert np.array_equal(gradient, gradient_of_dense)
             return out.tobytes() + gradient.tobytes()
 
-        compare(run)
+        yield run

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pymlp._engine import ffi, lib
-from pymlp.backends import StoppedError, callable_loss
+from pymlp.backends import StoppedError, callable_loss, checked_batch_size
 from pymlp.config import Choice, requested, resolve_threads
 from pymlp.forks import drawing
 from pymlp.losses import CompiledLoss
@@ -113,10 +113,7 @@ class Plan:
     """See `pymlp.backends.Plan`; `isa` is the instruction set it runs on."""
 
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
-        self.network = network
-        self.batch_size = int(batch_size)
+        self.network, self.batch_size = network, checked_batch_size(batch_size)
         self.isa = str(choose_instruction_set().value)
         self._dtype = np.dtype(network.dtype)
         self._parameters = (network.n_parameters,)
@@ -418,6 +415,7 @@ def _address(name: str, array: np.ndarray, dtype: np.dtype, shape: tuple[int, ..
         or array.dtype != dtype
         or array.shape != shape
         or not array.flags.c_contiguous
+        or not array.flags.aligned
     ):
         raise ValueError(_mismatch(name, array, dtype, shape))
     return ffi.from_buffer(array, require_writable=writes)
@@ -426,6 +424,7 @@ def _address(name: str, array: np.ndarray, dtype: np.dtype, shape: tuple[int, ..
 def _mismatch(name: str, array: object, dtype: np.dtype, shape: tuple[int, ...]) -> str:
     if isinstance(array, np.ndarray):
         found = f"{array.dtype} {array.shape}" + ("" if array.flags.c_contiguous else ", not contiguous")
+        found += "" if array.flags.aligned else ", not aligned"
     else:
         found = type(array).__name__
     return f"{name} must be a C-contiguous {dtype} array of shape {shape}, got {found}"
@@ -437,6 +436,7 @@ def _check_vector(name: str, array: np.ndarray, dtype: type, length: int | None)
         or array.ndim != 1
         or array.dtype != dtype
         or not array.flags.c_contiguous
+        or not array.flags.aligned
         or (length is not None and len(array) != length)
     ):
         shape = (len(array) if length is None and isinstance(array, np.ndarray) else length,)
