@@ -198,10 +198,8 @@ def evaluated(name: str, z: np.ndarray, slope: bool, isa: str | None) -> np.ndar
         return flushed(c.evaluate(name, z, slope))
 
 
-def single_piece(name: str, slope: bool, isa: str | None, first: int, stride: int) -> Worst:
-    """The float32 numbers whose bits are first, first + stride, ... (PIECE of them, or until 2**32)."""
-    bits = np.arange(first, min(first + PIECE * stride, 2**32), stride, dtype=np.uint64).astype(np.uint32)
-    z = bits.view(np.float32)
+def judged_single(name: str, slope: bool, isa: str | None, z: np.ndarray) -> Worst:
+    """These float32 numbers."""
     with np.errstate(all="ignore"):
         found = evaluated(name, z, slope, isa)
         exact = np.asarray((SLOPES if slope else VALUES)[name](Double, flushed(z).astype(np.float64)), np.float64)
@@ -210,6 +208,12 @@ def single_piece(name: str, slope: bool, isa: str | None, first: int, stride: in
             # there is none to compare with
             exact = np.where(np.isnan(z), found, exact)
         return _judged(z, found, exact, error)
+
+
+def single_piece(name: str, slope: bool, isa: str | None, first: int, stride: int) -> Worst:
+    """The float32 numbers whose bits are first, first + stride, ... (PIECE of them, or until 2**32)."""
+    bits = np.arange(first, min(first + PIECE * stride, 2**32), stride, dtype=np.uint64).astype(np.uint32)
+    return judged_single(name, slope, isa, bits.view(np.float32))
 
 
 def sweep_single(
@@ -239,11 +243,8 @@ def twofold_numbers(count: int) -> np.ndarray:
     return np.concatenate([z * draw.choice([-1.0, 1.0], len(z)), edges, -edges])
 
 
-def sweep_twofold(name: str, slope: bool, isa: str | None = None, count: int = COUNT, bar: bool = False) -> Worst:
-    """About `count` float64 numbers."""
-    z = twofold_numbers(count)
-    if name == "log":
-        z = np.abs(z)
+def judged_twofold(name: str, slope: bool, isa: str | None, z: np.ndarray, bar: bool = False) -> Worst:
+    """These float64 numbers."""
     formula = (SLOPES if slope else VALUES)[name]
     found = evaluated(name, z, slope, isa)
     exact, difference = np.empty(len(z)), np.empty(len(z), object)
@@ -255,6 +256,12 @@ def sweep_twofold(name: str, slope: bool, isa: str | None = None, count: int = C
             [float(d / u) for d, u in zip(difference, _units(exact, z.dtype, slope).tolist(), strict=True)]
         )
     return _judged(z, found, exact, error)
+
+
+def sweep_twofold(name: str, slope: bool, isa: str | None = None, count: int = COUNT, bar: bool = False) -> Worst:
+    """About `count` float64 numbers."""
+    z = twofold_numbers(count)
+    return judged_twofold(name, slope, isa, np.abs(z) if name == "log" else z, bar)
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ static void NAME(narrow_penalties)(const pymlp_plan *plan, const struct NAME(uni
     const REAL *weights = (const REAL *)plan->packed + unit->place;
     VECTOR square = ZERO, absolute = ZERO;
     for (int64_t row = 0; row < unit->inputs; row++) {
-        VECTOR w = NAME(load)(weights + row * unit->layer->pitch);
+        VECTOR w = NAME(narrow_row)(unit->layer, weights, row);
         square = FMA(w, w, square);
         absolute = absolute + NAME(absolute)(w);
     }

@@ -31,6 +31,7 @@ static const struct operations NAME(operations) = {
     .predict = NAME(predict),
     .predict_row = NAME(predict_row),
     .evaluate = NAME(evaluate),
+    .product = NAME(product),
     .measure_peak = NAME(measure_peak),
     .measure_tile = NAME(measure_tile),
 };

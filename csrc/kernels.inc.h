@@ -148,10 +148,11 @@ ALWAYS_INLINE int64_t NAME(place_of)(int64_t column, int64_t band) { return colu
 
 /* C = start + A B over `rows` rows; A (rows, depth) and C (rows, columns) in bands, B in packed panels `b_panel` apart whose
  * rows are `pitch` apart.  start: C itself if it `adds`, else the bias in every row, or zeros if that is NULL.  `fused`: what
- * becomes of whole sums.  Gives up between panels when the plan is told to stop. */
-static void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns, int64_t depth, const REAL *a,
-                           int64_t a_band, const REAL *b, int64_t b_panel, int64_t pitch, const REAL *bias, REAL *c,
-                           int64_t c_band, bool adds, struct NAME(fused) fused) {
+ * becomes of whole sums.  Gives up between panels when the plan is told to stop.  Inlined: of what a layer does, forward or
+ * back, this is nearly all. */
+ALWAYS_INLINE void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns, int64_t depth, const REAL *a,
+                                  int64_t a_band, const REAL *b, int64_t b_panel, int64_t pitch, const REAL *bias,
+                                  REAL *c, int64_t c_band, bool adds, struct NAME(fused) fused) {
     int64_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     for (int64_t k = 0; k < depth; k += NAME(DEPTH_BLOCK)) {
         int64_t count = depth - k < NAME(DEPTH_BLOCK) ? depth - k : NAME(DEPTH_BLOCK);
@@ -265,6 +266,16 @@ ALWAYS_INLINE REAL *NAME(turned_place)(const pymlp_plan *plan, const struct NAME
     return panel + input % PANEL + unit->column * PANEL;
 }
 
+/* The row `row` of a unit of a narrow layer, whose rows lie closer than a vector is wide.  What comes after the unit is another
+ * one, which another thread may be updating: the vector ends with the unit. */
+ALWAYS_INLINE VECTOR NAME(narrow_row)(const struct layer *layer, const REAL *weights, int64_t row) {
+    const int64_t left = (UNIT_INPUTS - row) * layer->pitch;
+    if (left >= LANES) return NAME(load)(weights + row * layer->pitch);
+    REAL padded[LANES] = {0};
+    memcpy(padded, weights + row * layer->pitch, (size_t)left * sizeof(REAL));
+    return NAME(load)(padded);
+}
+
 /* Writes the unit's weights into the panels of the transpose. */
 static void NAME(transpose_unit)(const pymlp_plan *plan, const struct NAME(unit) *unit) {
     const struct layer *layer = unit->layer;
@@ -272,8 +283,12 @@ static void NAME(transpose_unit)(const pymlp_plan *plan, const struct NAME(unit)
     for (int64_t input = 0; input < unit->inputs; input += LANES)
         for (int64_t column = 0; column < unit->columns; column += LANES) {
             VECTOR square[LANES];
+            if (layer->pitch < LANES)
+                for (int row = 0; row < LANES; row++) square[row] = NAME(narrow_row)(layer, from, input + row);
+            else
 #pragma GCC unroll 16
-            for (int row = 0; row < LANES; row++) square[row] = NAME(load)(from + (input + row) * layer->pitch + column);
+                for (int row = 0; row < LANES; row++)
+                    square[row] = NAME(load)(from + (input + row) * layer->pitch + column);
             NAME(transpose_square)(square);
             REAL *to = NAME(turned_place)(plan, unit, unit->input + input) + column * PANEL;
             /* rows of a narrow layer lie closer than a vector: what was read past them is left out */
@@ -284,7 +299,8 @@ static void NAME(transpose_unit)(const pymlp_plan *plan, const struct NAME(unit)
 }
 
 /* Copies a share of the rows of a flat vector (a layer's vectors count as further rows) to their packed places, or back.
- * Row by row, because the flat side is then one run; padding stays 0. */
+ * Row by row, because the flat side is then one run; padding stays 0.  Gives up when the plan is told to stop: a wide
+ * network takes as long to pack as a small one to train. */
 static void NAME(repack)(const pymlp_plan *plan, int index, int members, REAL *flat, REAL *packed, bool back) {
     const int64_t from = plan->n_parameters * index / members, to = plan->n_parameters * (index + 1) / members;
     for (int64_t l = 0; l < plan->n_layers; l++) {
@@ -293,6 +309,7 @@ static void NAME(repack)(const pymlp_plan *plan, int index, int members, REAL *f
         /* the rows that begin in from .. to - 1 */
         int64_t row = from <= layer->weight ? 0 : (from - layer->weight + width - 1) / width;
         for (; row < layer->matrix_inputs + layer->vectors && layer->weight + row * width < to; row++) {
+            if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) return;
             const int64_t vector = row - layer->matrix_inputs;
             REAL *there = packed + (vector >= 0 ? layer->packed_bias + vector * layer->padded_outputs
                                                 : layer->packed_weight + row * layer->pitch);

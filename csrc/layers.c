@@ -1,6 +1,9 @@
 /* layers.c: the table of layers: which tables there can be, and what a plan needs to know of each of their rows: where its
  * parameters lie, what the way back asks of it, and where inference keeps what it writes.
  */
+#include <float.h>
+
+#include "memory.h"
 #include "plan.h"
 
 /* Whether a row of a table can be: what it reads has been written, its widths fit, and so does its kind. */
@@ -17,7 +20,10 @@ static bool is_row(const pymlp_layer *rows, int64_t number, int64_t n_rows) {
     if ((row->second >= 0) != ((kind->nature & TAKES_SECOND) != 0)) return false;
     if (row->second >= 0 && row->outputs != (row->second == 0 ? rows[0].inputs : rows[row->second - 1].outputs))
         return false;
-    if (row->max_norm < 0 || (row->max_norm > 0 && !kind->matrix)) return false;
+    /* so written that what is not a number fails too; a rate of dropout is divided by its complement */
+    if (!(row->max_norm >= 0 && row->max_norm <= DBL_MAX) || (row->max_norm > 0 && !kind->matrix)) return false;
+    if (!(row->setting >= 0 && row->setting <= DBL_MAX)) return false;
+    if (kind->nature & TRAINS_ONLY && !(row->setting < 1)) return false;
     /* the head applies the last row's activation, the others' must work element by element */
     return last ? kind->matrix : pymlp_activation_rows[row->activation].slope < ROW_WISE;
 }
@@ -32,6 +38,9 @@ static int lay_out(pymlp_plan *plan, const pymlp_layer *given) {
     for (int64_t l = 0; l < plan->n_layers; l++, given++) {
         const struct layer_kind_row *kind = &pymlp_layer_kind_rows[given->kind];
         const int64_t matrix_inputs = kind->matrix ? given->inputs : 0;
+        /* in floating point, before any sum or product of hostile widths, which would overflow */
+        size += ((double)matrix_inputs + UNIT_INPUTS + kind->vectors) * ((double)given->outputs + (double)panel);
+        if (size + (double)given->inputs > MOST_NUMBERS) return pymlp_refuse(size * (double)plan->operations->real_bytes);
         struct layer *layer = &plan->layers[l];
         *layer = (struct layer){.kind = given->kind,
                                 .activation = given->activation,
@@ -51,9 +60,6 @@ static int lay_out(pymlp_plan *plan, const pymlp_layer *given) {
                                 .padded_outputs = pymlp_rounded_up(given->outputs, panel),
                                 .first_unit = plan->n_units,
                                 .first_penalty = plan->n_penalties};
-        /* in floating point first: the products of hostile widths would overflow */
-        size += ((double)given->inputs + UNIT_INPUTS + 1) * ((double)given->outputs + (double)panel);
-        if (size > MOST_NUMBERS) return PYMLP_OUT_OF_MEMORY;
         layer->row_groups = kind->matrix ? layer->padded_inputs / UNIT_INPUTS : kind->vectors > 0;
         layer->weight = plan->n_parameters;
         layer->bias = layer->weight + matrix_inputs * layer->outputs;
@@ -122,7 +128,9 @@ static void set_flags(pymlp_plan *plan) {
  * later layer reads. */
 static int set_places(pymlp_plan *plan, int training) {
     struct buffer *buffers = plan->buffers;
-    int64_t read_until[MOST_STRIPS] = {0};
+    int64_t read_until[MOST_STRIPS];
+    /* a piece that nothing is in yet is free for the first layer, too */
+    for (int piece = 0; piece < MOST_STRIPS; piece++) read_until[piece] = -1;
     for (int64_t b = 0; b <= plan->n_layers; b++) buffers[b].made_by = b, buffers[b].last_reader = b;
     for (int64_t l = 0; l < plan->n_layers; l++) {
         const struct layer *layer = &plan->layers[l];

@@ -1,4 +1,5 @@
-/* measure.inc.h: what the machine can do at most, what the micro-kernel makes of it, and single functions for tests. */
+/* measure.inc.h: what the machine can do at most, what the micro-kernel makes of it, and single functions and products for
+ * tests. */
 
 static VECTOR NAME(evaluate_vector)(int activation, bool slope, VECTOR z) {
     switch (activation) {
@@ -24,6 +25,25 @@ static int NAME(evaluate)(int activation, bool slope, const void *z, int64_t cou
     }
     RESTORE_FLOAT_MODE(mode);
     return PYMLP_OK;
+}
+
+static void NAME(product)(const struct product *given, int64_t sizes[4]) {
+    /* nobody stops it */
+    static const pymlp_plan idle;
+    sizes[0] = TILE_ROWS;
+    sizes[1] = PANEL;
+    sizes[2] = LANES;
+    sizes[3] = HALF_LANES;
+    if (given == NULL) return;
+    REAL *c = given->c;
+    if (given->by_columns) {
+        NAME(gradient_sums)(given->depth, given->rows, NAME(vectors_of)(given->columns), given->a, given->b, c, NULL);
+        return;
+    }
+    struct NAME(fused) fused = {.kind = (int)given->kind};
+    if (given->outputs != NULL) fused.outputs = (const REAL *)given->outputs - c;
+    NAME(multiply)(&idle, given->rows, given->columns, given->depth, given->a, given->a_band, given->b, given->b_panel,
+                   given->pitch, given->bias, c, given->c_band, given->adds != 0, fused);
 }
 
 struct NAME(peak_run) {

@@ -1,7 +1,7 @@
 /* plan.h: what a plan holds, and the table of functions that an instruction set brings.
  *
  * A plan is one allocation: the table of layers, the packed parameters, the buffers of a batch and each thread's
- * scratch.  Sizes are in elements of the plan's dtype unless they say bytes; pages of what a verb does not use are
+ * scratch; what only sparse inputs need, or only very wide dense ones, is another, made by the first verb that gets them.  Sizes are in elements of the plan's dtype unless they say bytes; pages of what a verb does not use are
  * never touched.
  */
 #ifndef PYMLP_PLAN_H
@@ -24,6 +24,8 @@ enum { UNIT_INPUTS = 32, PENALTY_COLUMNS = 8 };
 enum { NORM_CHUNK = 4096 };
 /* scratch of the output layer: outputs of a vector of rows, so many times */
 enum { HEAD_PIECES = 4 };
+/* rows of a strip of inference at least: those of the highest tile, and one */
+enum { LEAST_STRIP_ROWS = 15 };
 /* columns of a band of a buffer: a unit's inputs, and one or more panels */
 enum { BAND = UNIT_INPUTS };
 
@@ -99,7 +101,8 @@ struct pymlp_plan {
     int64_t batch_size, block_rows; /* block_rows: rows of the buffers */
     int64_t strip_rows;             /* rows that a thread carries through all layers before the next */
     int64_t widest;                 /* numbers of a row of the widest layer, in whole bands */
-    int64_t strip_numbers;          /* of a strip of the widest layer */
+    int64_t prediction_rows;        /* the same in inference, at most */
+    int64_t strip_numbers;          /* of so many rows of the widest layer */
     int64_t n_layers, n_parameters, n_units, n_penalties, packed_size, transpose_size;
     int64_t n_scalars;              /* kept of a row, by all layers */
     int n_strips;                   /* pieces of memory that inference needs */
@@ -123,6 +126,8 @@ struct pymlp_plan {
     void *entries;           /* an allocation of its own, which grows with the batches; NULL before the first */
     int64_t most_entries;    /* that fit */
     double filled;           /* share of the inputs of the verb at work that are not 0 */
+    double inputs_count;     /* numbers of a buffer of dense inputs that is an allocation of its own; 0: it is not */
+    void *inputs;            /* that, twice; NULL before a verb needs it */
     void *scratch;           /* a piece for each thread */
     size_t scratch_bytes;    /* of one piece */
     size_t bytes;
@@ -152,6 +157,17 @@ struct batch {
     int64_t step, row_offset; /* what the masks of dropout depend on; step < 0: inference */
 };
 
+/* A product by itself, for tests.  By row tiles: C = start + A B, A (rows, depth) and C (rows, columns) in bands, B (depth,
+ * columns) in panels; or by column tiles: C = A^T B, A (depth, rows) and B (depth, columns) a band each, at most a band and
+ * a panel wide, C in rows a panel apart. */
+struct product {
+    int64_t by_columns, rows, columns, depth;
+    const void *a, *b, *bias, *outputs; /* outputs: lie like C; whose slope it is multiplied by */
+    void *c;
+    int64_t a_band, b_panel, pitch, c_band;
+    int64_t adds, kind; /* start is C itself; what tiles do with their sums (N_TILE_KINDS) */
+};
+
 struct operations {
     /* numbers in a panel; plan_layout needs it before there is a plan */
     int panel, lanes;
@@ -172,6 +188,7 @@ struct operations {
     /* the same for one row on the calling thread; scratch: the widest layer for each of the strips */
     void (*predict_row)(const pymlp_plan *plan, void *scratch, const void *X, void *out, bool with_complement);
     int (*evaluate)(int activation, bool slope, const void *z, int64_t count, void *out);
+    void (*product)(const struct product *product, int64_t sizes[4]);
     double (*measure_peak)(int n_threads, double seconds);
     double (*measure_tile)(int64_t depth, double seconds);
 };
@@ -188,6 +205,10 @@ struct engine {
 
 /* a plan of more numbers is refused before any product of sizes is made: 2**47, far above any memory */
 #define MOST_NUMBERS 140737488355328.0
+#define MOST_PLAN_BYTES (8 * MOST_NUMBERS)
+/* A network that takes sparse inputs may never get dense ones: its buffer of them, where it is larger, is not made before it
+ * is needed. */
+#define LARGE_INPUTS_BYTES 67108864.0
 
 static inline int64_t pymlp_rounded_up(int64_t count, int64_t multiple) {
     return (count + multiple - 1) / multiple * multiple;
@@ -204,5 +225,11 @@ double pymlp_step_work(const pymlp_plan *plan, double rows);
 /* What inference of so many rows is worth in multiply-adds.  A weight that serves a single row costs two to three of
  * them, because it comes from afar. */
 double pymlp_row_work(const pymlp_plan *plan, int64_t rows);
+
+/* No part of the interface, but tests find it in the library: the kernels' own edges and strides, which a plan does not let
+ * one choose.  Writes the rows of a tile, and the numbers in a panel, in a vector and in half a vector (0: there is no such
+ * tile); multiplies if `product` is not NULL. */
+__attribute__((visibility("default"))) int pymlp_test_product(const char *instruction_set, int dtype, int64_t sizes[4],
+                                                              const struct product *product);
 
 #endif

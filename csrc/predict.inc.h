@@ -309,14 +309,14 @@ static void NAME(prediction_work)(void *context, int index, int members) {
  * same places of their pages.  Of layers wider than 512 the weights come from afar, and should serve many rows. */
 static int64_t NAME(prediction_rows)(const pymlp_plan *plan) {
     const int64_t fit = 262144 / (int64_t)sizeof(REAL) / (plan->widest < 512 ? plan->widest : 512);
-    const int64_t rows = (fit < plan->strip_rows ? fit : plan->strip_rows) / TILE_ROWS * TILE_ROWS;
+    const int64_t rows = (fit < plan->prediction_rows ? fit : plan->prediction_rows) / TILE_ROWS * TILE_ROWS;
     return rows % 16 == 0 ? rows - TILE_ROWS : rows;
 }
 
 static int NAME(run_prediction)(struct NAME(prediction) *call, int n_threads) {
     pymlp_plan *plan = call->plan;
     const int members = team_begin(n_threads);
-    call->by_columns = members > 1 && call->rows <= members * TILE_ROWS && call->rows <= plan->strip_rows &&
+    call->by_columns = members > 1 && call->rows <= members * TILE_ROWS && call->rows <= plan->prediction_rows &&
                        plan->splits_columns && call->batch->step < 0 && call->batch->columns == NULL;
     const int64_t most = NAME(prediction_rows)(plan);
     int64_t strips = (call->rows + most - 1) / most;

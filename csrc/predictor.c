@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "memory.h"
 #include "plan.h"
 #include "threads.h"
 
@@ -43,12 +44,12 @@ int pymlp_predictor_create(pymlp_predictor **predictor, const char *instruction_
                            int with_complement, int n_threads, int automatic) {
     *predictor = NULL;
     if (n_layers >= 1 && with_complement && layers[n_layers - 1].outputs != 1) return PYMLP_BAD_ARGUMENT;
-    pymlp_predictor *new = calloc(1, sizeof *new);
+    pymlp_predictor *new = pymlp_new_zeros(sizeof *new);
     if (new == NULL) return PYMLP_OUT_OF_MEMORY;
     int code =
         pymlp_plan_create(&new->plan, instruction_set, dtype, layers, n_layers, loss, 0, 0, 0, 1, n_threads, automatic);
     if (code != PYMLP_OK) {
-        free(new);
+        pymlp_free_zeros(new);
         return code;
     }
     new->with_complement = with_complement != 0;
@@ -66,7 +67,12 @@ void pymlp_predictor_free(pymlp_predictor *predictor) {
     if (predictor == NULL) return;
     for (int i = 0; i < MOST_KEPT; i++) free(atomic_load(&predictor->kept[i]));
     pymlp_plan_free(predictor->plan);
-    free(predictor);
+    pymlp_free_zeros(predictor);
+}
+
+void pymlp_predictor_disown(pymlp_predictor **predictor) {
+    pymlp_predictor_free(*predictor);
+    *predictor = NULL;
 }
 
 static void *take_scratch(pymlp_predictor *predictor) {
@@ -75,7 +81,7 @@ static void *take_scratch(pymlp_predictor *predictor) {
         void *scratch = atomic_exchange_explicit(&predictor->kept[i], NULL, memory_order_acquire);
         if (scratch != NULL) return scratch;
     }
-    return aligned_alloc(64, predictor->scratch_bytes);
+    return pymlp_new_block((double)predictor->scratch_bytes);
 }
 
 static void return_scratch(pymlp_predictor *predictor, void *scratch) {

@@ -3,16 +3,15 @@
  * A plan is one allocation laid out here; the arithmetic is in the operations of its instruction set.  Every verb takes
  * the plan's busy flag, so that two threads on one plan get an error and not each other's scratch memory.
  */
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #endif
 
+#include "memory.h"
 #include "plan.h"
 #include "threads.h"
 
@@ -130,6 +129,15 @@ static int64_t strip_rows_for(int64_t widest, size_t real_bytes) {
     return rows > 256 ? 256 - 17 : rows / 32 * 32 - 17;
 }
 
+/* Rows of a strip in inference: as many, unless the strips of all threads would then take more than 2 GB.  The inputs have
+ * their place in a strip even where they are sparse, and text has millions of columns. */
+static int64_t prediction_rows_for(const pymlp_plan *plan) {
+    const double most = 2147483648.0, bytes = (double)plan->widest * (double)plan->operations->real_bytes;
+    const double rows = most / (bytes * (double)plan->n_strips * (double)plan->n_threads);
+    if (rows >= (double)plan->strip_rows) return plan->strip_rows;
+    return rows < LEAST_STRIP_ROWS ? LEAST_STRIP_ROWS : (int64_t)rows;
+}
+
 /* AddressSanitizer watches the ends of allocations, and a plan is one: there its pieces lie apart, and what is between them
  * belongs to nobody. */
 #ifdef __SANITIZE_ADDRESS__
@@ -147,6 +155,8 @@ static void fence(const char *from, const char *to) {
 static void *piece(pymlp_plan *plan, double count, size_t bytes) {
     /* counted in floating point as well, for the check that nothing overflowed */
     plan->counted += count * (double)bytes + 64 + BETWEEN_PIECES;
+    /* refused in the end; such a number may have no integer */
+    if (plan->counted > MOST_PLAN_BYTES) return plan;
     char *at = (char *)plan + plan->bytes;
     plan->bytes += (((size_t)count * bytes + 63) & ~(size_t)63) + BETWEEN_PIECES;
     if (plan->is_placed) fence(at + (size_t)count * bytes, (char *)plan + plan->bytes);
@@ -180,6 +190,13 @@ static void deal_out(pymlp_plan *plan) {
         const bool keeps_inputs =
             nature & KEEPS_VALUE ||
             (nature & ACTIVATES && pymlp_activation_rows[layer->activation].slope == SLOPE_FROM_INPUT);
+        if (b == 0 && plan->takes_sparse && 2 * count * (double)real > LARGE_INPUTS_BYTES) {
+            /* by the first verb that needs them; until then an address that is none of its own */
+            plan->inputs_count = count;
+            buffer->outputs = buffer->inputs = buffer->deltas = plan->packed;
+            widest = pymlp_rounded_up(buffer->width, BAND);
+            continue;
+        }
         buffer->outputs = piece(plan, count, real);
         buffer->inputs = keeps_inputs ? piece(plan, count, real) : buffer->outputs;
         buffer->deltas = piece(plan, count, real);
@@ -189,38 +206,12 @@ static void deal_out(pymlp_plan *plan) {
     plan->strip_rows = strip_rows_for(widest, real);
     /* strips of activations, and HEAD_PIECES times the outputs of a vector of rows */
     const double outputs = (double)plan->layers[plan->n_layers - 1].outputs;
-    plan->strip_numbers = plan->strip_rows * widest;
+    plan->prediction_rows = prediction_rows_for(plan);
+    plan->strip_numbers = plan->prediction_rows * widest;
     const double numbers =
         plan->n_strips * (double)plan->strip_numbers + HEAD_PIECES * outputs * plan->operations->lanes;
     plan->scratch_bytes = ((size_t)numbers * real + 63) & ~(size_t)63;
     plan->scratch = piece(plan, (double)plan->n_threads * (numbers * (double)real + 64) / (double)real, real);
-}
-
-/* A cache-line-aligned block of zeros whose pages are not touched before they are used. */
-static void *new_zeros(size_t bytes) {
-    char *block = calloc(1, bytes + 64 + sizeof(void *));
-    if (block == NULL) return NULL;
-    char *aligned = (char *)(((uintptr_t)block + sizeof(void *) + 63) & ~(uintptr_t)63);
-    memcpy(aligned - sizeof(void *), &block, sizeof(void *));
-    return aligned;
-}
-
-static void free_zeros(void *aligned) {
-    void *block;
-    memcpy(&block, (char *)aligned - sizeof(void *), sizeof(void *));
-    free(block);
-}
-
-static void ask_for_huge_pages(char *from, size_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    /* only whole huge pages inside; a refusal costs speed, nothing else */
-    const uintptr_t page = (uintptr_t)1 << 21;
-    uintptr_t first = ((uintptr_t)from + page - 1) & ~(page - 1), last = ((uintptr_t)from + bytes) & ~(page - 1);
-    if (last > first + page) (void)madvise((void *)first, last - first, MADV_HUGEPAGE);
-#else
-    (void)from;
-    (void)bytes;
-#endif
 }
 
 /* Whether the loss has its numbers and its function, and the last layer is one that it is defined over. */
@@ -238,7 +229,8 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
     const struct operations *operations = operations_of(instruction_set, dtype);
     if (operations == NULL) return PYMLP_NO_INSTRUCTION_SET;
     if (n_layers < 1 || n_layers > 100000 || loss->kind < 0 || loss->kind >= N_LOSSES || loss->group < 1 ||
-        loss->n_numbers < 0 || loss->n_numbers > MOST_LOSS_NUMBERS || batch_size < 1 || n_threads < 1)
+        loss->n_numbers < 0 || loss->n_numbers > MOST_LOSS_NUMBERS || batch_size < 1 || n_threads < 1 ||
+        !(l1 >= 0 && l1 <= DBL_MAX) || !(l2 >= 0 && l2 <= DBL_MAX))
         return PYMLP_BAD_ARGUMENT;
     if (!pymlp_is_table(layers, n_layers)) return PYMLP_BAD_ARGUMENT;
     if (!fits(loss, &layers[n_layers - 1])) return PYMLP_BAD_ARGUMENT;
@@ -247,7 +239,7 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
     const size_t layers_at = (sizeof(pymlp_plan) + 63) & ~(size_t)63;
     const size_t buffers_at = layers_at + (size_t)n_layers * sizeof(struct layer);
     const size_t head_bytes = buffers_at + ((size_t)n_layers + 1) * sizeof(struct buffer);
-    pymlp_plan *head = new_zeros(head_bytes);
+    pymlp_plan *head = pymlp_new_zeros((double)head_bytes);
     if (head == NULL) return PYMLP_OUT_OF_MEMORY;
     head->operations = operations;
     head->loss = loss->kind;
@@ -267,21 +259,22 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
     int code = pymlp_describe_layers(head, layers);
     if (code == PYMLP_OK) {
         deal_out(head);
-        if (head->counted > MOST_NUMBERS * 8) code = PYMLP_OUT_OF_MEMORY;
+        if (head->counted > MOST_PLAN_BYTES) code = pymlp_refuse(head->counted);
     }
-    pymlp_plan *whole = code == PYMLP_OK ? new_zeros(head->bytes) : NULL;
+    pymlp_plan *whole = code == PYMLP_OK ? pymlp_new_zeros((double)head->bytes) : NULL;
     if (whole != NULL) {
         memcpy(whole, head, head_bytes);
         whole->layers = (struct layer *)((char *)whole + layers_at);
         whole->buffers = (struct buffer *)((char *)whole + buffers_at);
         whole->is_placed = true;
         deal_out(whole);
-        memcpy(whole->loss_numbers, loss->numbers, (size_t)loss->n_numbers * sizeof(double));
-        ask_for_huge_pages((char *)whole, whole->bytes);
+        /* a loss without numbers need not say where they are */
+        if (loss->n_numbers > 0)
+            memcpy(whole->loss_numbers, loss->numbers, (size_t)loss->n_numbers * sizeof(double));
     } else if (code == PYMLP_OK) {
         code = PYMLP_OUT_OF_MEMORY;
     }
-    free_zeros(head);
+    pymlp_free_zeros(head);
     *plan = whole;
     return code;
 }
@@ -289,7 +282,13 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
 void pymlp_plan_free(pymlp_plan *plan) {
     if (plan == NULL) return;
     free(plan->entries);
-    free_zeros(plan);
+    if (plan->inputs != NULL) pymlp_free_zeros(plan->inputs);
+    pymlp_free_zeros(plan);
+}
+
+void pymlp_plan_disown(pymlp_plan **plan) {
+    pymlp_plan_free(*plan);
+    *plan = NULL;
 }
 
 /* --- the verbs ---------------------------------------------------------------------------------------------------- */
@@ -310,13 +309,25 @@ static int64_t numbers_in_row(const struct batch *data, int64_t row) {
     return data->row_starts[number + 1] - data->row_starts[number];
 }
 
-/* Takes the plan for a verb over the batches of `data`: rows starts[i] .. starts[i + 1] - 1.  Of sparse inputs it makes room
- * for the numbers of any block. */
+/* Makes the buffer of dense inputs that a plan was created without; false if there is no memory. */
+static bool make_room_for_inputs(pymlp_plan *plan) {
+    if (plan->inputs_count == 0 || plan->inputs != NULL) return true;
+    /* a whole number of bands: on a cache line each */
+    const size_t bytes = (size_t)plan->inputs_count * plan->operations->real_bytes;
+    plan->inputs = pymlp_new_zeros(2 * (double)bytes);
+    if (plan->inputs == NULL) return false;
+    plan->buffers[0].outputs = plan->buffers[0].inputs = plan->inputs;
+    plan->buffers[0].deltas = (char *)plan->inputs + bytes;
+    return true;
+}
+
+/* Takes the plan for a verb over the batches of `data`: rows starts[i] .. starts[i + 1] - 1.  Makes room for dense inputs, or
+ * for the numbers of any block of sparse ones. */
 static int take_for(pymlp_plan *plan, const struct batch *data, const int64_t *starts, int64_t n_steps) {
     if (data->columns != NULL && !plan->takes_sparse) return PYMLP_BAD_ARGUMENT;
     if (!take(plan)) return PYMLP_BUSY;
     plan->filled = 1;
-    if (data->columns == NULL) return PYMLP_OK;
+    if (data->columns == NULL) return make_room_for_inputs(plan) ? PYMLP_OK : release(plan, PYMLP_OUT_OF_MEMORY);
     int64_t most = 0, all = 0;
     for (int64_t i = 0; i < n_steps; i++)
         for (int64_t block = starts[i]; block < starts[i + 1]; block += BLOCK_ROWS) {
@@ -331,7 +342,7 @@ static int take_for(pymlp_plan *plan, const struct batch *data, const int64_t *s
     if (most <= plan->most_entries) return PYMLP_OK;
     free(plan->entries);
     /* a number and its place take as much as two numbers */
-    plan->entries = malloc((size_t)most * 2 * plan->operations->real_bytes);
+    plan->entries = pymlp_new_block((double)most * 2 * (double)plan->operations->real_bytes);
     plan->most_entries = plan->entries == NULL ? 0 : most;
     return plan->entries == NULL ? release(plan, PYMLP_OUT_OF_MEMORY) : PYMLP_OK;
 }
@@ -400,10 +411,9 @@ int pymlp_train_steps(pymlp_plan *plan, const pymlp_optimizer *optimizer, void *
                       const int64_t *order, const int64_t *starts, int64_t n_steps, const double *coefficients,
                       double *losses) {
     if (!is_optimizer(optimizer) || n_steps < 0 || plan->loss == LOSS_custom) return PYMLP_BAD_ARGUMENT;
-    for (int64_t i = 0; i < n_steps; i++) {
-        const int64_t rows = starts[i + 1] - starts[i];
-        if (starts[i] < 0 || rows < 0 || rows > plan->batch_size) return PYMLP_BAD_ARGUMENT;
-    }
+    for (int64_t i = 0; i < n_steps; i++)
+        if (starts[i] < 0 || starts[i + 1] < starts[i] || starts[i + 1] - starts[i] > plan->batch_size)
+            return PYMLP_BAD_ARGUMENT;
     for (int64_t i = starts[0]; i < starts[n_steps]; i++)
         if (order[i] < 0 || order[i] >= n_rows) return PYMLP_ROW_OUT_OF_RANGE;
     struct batch data = batch_of(X, sparse);
@@ -427,6 +437,13 @@ int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, int
     if (activation < 0 || count < 0) return PYMLP_BAD_ARGUMENT;
     if (activation < N_ACTIVATIONS && pymlp_activation_rows[activation].slope >= ROW_WISE) return PYMLP_BAD_ARGUMENT;
     return operations->evaluate(activation, slope != 0, z, count, out);
+}
+
+int pymlp_test_product(const char *instruction_set, int dtype, int64_t sizes[4], const struct product *product) {
+    const struct operations *operations = operations_of(instruction_set, dtype);
+    if (operations == NULL) return PYMLP_NO_INSTRUCTION_SET;
+    operations->product(product, sizes);
+    return PYMLP_OK;
 }
 
 double pymlp_measure_peak(const char *instruction_set, int dtype, int n_threads, double seconds) {

@@ -64,6 +64,8 @@ int pymlp_optimizer_kind(const char *name);
 /* Instruction sets this machine can run, best first; NULL past the last. */
 const char *pymlp_instruction_set(int position);
 const char *pymlp_error_text(int code);
+/* Bytes of the last allocation that was refused, in any thread: what the code for no memory is about. */
+double pymlp_refused_bytes(void);
 
 /* dtype: 32 or 64.  n_threads bounds the threads of a verb; with automatic != 0 it takes fewer where the work is small.
  * batch_size bounds the rows of backward, loss_gradient and a batch of train_steps. */
@@ -71,6 +73,8 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
                       int64_t n_layers, const pymlp_loss_rule *loss, double l1, double l2, uint64_t seed,
                       int64_t batch_size, int n_threads, int automatic);
 void pymlp_plan_free(pymlp_plan *plan);
+/* Frees *plan, if there is one: for an owner that must exist before it, so that no exception can come in between. */
+void pymlp_plan_disown(pymlp_plan **plan);
 /* Threads that a training step on a full batch takes. */
 int pymlp_plan_threads(const pymlp_plan *plan);
 
@@ -104,14 +108,16 @@ int pymlp_predictor_create(pymlp_predictor **predictor, const char *instruction_
                            const pymlp_layer *layers, int64_t n_layers, const pymlp_loss_rule *loss,
                            const void *params, int with_complement, int n_threads, int automatic);
 void pymlp_predictor_free(pymlp_predictor *predictor);
+void pymlp_predictor_disown(pymlp_predictor **predictor);
 /* out (rows, columns) = network(X), X (rows, inputs) */
 int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t rows, void *out);
 /* the same for sparse rows */
 int pymlp_predictor_predict_sparse(pymlp_predictor *predictor, const pymlp_sparse *X, int64_t rows, void *out);
 
-/* Shuffles order (rows, at most 2^32) as NumPy's RandomState.shuffle would; generator is a bitgen_t of NumPy, which the
- * caller has locked.  twister: where it is a Mersenne Twister, its 624 words and the number of those used; else NULL. */
-void pymlp_shuffle(void *generator, uint32_t *twister, int64_t *order, int64_t rows);
+/* Shuffles order (at most 2^32 rows) as NumPy's RandomState.shuffle would, which goes from the end: the part of it that
+ * moves rows last - 1 down to first.  generator is a bitgen_t of NumPy, which the caller has locked.  twister: where it is
+ * a Mersenne Twister, its 624 words and the number of those used; else NULL. */
+void pymlp_shuffle(void *generator, uint32_t *twister, int64_t *order, int64_t first, int64_t last);
 
 /* out[i] = function(z[i]), or its slope there, for one activation of the registry (an element-wise one), or the
  * function "log"; for tests and tables of error */

@@ -63,15 +63,16 @@ static int64_t draw(const bit_generator *source, uint32_t *twister, int64_t coun
     return count;
 }
 
-void pymlp_shuffle(void *generator, uint32_t *twister, int64_t *order, int64_t rows)
+void pymlp_shuffle(void *generator, uint32_t *twister, int64_t *order, int64_t first, int64_t last)
 {
     uint32_t drawn[WORDS];
-    int64_t i = rows - 1;
-    while (i > 0) {
+    const int64_t end = first > 0 ? first - 1 : 0;
+    int64_t i = last - 1;
+    while (i > end) {
         const uint32_t mask = UINT32_MAX >> __builtin_clz((uint32_t)i);
-        const int64_t next_shorter = mask >> 1;
-        while (i > next_shorter) {
-            const int64_t count = draw(generator, twister, i - next_shorter, drawn);
+        const int64_t next_shorter = mask >> 1, stop = next_shorter > end ? next_shorter : end;
+        while (i > stop) {
+            const int64_t count = draw(generator, twister, i - stop, drawn);
             for (int64_t n = 0; n < count; n++) {
                 const int64_t place = drawn[n] & mask;
                 const int64_t counts = place <= i;

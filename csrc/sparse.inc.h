@@ -17,10 +17,12 @@ struct NAME(entry) {
  * weights are asked: they lie anywhere */
 enum { NAME(SPARSE_VECTORS) = 8, NAME(NUMBERS_AHEAD) = 6 };
 
-/* Place of the first number of a row, and of the first of the next, in batch->X. */
+/* Place of the first number of a row, and of the first of the next, in batch->X.  A row of weight 0 counts as removed, and has
+ * none. */
 ALWAYS_INLINE int64_t NAME(sparse_row)(const struct batch *batch, int64_t row, int64_t *end) {
     const int64_t number = batch->order == NULL ? row : batch->order[row];
-    *end = batch->row_starts[number + 1];
+    const bool removed = batch->weight != NULL && ((const REAL *)batch->weight)[number] == 0;
+    *end = batch->row_starts[removed ? number : number + 1];
     return batch->row_starts[number];
 }
 

@@ -89,6 +89,7 @@ static const struct layer *NAME(layer_of)(const pymlp_plan *plan, int64_t unit) 
 /* The transposes of a thread's units, from the packed weights */
 static void NAME(transpose_weights)(const pymlp_plan *plan, int64_t first, int64_t last, bool first_layers_too) {
     for (int64_t number = first; number < last; number++) {
+        if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) return;
         const struct layer *layer = NAME(layer_of)(plan, number);
         if (!(layer->flags & NEEDS_INPUT_GRADIENT) && !first_layers_too) continue;
         const struct NAME(unit) unit = NAME(unit_of)(layer, number);
@@ -98,6 +99,19 @@ static void NAME(transpose_weights)(const pymlp_plan *plan, int64_t first, int64
 
 static REAL *NAME(scratch)(const pymlp_plan *plan, int index) {
     return (REAL *)((char *)plan->scratch + (size_t)index * plan->scratch_bytes);
+}
+
+/* A row of weight 0 counts as removed, whatever it holds: zeros take the place of its inputs in their bands, or what overflows
+ * on the way would make NaN of a product with 0. */
+static void NAME(clear_removed)(const struct batch *batch, int64_t first, int64_t rows, int64_t width, REAL *to,
+                                int64_t band) {
+    const REAL *weight = batch->weight;
+    if (weight == NULL) return;
+    for (int64_t row = 0; row < rows; row++) {
+        if (weight[batch->order == NULL ? first + row : batch->order[first + row]] != 0) continue;
+        for (int64_t column = 0; column < width; column += BAND)
+            memset(to + row * BAND + NAME(place_of)(column, band), 0, BAND * sizeof(REAL));
+    }
 }
 
 /* Phase 1 for rows `row` .. `end` of the block that starts at `block` in the batch. */
@@ -111,9 +125,11 @@ static void NAME(row_phase)(const struct NAME(run) *run, const struct batch *bat
     for (int64_t number = 0; number < strips; number++) {
         row = first + NAME(tile_start)(all, strips, number);
         int64_t rows = first + NAME(tile_start)(all, strips, number + 1) - row;
-        if (!sparse)
-            NAME(rows_to_bands)(rows, buffers[0].width, batch->X, batch->order, block + row,
-                                (REAL *)buffers[0].outputs + row * BAND, buffers[0].band);
+        if (!sparse) {
+            REAL *inputs = (REAL *)buffers[0].outputs + row * BAND;
+            NAME(rows_to_bands)(rows, buffers[0].width, batch->X, batch->order, block + row, inputs, buffers[0].band);
+            NAME(clear_removed)(batch, block + row, rows, buffers[0].width, inputs, buffers[0].band);
+        }
         strip.rows = rows;
         strip.batch_row = block + row;
         strip.first_row = batch->row_offset + block + row;
@@ -295,13 +311,14 @@ static void NAME(training)(void *context, int index, int members) {
         step = end;
         if (team_barrier(members, &plan->stop)) stopped = true;
     }
-    if (stopped) {
-        if (index == 0) run->stopped = true;
-    } else {
+    if (!stopped) {
         NAME(repack)(plan, index, members, run->trained, plan->packed, true);
         for (int slot = 0; slot < n_slots; slot++)
             NAME(repack)(plan, index, members, run->slots + slot * plan->n_parameters, plan->slots[slot], true);
+        /* told to stop, any of them may have left numbers out */
+        stopped = team_barrier(members, &plan->stop);
     }
+    if (index == 0 && stopped) run->stopped = true;
     RESTORE_FLOAT_MODE(mode);
 }
 

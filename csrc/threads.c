@@ -37,6 +37,9 @@ static struct {
     atomic_int spins;                    /* pauses before sleeping; idle workers read it at any time */
     void (*work)(void *context, int index, int members);
     void *context;
+#ifdef __linux__
+    cpu_set_t allowed;    /* cores of the team's caller, which its workers keep to */
+#endif
 } pool;
 
 static atomic_int generation = 1;
@@ -58,9 +61,11 @@ static void wake_all(atomic_int *word) {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
+/* Looks at the cores that the caller of a team may use; how many. */
 static int cores(void) {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    if (sched_getaffinity(0, sizeof pool.allowed, &pool.allowed) != 0) CPU_ZERO(&pool.allowed);
+    const int count = CPU_COUNT(&pool.allowed);
+    return count > 0 ? count : 1;
 }
 
 static int this_core(void) { return sched_getcpu(); }
@@ -80,6 +85,15 @@ static void keep_off_core(int core) {
 static void return_to_cores(void) {
     if (is_aside) (void)sched_setaffinity(0, sizeof allowed_cores, &allowed_cores);
     is_aside = false;
+}
+
+/* Brings a worker to the cores of the team's caller: those may have changed since it was made, which concerns no thread but
+ * the one that asked for it.  `own`: the worker's, as far as it knows. */
+static void follow_caller(cpu_set_t *own) {
+    if (CPU_EQUAL(own, &pool.allowed) || CPU_COUNT(&pool.allowed) == 0) return;
+    *own = pool.allowed;
+    is_aside = false;
+    (void)sched_setaffinity(0, sizeof *own, own);
 }
 #else
 static pthread_mutex_t sleep_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -137,6 +151,10 @@ static void change(atomic_int *word, int value, atomic_int *sleepers) {
 static void *worker(void *argument) {
     int index = (int)(intptr_t)argument;
     int seen = 0;
+#ifdef __linux__
+    cpu_set_t own;
+    if (sched_getaffinity(0, sizeof own, &own) != 0) CPU_ZERO(&own);
+#endif
     for (;;) {
         wait_for_change(&pool.job, seen, &pool.sleepers, pool.spins);
         seen = atomic_load_explicit(&pool.job, memory_order_acquire);
@@ -147,6 +165,9 @@ static void *worker(void *argument) {
             return_to_cores();
             continue;
         }
+#ifdef __linux__
+        follow_caller(&own);
+#endif
         pool.work(pool.context, index, members);
         team_barrier(members, NULL);
         return_to_cores();
@@ -159,7 +180,10 @@ static void forget_parents_threads(void) {
     atomic_fetch_add(&generation, 1);
 }
 
-static void watch_forks(void) { pthread_atfork(NULL, NULL, forget_parents_threads); }
+/* whether a child will know that it has no workers; if not, there must be none */
+static bool forks_are_watched;
+
+static void watch_forks(void) { forks_are_watched = pthread_atfork(NULL, NULL, forget_parents_threads) == 0; }
 
 int process_generation(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -174,10 +198,12 @@ static bool start_worker(int index) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_attr_t attributes;
     pthread_t thread;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    bool started = pthread_create(&thread, &attributes, worker, (void *)(intptr_t)index) == 0;
-    pthread_attr_destroy(&attributes);
+    bool started = pthread_attr_init(&attributes) == 0;
+    if (started) {
+        started = pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) == 0 &&
+                  pthread_create(&thread, &attributes, worker, (void *)(intptr_t)index) == 0;
+        pthread_attr_destroy(&attributes);
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return started;
 }
@@ -185,7 +211,7 @@ static bool start_worker(int index) {
 int team_begin(int wanted) {
     process_generation();
     int free_pool = 0;
-    if (wanted <= 1 || !atomic_compare_exchange_strong(&pool.taken, &free_pool, 1)) return 1;
+    if (wanted <= 1 || !forks_are_watched || !atomic_compare_exchange_strong(&pool.taken, &free_pool, 1)) return 1;
     if (wanted > MOST_THREADS) wanted = MOST_THREADS;
     pool.spins = wanted <= cores() ? SPINS : 0;
     while (pool.workers < wanted - 1) {

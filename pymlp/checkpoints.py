@@ -44,8 +44,10 @@ FORMAT_VERSION = "1"
 DEFAULT_EVERY = 60.0
 # bytes of an array that are hashed at once where it must be copied for that
 HASHED_BYTES = 1 << 24
-# how a tree says that an array, or a list of float, stands in its place
-_ARRAY, _FLOATS = "array", "floats"
+# characters of a setting in a fingerprint
+LONGEST_TEXT = 1000
+# how a tree says that an array, a list of float, or one of None stands in its place
+_ARRAY, _FLOATS, _NOTHING = "array", "floats", "nothing"
 
 
 @dataclass(frozen=True)
@@ -289,6 +291,9 @@ def _without_arrays(value: Any, place: str, arrays: dict[str, np.ndarray]) -> An
         if value and all(isinstance(item, float) for item in value):
             arrays[place] = np.array(value, np.float64)
             return {_FLOATS: place}
+        if value and all(item is None for item in value):
+            arrays[place] = np.zeros(len(value), np.uint8)
+            return {_NOTHING: place}
         return [_without_arrays(item, f"{place}.{number}", arrays) for number, item in enumerate(value)]
     return of_python(value)
 
@@ -301,10 +306,12 @@ def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return value
     if len(value) == 1:
         kind, place = next(iter(value.items()))
-        if kind in (_ARRAY, _FLOATS) and isinstance(place, str):
+        if kind in (_ARRAY, _FLOATS, _NOTHING) and isinstance(place, str):
             if place not in arrays:
                 raise ModelFormatError(f"the state needs an array {shown(place)} of its own")
             array = arrays.pop(place)
+            if kind == _NOTHING:
+                return [None] * array.size
             # a copy, which is aligned and can be written to
             return array.copy() if kind == _ARRAY else array.astype(np.float64).tolist()
     return {name: _with_arrays(item, arrays) for name, item in value.items()}
@@ -341,7 +348,11 @@ def _described(value: Any) -> Any:
     value = of_python(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(value))
+    text = re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(value))
+    if len(text) <= LONGEST_TEXT:
+        return text
+    # a header has no room for 100,000 labels: they are told by their sum
+    return f"{text[:LONGEST_TEXT]}... {hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 def digest(values: Any) -> str:

@@ -19,6 +19,10 @@ from pathlib import Path
 BACKENDS = ("c", "numba", "numpy")
 ISAS = ("avx512", "avx2", "neon", "portable")
 
+# where Linux tells of control groups
+CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS_OF_PROCESS = Path("/proc/self/cgroup")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -120,23 +124,52 @@ def requested(field: str) -> Choice:
     return Choice(None, "not asked for")
 
 
+def _own_groups() -> list[tuple[str, str]]:
+    """Hierarchies of control groups and the process's path in each: "" names version 2, else its controllers."""
+    try:
+        lines = CGROUPS_OF_PROCESS.read_text().splitlines()
+    except OSError:
+        return []
+    return [(fields[1], fields[2]) for line in lines if len(fields := line.split(":", 2)) == 3]
+
+
+def _cpu_groups() -> Iterator[tuple[Path, bool]]:
+    """Folders of the process's control groups that may limit its cores, each with those above it, and whether they are
+    of version 2."""
+    # a container sees its own group as the root, whatever its path
+    found = [("", "/"), ("cpu", "/"), *_own_groups()]
+    for controllers, path in found:
+        parts = [part for part in path.split("/") if part]
+        if ".." in parts or not (controllers == "" or "cpu" in controllers.split(",")):
+            continue
+        roots = [CGROUPS] if controllers == "" else [CGROUPS / "cpu", CGROUPS / controllers]
+        for root in roots:
+            for depth in range(len(parts) + 1):
+                yield root.joinpath(*parts[:depth]), controllers == ""
+
+
+def _quota(folder: Path, version_2: bool) -> float | None:
+    try:
+        if version_2:
+            quota, period = (folder / "cpu.max").read_text().split()[:2]
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        cores = int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        # no such group, or no limit: "max"
+        return None
+    return cores if cores > 0 else None
+
+
 @cache
 def _cgroup_cores() -> float | None:
-    """Cores that the control group's CPU quota allows (version 2, then 1), None without a quota.
+    """Cores that the CPU quotas of the process's control groups allow (versions 1 and 2), None without a quota.
 
-    Asked once: every plan needs the number, and to read it takes longer than a prediction of a few rows.
+    The least counts, its own or that of a group above.  Asked once: every plan needs the number, and to read it takes
+    longer than a prediction of a few rows.
     """
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        quota = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
-        period = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
-        return quota / period if quota > 0 else None
-    except (OSError, ValueError):
-        return None
+    quotas = (_quota(folder, version_2) for folder, version_2 in _cpu_groups())
+    return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def usable_cores() -> int:

@@ -25,7 +25,7 @@ from pymlp.callbacks import Announcer, Meter
 from pymlp.checkpoints import generator_state, set_generator_state
 from pymlp.container import ModelFormatError, shown
 from pymlp.course import Course
-from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
+from pymlp.interruptible import DIRECT_SECONDS, copied, copy_in_pieces, run_interruptibly, training_seconds
 from pymlp.optimizers import Optimizer
 from pymlp.rows import DenseRows
 
@@ -174,7 +174,7 @@ class EpochLoop:
         self.max_time = np.inf if max_time is None else max_time
         self.completed: Completed | None = None
         # what to go back to if the first epoch is undone
-        self._start = (params.copy(), slots.copy(), step) if rule.course.roll_back else None
+        self._start = (copied(params), copied(slots), step) if rule.course.roll_back else None
         self._began, self.timed_out = 0.0, False
         self.n_rows = len(rows.numbers)
         self.starts = np.append(np.arange(0, self.n_rows, batch_size, dtype=np.int64), self.n_rows)
@@ -386,8 +386,8 @@ class EpochLoop:
         params, slots, self.step = self._start
         if self.completed is not None:
             params, slots, self.step = self.completed.params, self.completed.slots, self.completed.step
-        np.copyto(self.params, params)
-        np.copyto(self.slots, slots)
+        copy_in_pieces(self.params, params)
+        copy_in_pieces(self.slots, slots)
 
     def _watch_time(self) -> None:
         if self.completed is not None and perf_counter() - self._began > self.max_time:
@@ -405,8 +405,8 @@ class EpochLoop:
         if self._spare is None:
             self._spare = np.empty_like(self.params), np.empty_like(self.slots)
         params, slots = self._spare
-        np.copyto(params, self.params)
-        np.copyto(slots, self.slots)
+        copy_in_pieces(params, self.params)
+        copy_in_pieces(slots, self.slots)
         outcome = outcome_of(self.optimizer, params, slots)
         self.completed = replace(done, params=params, slots=slots, outcome=outcome)
 

@@ -21,7 +21,9 @@ from pymlp.callbacks import Announcer
 from pymlp.checkpoints import Checkpoints
 from pymlp.course import Course
 from pymlp.epochs import EpochLoop, new_history
+from pymlp.finiteness import first_non_finite
 from pymlp.inference import outputs_of
+from pymlp.interruptible import copied, run_interruptibly
 from pymlp.lbfgs import FullBatch, Iterate, Minimisation
 from pymlp.network import Network
 from pymlp.optimizers import OPTIMIZERS, Optimizer, new_slots
@@ -114,7 +116,7 @@ def fit(draft: MultilayerPerceptron, estimator: MultilayerPerceptron, network: N
             draft.__dict__.pop(attribute, None)
     solve = _minimise if draft.solver == "lbfgs" else _descend
     solve(draft, estimator, network, data, drawn)
-    if not np.isfinite(draft.params_).all():
+    if first_non_finite(draft.params_) is not None:
         raise DivergedError(
             "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
             "preprocessed."
@@ -168,7 +170,7 @@ def _scaled(
     streamed = isinstance(data.X, Stream)
     if not (inputs or target):
         draft._standardisation = None
-        return data.X, data.y, draft.params_.copy() if before is not None else params
+        return data.X, data.y, copied(draft.params_) if before is not None else params
     known = resumption.known_scaling(data, network)
     if known is not None:
         draft._standardisation = known
@@ -247,11 +249,11 @@ def _minimise(
     try:
         with announcer:
             ending = minimisation.run(params, max_iter=draft.max_iter, max_fun=draft.max_fun, tol=draft.tol)
+        _take_iterate(draft, network, minimisation, ending.iterate)
     except KeyboardInterrupt:
         if minimisation.accepted is not None:
-            _take_iterate(draft, network, minimisation, minimisation.accepted)
+            run_interruptibly(lambda: _take_iterate(draft, network, minimisation, minimisation.accepted))
         raise
-    _take_iterate(draft, network, minimisation, ending.iterate)
     if not ending.converged:
         advice = ""
         if ending.iterate.iterations == draft.max_iter:
@@ -323,12 +325,11 @@ def _descend(
         with announcer:
             stopped = loop.run(epochs, shuffler, announcer)
             outcome = loop.completed.outcome if rule.best_params is None else rule.best_params
+        _take_epochs(draft, network, descent, rule, loop, outcome)
     except KeyboardInterrupt:
         if loop.completed is not None:
-            rule.restore(loop.completed.rule_state)
-            _take_epochs(draft, network, descent, rule, loop, loop.completed.outcome)
+            run_interruptibly(lambda: _take_completed(draft, network, descent, rule, loop))
         raise
-    _take_epochs(draft, network, descent, rule, loop, outcome)
     if draft.verbose and loop.timed_out:
         print(f"Training took longer than max_time={draft.max_time:g} seconds. Stopping.")
     if not stopped and not data.incremental:
@@ -338,6 +339,14 @@ def _descend(
             ConvergenceWarning,
             stacklevel=STACK_LEVEL,
         )
+
+
+def _take_completed(
+    draft: MultilayerPerceptron, network: Network, descent: Descent, rule: StoppingRule, loop: EpochLoop
+) -> None:
+    """What an interruption leaves: the last complete epoch."""
+    rule.restore(loop.completed.rule_state)
+    _take_epochs(draft, network, descent, rule, loop, loop.completed.outcome)
 
 
 def _take_epochs(

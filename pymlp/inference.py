@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pymlp.arrays import packed
 from pymlp.backends import Plan, Predictor
 from pymlp.interruptible import ASSUMED_FLOPS_PER_SECOND, DIRECT_SECONDS
 from pymlp.network import Network
@@ -67,7 +68,7 @@ def _in_blocks(
     while start < len(X):
         end, began = min(start + rows, len(X)), perf_counter()
         block = X[start:end]
-        forward(block if isinstance(X, SparseRows) else np.ascontiguousarray(block), out[start:end])
+        forward(block if isinstance(X, SparseRows) else packed(block, dtype), out[start:end])
         start = end
         # the guess was far too pessimistic: so short a call costs more than its work
         if grows and perf_counter() - began < DIRECT_SECONDS / 4:

@@ -14,6 +14,7 @@ from pymlp import scores
 from pymlp.availability import gives_probabilities, takes_streams
 from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints
 from pymlp.class_weights import row_weights
+from pymlp.interruptible import compute
 from pymlp.losses import loss_description, loss_of
 from pymlp.model_state import labels_of, plain
 from pymlp.network import Network
@@ -198,7 +199,9 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         OSError
             A checkpoint cannot be written, or read; the estimator is then as it was.
         KeyboardInterrupt
-            After Ctrl-C; the last complete epoch is kept.
+            After Ctrl-C; the last complete epoch is kept.  Short epochs that nobody looks at one by one (no `verbose`,
+            callbacks, validation rows or `max_time`) are trained several at a time, for up to four seconds, and are
+            complete together.
         """
         checkpoints = Checkpoints.asked_for(checkpoint, checkpoint_every, resume)
         validation = X_val, y_val, sample_weight_val
@@ -268,7 +271,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
             Parameters, source or chunks do not fit (the message names the chunk), or the passes have different numbers
             of rows; the estimator is then as it was.
         KeyboardInterrupt
-            After Ctrl-C; the last complete epoch is kept.
+            After Ctrl-C; the last complete epoch is kept, as by `fit`.
         """
         checkpoints = Checkpoints.asked_for(checkpoint, checkpoint_every, resume)
         return self._fit_stream(source, n_rows, classes, (X_val, y_val, sample_weight_val), checkpoints)
@@ -276,7 +279,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
     def predict(self, X: Any) -> Any:
         """Predicted labels of shape (rows,), or (rows, labels)."""
         outputs = self._outputs(X)
-        return self._targets.decode(outputs)
+        return compute(lambda: self._targets.decode(outputs), outputs.size)
 
     @available_if(gives_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -10,6 +10,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from pymlp.arrays import finite_numbers
 from pymlp.availability import is_stochastic
 from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints
 from pymlp.losses import CustomLoss, GaussianNLL, Loss, Quantile, loss_description, loss_of
@@ -111,7 +112,9 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         OSError
             A checkpoint cannot be written, or read; the estimator is then as it was.
         KeyboardInterrupt
-            After Ctrl-C; the last complete epoch is kept.
+            After Ctrl-C; the last complete epoch is kept.  Short epochs that nobody looks at one by one (no `verbose`,
+            callbacks, validation rows or `max_time`) are trained several at a time, for up to four seconds, and are
+            complete together.
         """
         checkpoints = Checkpoints.asked_for(checkpoint, checkpoint_every, resume)
         validation = X_val, y_val, sample_weight_val
@@ -182,6 +185,8 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         """
         check_is_fitted(self)
         if not isinstance(self.network_.loss_function, Quantile):
+            finite_numbers("y", y, "float64")
+            check_sample_weight(sample_weight, len(y), "float64")
             return super().score(X, y, sample_weight)
         outputs = self._outputs(X)
         targets = NumberTargets.of_outputs(self.n_outputs_, self.network_.loss)
@@ -219,10 +224,7 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         return targets.encode(columns)
 
     def _columns(self, y: Any, dtype: str, name: str) -> np.ndarray:
-        try:
-            columns = np.ascontiguousarray(y.reshape(len(y), -1), dtype)
-        except ValueError as error:
-            raise ValueError(f"{name} must hold numbers: {error}") from error
+        columns = finite_numbers(name, y, dtype).reshape(len(y), -1)
         lowest = loss_of(self.loss).lowest_target
         if columns.min() < lowest:
             row, column = np.unravel_index(int(np.argmax(columns < lowest)), columns.shape)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -26,6 +27,7 @@ from pymlp.classifiers import (
     refuse_sparse,
     unchanged_on_failure,
 )
+from pymlp.interruptible import compute
 from pymlp.network import Dense, Network
 from pymlp.validation import (
     Interval,
@@ -56,6 +58,21 @@ def _class_sums(X: Any, positions: np.ndarray, weight: np.ndarray | None, classe
 
 def _rows_by_class(positions: np.ndarray) -> list[tuple[int, np.ndarray]]:
     return [(int(number), np.flatnonzero(positions == number)) for number in np.unique(positions)]
+
+
+def _moments(X: np.ndarray, chosen: np.ndarray, weight: np.ndarray | None) -> tuple[float, np.ndarray, np.ndarray]:
+    """Weight, means and variances of some rows; without weight the others are no numbers."""
+    rows = X[chosen]
+    shares = np.ones(len(chosen)) if weight is None else weight[chosen]
+    whole = float(shares.sum())
+    if whole == 0:
+        return whole, np.full(X.shape[1], np.nan), np.full(X.shape[1], np.nan)
+    mean = (rows * shares[:, None]).sum(axis=0) / whole
+    return whole, mean, ((rows - mean) ** 2 * shares[:, None]).sum(axis=0) / whole
+
+
+def _distances(X: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    return ((X - mean) ** 2 / variance).sum(axis=1)
 
 
 class NaiveBayes(ClassifierMixin, VersionedState, BaseEstimator):
@@ -181,19 +198,15 @@ class GaussianNB(NaiveBayes):
     def _learn(self, X: np.ndarray, positions: np.ndarray, weight: np.ndarray | None, first: bool) -> None:
         shape = len(self.classes_), X.shape[1]
         priors = self._checked_priors()
-        epsilon = float(self.var_smoothing * X.var(axis=0).max())
+        epsilon = float(self.var_smoothing * compute(lambda: X.var(axis=0, dtype=np.float64).max(), X.size))
         if first:
             count, mean, variance = np.zeros(shape[0]), np.zeros(shape), np.zeros(shape)
         else:
             count, mean, variance = self.class_count_.copy(), self.theta_.copy(), self.var_ - epsilon
         for number, chosen in _rows_by_class(positions):
-            rows = X[chosen]
-            shares = np.ones(len(chosen)) if weight is None else weight[chosen]
-            new = float(shares.sum())
+            new, new_mean, new_variance = compute(partial(_moments, X, chosen, weight), X.size)
             if new == 0:
                 continue
-            new_mean = (rows * shares[:, None]).sum(axis=0) / new
-            new_variance = ((rows - new_mean) ** 2 * shares[:, None]).sum(axis=0) / new
             # the means and variances of two parts of the data (Chan, Golub and LeVeque, "Updating formulae and a
             # pairwise algorithm for computing sample variances", 1979)
             past, whole = count[number], count[number] + new
@@ -201,7 +214,10 @@ class GaussianNB(NaiveBayes):
             variance[number] = (past * variance[number] + new * new_variance + between) / whole
             mean[number] = (past * mean[number] + new * new_mean) / whole
             count[number] = whole
-        self.class_count_, self.theta_, self.var_, self.epsilon_ = count, mean, variance + epsilon, epsilon
+        variance = variance + epsilon
+        if not np.isfinite(variance).all():
+            raise ValueError("X holds numbers so large that their variances are not finite: scale X first")
+        self.class_count_, self.theta_, self.var_, self.epsilon_ = count, mean, variance, epsilon
         self.class_prior_ = count / count.sum() if priors is None else priors
 
     def _checked_priors(self) -> np.ndarray | None:
@@ -231,7 +247,7 @@ class GaussianNB(NaiveBayes):
         for column, (constant, mean, variance) in enumerate(
             zip(self._constants(), self.theta_, self.var_, strict=True)
         ):
-            scores[:, column] = constant - 0.5 * ((X - mean) ** 2 / variance).sum(axis=1)
+            scores[:, column] = constant - 0.5 * compute(partial(_distances, X, mean, variance), X.size)
         return scores
 
     def to_network(self) -> tuple[Network, np.ndarray]:
@@ -265,7 +281,7 @@ class CountingBayes(NaiveBayes):
     """What the two that count share: the counts, the priors, and one matrix product as their network."""
 
     def _learn(self, X: Any, positions: np.ndarray, weight: np.ndarray | None, first: bool) -> None:
-        counts, sums = _class_sums(X, positions, weight, len(self.classes_))
+        counts, sums = compute(lambda: _class_sums(X, positions, weight, len(self.classes_)), X.size)
         if not first:
             counts, sums = counts + self.class_count_, sums + self.feature_count_
         self.class_count_, self.feature_count_ = counts, sums

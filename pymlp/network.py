@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from functools import cached_property, partial
+from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pymlp.forks import cached_property, drawing
 from pymlp.functions import ACTIVATIONS
 from pymlp.layers import KINDS, Dense, Row, table_of
 from pymlp.losses import Loss, described_loss, loss_description, loss_of
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pymlp.summary import Summary
 
 DTYPES = ("float32", "float64")
+# what the engine counts to: 2**47, far above any memory
+MOST_PARAMETERS = 1 << 47
 # numbers drawn in one call: 64 KB
 DRAWN_AT_ONCE = 8192
 # fields of a description, of the network and of a layer, that are always there
@@ -81,7 +84,8 @@ def _fill(target: np.ndarray, draws: Draws) -> None:
     take more memory than its weights, and more time to get there than to be drawn."""
     for start in range(0, len(target), DRAWN_AT_ONCE):
         piece = target[start : start + DRAWN_AT_ONCE]
-        piece[:] = draws(len(piece))
+        with drawing:
+            piece[:] = draws(len(piece))
 
 
 INITIALISERS = {
@@ -176,7 +180,13 @@ class Network:
         object.__setattr__(self, "dtype", dtype)
         object.__setattr__(self, "seed", int(self.seed))
         # a mistake in the chain shows here, not at the first use
-        table_of(self.inputs, self.input_dropout, layers)
+        table = table_of(self.inputs, self.input_dropout, layers)
+        size = max(table[-1].parts[-1].place.stop, *(row.inputs for row in table))
+        if size > MOST_PARAMETERS:
+            raise ValueError(
+                f"layers of the widths {(self.inputs, *(layer.outputs for layer in layers))} have {size} parameters, "
+                f"more than {MOST_PARAMETERS}"
+            )
 
     @classmethod
     def from_widths(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY
 from functools import lru_cache
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
@@ -80,6 +81,8 @@ class Optimizer:
             raise ValueError(f"average must be None, 'ema' or 'swa', got {self.average!r}")
         check_number("average_decay", self.average_decay, 0, 1, high_open=True)
         check_number("average_start", self.average_start, 0, 2**62)
+        if not isinstance(self.average_start, Integral):
+            raise ValueError(f"average_start must be the number of a step, an integer, got {self.average_start!r}")
 
     def coefficients(self, steps: np.ndarray, rates: np.ndarray) -> np.ndarray:
         """Numbers of each step, (len(steps), 4): step size, decay, second size, weight of the new in the average."""

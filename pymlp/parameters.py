@@ -20,10 +20,12 @@ class ParameterViews(list):
 
 
 def copy_into(views: list[np.ndarray], values: Iterable[Any]) -> None:
-    """Copy each value into its view; ValueError, before anything changes, if number or shapes differ."""
+    """Copy each value into its view; ValueError, before anything changes, if number, shapes or kind do not fit."""
     values = [np.asarray(value) for value in values]
     shapes, expected = [value.shape for value in values], [view.shape for view in views]
     if shapes != expected:
         raise ValueError(f"arrays of shapes {expected} are needed, got {shapes}")
+    # also what cannot be converted shows before anything changes
+    values = [value.astype(view.dtype, copy=False) for view, value in zip(views, values, strict=True)]
     for view, value in zip(views, values, strict=True):
         view[...] = value

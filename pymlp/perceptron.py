@@ -26,6 +26,7 @@ from pymlp.callbacks import check_callbacks
 from pymlp.checkpoints import Checkpoints
 from pymlp.class_weights import check_counted
 from pymlp.inference import predict_rows, without_output_activation
+from pymlp.interruptible import copied
 from pymlp.looking_inside import LookingInside
 from pymlp.losses import CustomLoss, described_loss, loss_description
 from pymlp.model_state import checked_records, from_plain, plain, records_of
@@ -210,11 +211,11 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
 
     def _take_over(self, draft: MultilayerPerceptron, start: dict[str, Any]) -> None:
         """Take what has changed in `draft` since its attributes were `start`."""
-        new = draft.__dict__
-        for name in start.keys() - new.keys():
-            self.__dict__.pop(name, None)
-        missing = object()
-        self.__dict__.update({name: value for name, value in new.items() if start.get(name, missing) is not value})
+        new, missing = draft.__dict__, object()
+        kept = {name: value for name, value in self.__dict__.items() if name in new or name not in start}
+        changed = {name: value for name, value in new.items() if start.get(name, missing) is not value}
+        # in one step: where memory ends before it, nothing has changed
+        self.__dict__ = {**kept, **changed}
 
     def _prepare(
         self,
@@ -404,7 +405,7 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
     def _params_to_train(self) -> np.ndarray:
         """A copy of the fitted parameters in the units of training."""
         if self._standardisation is None:
-            return self.params_.copy()
+            return copied(self.params_)
         trained = self._trained_params
         # to the bit, unless somebody changed them in the meantime
         if trained is not None and np.array_equal(self._folded(self.network_, trained), self.params_):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pymlp import backends
+from pymlp.arrays import refuse_others
 from pymlp.inference import block_rows, predict_rows
 from pymlp.network import Network
 
@@ -66,15 +67,18 @@ class Predictor(Caller):
     ``predictor(X)`` and ``predictor(X, out=y)`` take the following.
 
     X : array-like or SciPy sparse matrix of shape (rows, inputs), or array-like of shape (inputs,)
-        Fastest as a C-contiguous array of the network's dtype; anything else is converted.  A one-dimensional X is one
-        row, and the answer then has no axis for rows.  Numbers that are not finite are not refused.
+        Fastest as a C-contiguous array of the network's dtype; any other layout, byte order and width of numbers is
+        converted.  A one-dimensional X is one row, and the answer then has no axis for rows.  Numbers that are not
+        finite are not refused: to look for them would take longer than a small network.  They spoil the answer of
+        their own rows, and of no other.
     out : ndarray, optional
         Written to and returned: C-contiguous, of the network's dtype and the answer's shape.  Must not overlap X.
 
     The answer is for a classifier what `predict_proba` gives, (rows, classes) or (rows, labels), and what
     `decision_function` gives if its loss has no probabilities; for a regressor what `predict` gives, (rows,) or
     (rows, targets), with all outputs of a loss that has several for a target side by side; for a network its outputs,
-    (rows, outputs): the same bits.  ValueError names what does not fit.
+    (rows, outputs): the same bits.  ValueError names what does not fit; TypeError what does not hold real numbers:
+    objects, text, dates, records, masked entries.
 
     A predictor can be pickled and copied; the copy chooses backend and threads where it is made.
 
@@ -171,9 +175,10 @@ class Predictor(Caller):
     def _checked(self, X: Any) -> Any:
         """X as an array of numbers or a sparse matrix, of the right width."""
         width, sparse = self.network.inputs, hasattr(X, "tocsr")
+        refuse_others("X", X)
         X = X if sparse else np.asarray(X)
-        if X.dtype.kind not in "biuf":
-            raise ValueError(f"X must hold real numbers, got dtype {X.dtype}")
+        if X.dtype.kind == "O":
+            raise TypeError("X must hold real numbers, got dtype object")
         if X.ndim not in ((2,) if sparse else (1, 2)) or X.shape[-1] != width:
             raise ValueError(f"X must be of shape (rows, {width}), or ({width},) for one row, got {tuple(X.shape)}")
         return X
@@ -201,4 +206,5 @@ def _described(out: Any) -> str:
     if not isinstance(out, np.ndarray):
         return type(out).__name__
     flags = ("" if out.flags.c_contiguous else ", not contiguous") + ("" if out.flags.writeable else ", read-only")
+    flags += "" if out.flags.aligned else ", not aligned"
     return f"{out.dtype} {out.shape}{flags}"

@@ -53,6 +53,10 @@ def _open_new(target: Path) -> tuple[BinaryIO, Path]:
     except OSError as error:
         # the reader of the message knows the folder, not the temporary name
         raise type(error)(error.errno, error.strerror, str(target.parent)) from error
+    except BaseException:
+        # there was no memory for the stream: the file may be there all the same
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _open_beside(target: Path) -> tuple[BinaryIO, Path]:

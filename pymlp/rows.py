@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pymlp.arrays import packed
 from pymlp.network import Network
 from pymlp.sparse_rows import SparseRows
 
@@ -130,23 +131,37 @@ def dense_blocks(X: Any, rows: int, dtype: str) -> Iterator[tuple[slice, np.ndar
         yield part, _dense(X[part], dtype)
 
 
+def counted_rows(X: Any, weight: np.ndarray | None) -> Any:
+    """X, an array or `SparseRows`, with zeros in the rows of weight 0; X itself if there are none.
+
+    Such a row counts as removed, whatever it holds: what overflows on its way would make NaN of a product with 0.
+    """
+    removed = None if weight is None else weight == 0
+    if removed is None or not removed.any():
+        return X
+    return X.without(removed) if isinstance(X, SparseRows) else np.where(removed[:, np.newaxis], X.dtype.type(0), X)
+
+
 def is_gathered(X: Any, dtype: str) -> bool:
     """Whether the rows of X must be made dense, or converted to `dtype`, before an engine can take them."""
     if isinstance(X, SparseRows):
         return X.dtype != dtype
-    return hasattr(X, "tocsr") or isinstance(X, ChosenRows) or X.dtype != dtype
+    return hasattr(X, "tocsr") or isinstance(X, ChosenRows) or X.dtype != dtype or not X.flags.aligned
 
 
 def is_converted_late(X: Any, dtype: str) -> bool:
-    """Whether X is an array of numbers whose copy in another dtype would be large, so that it stays as it is."""
+    """Whether X is an array of numbers whose copy, in another dtype or aligned, would be large, so that it stays as it
+    is."""
     return (
         isinstance(X, np.ndarray)
         and X.ndim == 2
         and X.dtype.kind in "biuf"
-        and X.dtype != dtype
+        # of a longdouble the copy is the smaller of the two
+        and X.dtype.itemsize <= 8
+        and (X.dtype != dtype or not X.flags.aligned)
         and X.size * np.dtype(dtype).itemsize > SMALL_COPY_BYTES
     )
 
 
 def _dense(X: Any, dtype: Any) -> np.ndarray:
-    return np.ascontiguousarray(X.toarray() if hasattr(X, "tocsr") else X, dtype)
+    return packed(X.toarray() if hasattr(X, "tocsr") else X, dtype)

@@ -20,6 +20,16 @@ def accuracy(decisions: np.ndarray, expected: np.ndarray, weight: np.ndarray | N
     return float(np.average(correct, weights=weight))
 
 
+def _counted(
+    outputs: np.ndarray, expected: np.ndarray, weight: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The rows whose weight is not 0: the others count as removed, whatever a network says of them."""
+    if weight is None or weight.all():
+        return outputs, expected, weight
+    counted = weight != 0
+    return outputs[counted], expected[counted], weight[counted]
+
+
 def r2(outputs: np.ndarray, expected: np.ndarray, weight: np.ndarray | None) -> float:
     """Coefficient of determination, averaged over the columns; NaN where an output is not finite.
 
@@ -28,6 +38,7 @@ def r2(outputs: np.ndarray, expected: np.ndarray, weight: np.ndarray | None) -> 
     outputs, expected : ndarray of shape (rows, columns)
     weight : ndarray of shape (rows,), or None
     """
+    outputs, expected, weight = _counted(outputs, expected, weight)
     if not np.isfinite(outputs).all():
         return float("nan")
     column_weight = 1.0 if weight is None else weight[:, None]
@@ -56,6 +67,7 @@ def pinball_d2(
         Of the first columns; those of the further ones repeat them.
     weight : ndarray of shape (rows,), or None
     """
+    outputs, expected, weight = _counted(outputs, expected, weight)
     if not np.isfinite(outputs).all():
         return float("nan")
     level = np.tile(levels, outputs.shape[1] // len(levels))

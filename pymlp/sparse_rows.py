@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from pymlp.arrays import packed
+
 # numbers of a product's summands, and of indices looked at, in one go
 PIECE = 1 << 20
 # C counts columns by 32 bits
@@ -50,8 +52,7 @@ class SparseRows:
 
     def __init__(self, data: Any, indices: Any, indptr: Any, shape: tuple[int, int], dtype: Any = None) -> None:
         rows, columns = (int(size) for size in shape)
-        self.data = np.ascontiguousarray(data, dtype)
-        indptr = np.ascontiguousarray(indptr, np.int64)
+        self.data, indptr = packed(data, dtype), packed(indptr, np.int64)
         if indptr.shape != (rows + 1,) or (np.diff(indptr) < 0).any() or indptr[0] < 0:
             raise ValueError(f"indptr must hold {rows + 1} places that do not descend, got an array of {indptr.shape}")
         if columns > MOST_COLUMNS:
@@ -64,7 +65,7 @@ class SparseRows:
             )
         if len(indices) and (indices.min() < 0 or indices.max() >= columns):
             raise ValueError(f"indices must lie in 0 to {columns - 1}, got {indices.min()} to {indices.max()}")
-        self.indices, self.indptr, self.shape = np.ascontiguousarray(indices, np.int32), indptr, (rows, columns)
+        self.indices, self.indptr, self.shape = packed(indices, np.int32), indptr, (rows, columns)
         _check_ascent(self.indices, indptr)
 
     @classmethod
@@ -129,6 +130,14 @@ class SparseRows:
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         places = np.repeat(self.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
         return self._made(self.data[places], self.indices[places], indptr, (len(rows), self.shape[1]))
+
+    def without(self, removed: np.ndarray) -> SparseRows:
+        """The same with no numbers in the rows that are True in `removed`, an array of shape (rows,)."""
+        lengths = np.diff(self.indptr)
+        numbers = slice(self.indptr[0], self.indptr[-1])
+        stays = np.repeat(~removed, lengths)
+        indptr = np.append(0, np.cumsum(np.where(removed, 0, lengths)))
+        return self._made(self.data[numbers][stays], self.indices[numbers][stays], indptr, self.shape)
 
     def toarray(self) -> np.ndarray:
         """The matrix as an array of shape (rows, columns)."""

@@ -59,12 +59,16 @@ def prepare(
     scored = draft._check_validation(*validation, network)
 
     def chunks() -> Iterator[Chunk]:
+        counted, number = False, -1
         for number, chunk in enumerate(source.one_pass()):
             X, labels, weight, _ = check_chunk(draft, chunk, number, (dtype,), reset=False)
             with chunk_named(number):
                 y = draft._encode_chunk(labels, network)
                 weight = draft._loss_weight(y, weight)
+            counted = counted or weight is None or bool(weight.any())
             yield X, y, weight
+        if number >= 0 and not counted:
+            raise ValueError("the weights of source, or those of the classes, must not be zero for every row")
 
     random = check_random_state(draft.random_state)
     stream = Stream(chunks, (n_rows, inputs))

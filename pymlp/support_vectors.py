@@ -21,7 +21,7 @@ from pymlp.linear import Discriminant, Examples, LinearClassifier, minimised
 from pymlp.losses import CustomLoss
 from pymlp.network import Dense, Network
 from pymlp.optimizers import Adam
-from pymlp.rows import dense_blocks
+from pymlp.rows import counted_rows, dense_blocks
 from pymlp.validation import Interval, StrOptions
 
 # About the second derivative of the squared hinge: 2 for the rows inside the margin, which are some.
@@ -221,6 +221,8 @@ class FourierSVC(Discriminant):
     def _weighted_mean(examples: Examples, centre: float, power: int) -> float:
         total = 0.0
         for part, block in dense_blocks(examples.X, VARIANCE_ROWS, "float64"):
+            if examples.weight is not None:
+                block = counted_rows(block, examples.weight[part])
             of_rows = ((block - centre) ** power).sum(axis=1)
             total += float((of_rows if examples.weight is None else of_rows * examples.weight[part]).sum())
         return total / (examples.whole * examples.X.shape[1])

@@ -303,8 +303,8 @@ def _check_finite(table: Table) -> None:
             found = first_non_finite(y)
             name = f"column {table.target!r}"
         if found is not None:
-            row, _, kind = found
-            what = "a value is missing (NaN)" if kind == "NaN" else "the value is infinite"
+            row, _, value = found
+            what = "a value is missing (NaN)" if np.isnan(value) else "the value is infinite"
             raise DataError(
                 f"{table.source}: {table.place(row)}, {part}{name}: {what}; fill such cells or leave their rows out"
             )

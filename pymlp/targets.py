@@ -14,6 +14,7 @@ from scipy import sparse
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from pymlp import scores
+from pymlp.arrays import packed
 from pymlp.losses import (
     BinaryFocal,
     BinaryLogLoss,
@@ -148,7 +149,7 @@ class ClassTargets:
             y = y.toarray() if sparse.issparse(y) else np.asarray(y)
             if y.shape[1] != len(self.classes):
                 raise ValueError(f"y has {y.shape[1]} label columns, but the model was fitted to {len(self.classes)}")
-            return np.ascontiguousarray(y, dtype)
+            return packed(y, dtype)
         positions = np.searchsorted(self.classes, y)
         if self.kind == "binary":
             # the second class is 1; a single class is 0 throughout

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from pymlp import backends
+from pymlp.arrays import finite_numbers, packed, refuse_others
 from pymlp.callbacks import Announcer, check_callbacks
 from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints, fingerprint
 from pymlp.course import Course
 from pymlp.epochs import Completed, EpochLoop, new_history
 from pymlp.finiteness import check_finite
 from pymlp.inference import outputs_of
+from pymlp.interruptible import copied, copy_in_pieces, run_interruptibly
 from pymlp.network import Network, random_source
 from pymlp.optimizers import Adam, Optimizer, new_slots
 from pymlp.rows import is_converted_late, rows_of
@@ -253,29 +255,32 @@ def train(
     validate = None if validation is None else lambda params: _mean_loss(plan, params, *validation)
     rule = _LossRule(course, validate, patience, float(tol))
     rows = rows_of(network, X, y, weight)
-    loop = EpochLoop(plan, optimizer, params.copy(), slots.copy(), step, rows, batch_size, rule, max_time, checkpoints)
+    start = copied(params), copied(slots), step
+    loop = EpochLoop(plan, optimizer, *start, rows, batch_size, rule, max_time, checkpoints)
     if checkpoints is not None:
         checkpoints.give_to(loop, epochs)
+    average = None
     try:
         with Announcer(callbacks, network, "train", epochs, n_rows) as announcer:
             loop.run(epochs, shuffler, announcer)
+        if optimizer.average is not None:
+            average = (loop.completed.outcome if rule.best_params is None else rule.best_params).copy()
+        # from here on nothing can fail
+        _publish(loop.completed, params, slots)
+        if average is None and rule.best_params is not None:
+            params[...] = rule.best_params
     except KeyboardInterrupt:
         if loop.completed is not None:
-            _publish(loop.completed, params, slots)
+            # both or none, also if another interruption comes
+            run_interruptibly(lambda: _publish(loop.completed, params, slots))
         raise
-    _publish(loop.completed, params, slots)
-    average = None
-    if optimizer.average is not None:
-        average = (loop.completed.outcome if rule.best_params is None else rule.best_params).copy()
-    elif rule.best_params is not None:
-        params[...] = rule.best_params
     seconds = perf_counter() - began
     return TrainingResult(rule.history, loop.completed.step, slots, rule.history["rate"][-1], seconds, average)
 
 
 def _publish(completed: Completed, params: np.ndarray, slots: np.ndarray) -> None:
-    params[...] = completed.params
-    slots[...] = completed.slots
+    copy_in_pieces(params, completed.params)
+    copy_in_pieces(slots, completed.slots)
 
 
 def _check_validation(network: Network, X: Any, y: Any, weight: Any) -> tuple | None:
@@ -286,8 +291,11 @@ def _check_validation(network: Network, X: Any, y: Any, weight: Any) -> tuple | 
 
 
 def _mean_loss(plan: backends.Plan, params: np.ndarray, X: Any, y: np.ndarray, weight: np.ndarray | None) -> float:
-    values = plan.network.loss_function.value(y, outputs_of(plan, params, X))
-    return float(np.average(values.astype(np.float64), weights=weight))
+    values = plan.network.loss_function.value(y, outputs_of(plan, params, X)).astype(np.float64)
+    if weight is not None:
+        # a row of weight 0 counts as removed, even where its loss is infinite
+        values[weight == 0] = 0
+    return float(np.average(values, weights=weight))
 
 
 def check_validation_is_whole(X: Any, y: Any, weight_name: str) -> None:
@@ -343,15 +351,22 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
 def check_data(
     network: Network, X: Any, y: Any, weight: Any, suffix: str = ""
 ) -> tuple[Any, np.ndarray, np.ndarray | None]:
-    """X, y and weight as the backends take them; ValueError if they do not fit the network, or one another."""
-    if hasattr(X, "tocsr"):
-        X = X.tocsr().astype(network.dtype)
-    elif not is_converted_late(X, network.dtype):
-        X = np.ascontiguousarray(X, network.dtype)
+    """X, y and weight as the backends take them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        One does not hold finite numbers, or does not fit the network, or the others.
+    """
+    X, is_sparse = _array_of(f"X{suffix}", X)
     if X.ndim != 2 or X.shape[1] != network.inputs or X.shape[0] < 1:
         raise ValueError(f"X{suffix} must have shape (rows, {network.inputs}) with at least one row, got {X.shape}")
     check_finite(f"X{suffix}", X, network.dtype)
-    y = np.ascontiguousarray(y, network.dtype)
+    if is_sparse:
+        X = X.astype(network.dtype)
+    elif not is_converted_late(X, network.dtype):
+        X = packed(X, network.dtype)
+    y = finite_numbers(f"y{suffix}", y, network.dtype)
     group = network.loss_function.group
     if y.ndim == 1 and network.outputs == group:
         y = y[:, None]
@@ -359,7 +374,6 @@ def check_data(
         y = np.repeat(y, group, axis=1)
     if y.shape != (X.shape[0], network.outputs):
         raise ValueError(f"y{suffix} must have shape ({X.shape[0]}, {network.outputs}), got {y.shape}")
-    check_finite(f"y{suffix}", y)
     loss = network.loss_function
     if y.min() < loss.lowest_target or y.max() > loss.highest_target:
         raise ValueError(
@@ -369,13 +383,21 @@ def check_data(
     return X, y, None if weight is None else check_weight(weight, X.shape[0], network.dtype, f"weight{suffix}")
 
 
+def _array_of(name: str, X: Any) -> tuple[Any, bool]:
+    """X as an array of numbers, or in CSR form, and whether it is the latter."""
+    refuse_others(name, X)
+    if hasattr(X, "tocsr"):
+        return X.tocsr(), True
+    X = np.asarray(X)
+    return (finite_numbers(name, X, "float64") if X.dtype.kind == "O" else X), False
+
+
 def check_weight(weight: Any, rows: int, dtype: str, name: str = "weight", *, some: bool = True) -> np.ndarray:
     """Row weights as an array of shape (rows,); ValueError if one is negative or not finite, or, with `some`, if all
     are zero."""
-    weight = np.ascontiguousarray(weight, dtype)
+    weight = finite_numbers(name, weight, dtype)
     if weight.shape != (rows,):
         raise ValueError(f"{name} must have shape ({rows},), got {weight.shape}")
-    check_finite(name, weight)
     if weight.min() < 0:
         row = int(np.argmax(weight < 0))
         raise ValueError(f"{name} must not be negative, but row {row} (counted from 0) has {weight[row]:g}")

@@ -5,7 +5,7 @@ Whatever is wrong with parameters or data raises before a model changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from inspect import signature
 from numbers import Integral, Number, Real
@@ -24,7 +24,8 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.validation import validate_data
 
-from pymlp.finiteness import first_non_finite
+from pymlp.arrays import finite_numbers, packed, refuse_masked, refuse_others
+from pymlp.finiteness import described, first_non_finite
 from pymlp.frames import columns_of, matrix_of
 from pymlp.functions import ACTIVATIONS
 from pymlp.layers import Dense
@@ -110,7 +111,14 @@ def check_parameters(estimator: Any) -> None:
 
 
 def hidden_layers(hidden_layer_sizes: Any) -> tuple[int | Dense, ...]:
-    """Hidden layers as widths or `Dense`; ValueError if a width is not above 0."""
+    """Hidden layers as widths or `Dense`; ValueError if a width is not above 0, or they come in no order."""
+    if isinstance(hidden_layer_sizes, (str, bytes, Mapping, Set)):
+        raise ValueError(
+            f"hidden_layer_sizes must be a width, a Dense or a sequence of these, got {hidden_layer_sizes!r}; () is no "
+            "hidden layer"
+        )
+    if isinstance(hidden_layer_sizes, np.ndarray):
+        hidden_layer_sizes = hidden_layer_sizes.tolist()
     sizes = list(hidden_layer_sizes) if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
     if any(
         not isinstance(size, Dense) and (isinstance(size, bool) or not isinstance(size, Integral) or size <= 0)
@@ -122,26 +130,19 @@ def hidden_layers(hidden_layer_sizes: Any) -> tuple[int | Dense, ...]:
 
 def _non_finite_message(error: ValueError, name: str, array: Any, dtype: Any = None, names: Any = None) -> str | None:
     """What to say instead of `error`, with row and column, if a NaN or an infinity in `array` is the reason for it."""
-    sparse = hasattr(array, "tocsr")
     try:
-        values = array if sparse else np.asarray(array)
+        values = array if hasattr(array, "tocsr") else np.asarray(array)
         if values.dtype.kind == "O":
-            values = np.asarray(values, dtype)
-        found = first_non_finite(values, None if sparse else dtype)
+            values = np.asarray(values, np.float64)
+        found = first_non_finite(values, dtype)
     except (TypeError, ValueError):
         # not numbers at all: `error` says so
         return None
     if found is None:
         return None
-    row, column, kind = found
-    if kind == "infinity" and dtype == "float32":
-        kind = "infinity or a value too large for float32"
-    place = f"row {row}"
-    if sparse or np.ndim(array) == 2:
-        place += f", column {column}" + ("" if names is None else f" ({names[column]!r})")
     # scikit-learn's first line says this without the place; its further lines give advice
     advice = str(error).split("\n")[1:]
-    return "\n".join([f"Input {name} contains {kind}: first in {place} (counted from 0).", *advice])
+    return "\n".join([described(name, found, has_columns=values.ndim == 2, dtype=dtype, names=names), *advice])
 
 
 def _as_matrix(X: Any, dtypes: tuple[str, ...]) -> tuple[Any, list[Any] | None]:
@@ -152,18 +153,31 @@ def _as_matrix(X: Any, dtypes: tuple[str, ...]) -> tuple[Any, list[Any] | None]:
     return matrix_of(columns, dtypes), [name for name, _ in columns]
 
 
+def _type_for(X: Any, dtypes: tuple[str, ...]) -> str:
+    """The type to compute in: that of X, in whatever byte order, or the first if it is none of them."""
+    name = getattr(getattr(X, "dtype", None), "name", None)
+    return name if name in dtypes else dtypes[0]
+
+
 def _asked(X: Any, dtypes: tuple[str, ...]) -> dict[str, Any]:
     # What to ask scikit-learn for.  None keeps the type, and with it an array whose copy would be large; its numbers
-    # are looked at by _check_range, because scikit-learn makes an array of truth values of all of them.
-    fits = isinstance(X, np.ndarray) and X.dtype in dtypes
-    if not fits and is_converted_late(X, dtypes[0]):
+    # are looked at by _checked_range, because scikit-learn makes an array of truth values of all of them.
+    dtype = _type_for(X, dtypes)
+    if is_converted_late(X, dtype):
         return {"dtype": None, "ensure_all_finite": False}
-    return {"dtype": dtypes}
+    # what has no NumPy type finds its own among them
+    return {"dtype": dtype if isinstance(getattr(X, "dtype", None), np.dtype) else dtypes}
 
 
-def _check_range(X: Any, dtype: str) -> None:
-    if isinstance(X, np.ndarray) and X.dtype != dtype and first_non_finite(X, dtype) is not None:
+def _checked_range(X: Any, dtype: str) -> Any:
+    """X as training takes it: what is not converted late can be read by C."""
+    if not isinstance(X, np.ndarray):
+        return X.tocsr()
+    if not is_converted_late(X, dtype):
+        return packed(X, dtype)
+    if first_non_finite(X, dtype) is not None:
         raise ValueError(f"Input X contains NaN, infinity or a value too large for dtype('{dtype}').")
+    return X
 
 
 def _is_ready(X: Any, y: Any, dtypes: tuple[str, ...]) -> bool:
@@ -174,6 +188,7 @@ def _is_ready(X: Any, y: Any, dtypes: tuple[str, ...]) -> bool:
         and X.size > 0
         and X.dtype in dtypes
         and X.flags.c_contiguous
+        and X.flags.aligned
         and (y.ndim == 1 or (y.ndim == 2 and y.shape[1] > 1))
         and len(y) == len(X)
         and y.dtype.kind in "biuf"
@@ -182,7 +197,7 @@ def _is_ready(X: Any, y: Any, dtypes: tuple[str, ...]) -> bool:
 
 
 def check_training_data(
-    estimator: Any, X: Any, y: Any, *, dtypes: tuple[str, ...], reset: bool, numeric: bool
+    estimator: Any, X: Any, y: Any, *, dtypes: tuple[str, ...], reset: bool, numeric: bool, suffix: str = ""
 ) -> tuple[Any, np.ndarray, str]:
     """X as a C-contiguous or CSR array, y as an array, and the type to compute in.
 
@@ -199,46 +214,56 @@ def check_training_data(
     reset : bool
     numeric : bool
         Whether y must hold numbers.
+    suffix : str
+        Of the names of X and y in messages about their numbers.
 
     Raises
     ------
     ValueError
         scikit-learn's messages; for NaN and infinity with the first row and column.
+    TypeError
+        X, or a y of numbers, holds something else, or has masked entries; see `pymlp.arrays`.
     """
     options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "y_numeric": numeric, "order": "C"}
     if numeric and hasattr(y, "tocsr"):
         raise ValueError("y must be a dense array: only the labels of a classifier may be sparse")
+    refuse_others(f"X{suffix}", X)
+    (refuse_others if numeric else refuse_masked)(f"y{suffix}", y)
     if _is_ready(X, y, dtypes):
         validate_data(estimator, X, y, reset=reset, skip_check_array=True)
         return X, y, X.dtype.name
     matrix, names = _as_matrix(X, dtypes)
+    dtype = _type_for(matrix, dtypes)
     try:
-        if names is None:
-            X_checked, y = validate_data(estimator, X, y, reset=reset, **_asked(X, dtypes), **options)
-        else:
-            # the names are the table's, the numbers the matrix's
-            validate_data(estimator, X, reset=reset, skip_check_array=True)
-            X_checked, y = check_X_y(matrix, y, dtype=dtypes, estimator=estimator, **options)
-        dtype = X_checked.dtype.name if X_checked.dtype.name in dtypes else dtypes[0]
-        _check_range(X_checked, dtype)
+        with np.errstate(over="ignore"):
+            if names is None:
+                X_checked, y = validate_data(estimator, X, y, reset=reset, **_asked(X, dtypes), **options)
+            else:
+                # the names are the table's, the numbers the matrix's
+                validate_data(estimator, X, reset=reset, skip_check_array=True)
+                X_checked, y = check_X_y(matrix, y, dtype=dtypes, estimator=estimator, **options)
+        dtype = _type_for(X_checked, dtypes)
+        X_checked = _checked_range(X_checked, dtype)
     except ValueError as error:
-        wanted = dtypes[0] if len(dtypes) == 1 else None
-        message = _non_finite_message(error, "X", matrix, wanted, names) or _non_finite_message(error, "y", y)
+        message = _non_finite_message(error, f"X{suffix}", matrix, dtype, names) or _non_finite_message(
+            error, f"y{suffix}", y
+        )
         if message is None:
             raise
         raise ValueError(message) from error
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
-    return X_checked.tocsr() if hasattr(X_checked, "tocsr") else X_checked, y, dtype
+    return X_checked, y, dtype
 
 
 @contextmanager
 def chunk_named(number: int) -> Iterator[None]:
-    """Say in a ValueError of the body which chunk of a stream does not fit: `number`, counted from 0."""
+    """Say in an error of the body which chunk of a stream does not fit: `number`, counted from 0."""
     try:
         yield
-    except ValueError as error:
-        raise ValueError(f"chunk {number} of source (counted from 0) does not fit: {error}") from error
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"chunk {number} of source (counted from 0) does not fit: {error}") from error
 
 
 def check_chunk(
@@ -261,25 +286,27 @@ def check_chunk(
 def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
     """X as `check_training_data` gives it, checked against the data the estimator was fitted to."""
     options = {"accept_sparse": ["csr", "csc"], "order": "C"}
+    refuse_others("X", X)
     matrix, names = _as_matrix(X, (dtype,))
     try:
-        if names is None:
-            checked = validate_data(estimator, X, reset=False, **_asked(X, (dtype,)), **options)
-        else:
-            validate_data(estimator, X, reset=False, skip_check_array=True)
-            checked = check_array(matrix, dtype=dtype, estimator=estimator, input_name="X", **options)
-        _check_range(checked, dtype)
+        with np.errstate(over="ignore"):
+            if names is None:
+                checked = validate_data(estimator, X, reset=False, **_asked(X, (dtype,)), **options)
+            else:
+                validate_data(estimator, X, reset=False, skip_check_array=True)
+                checked = check_array(matrix, dtype=dtype, estimator=estimator, input_name="X", **options)
+        checked = _checked_range(checked, dtype)
     except ValueError as error:
         message = _non_finite_message(error, "X", matrix, dtype, names)
         if message is None:
             raise
         raise ValueError(message) from error
-    return checked.tocsr() if hasattr(checked, "tocsr") else checked
+    return checked
 
 
 def check_targets(y: Any, rows: int, columns: int) -> np.ndarray:
     """Numbers to score predictions by, as a float64 array (rows, columns); ValueError if they are anything else."""
-    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    y = finite_numbers("y", y, "float64")
     if y.shape not in ((rows, columns), (rows,) if columns == 1 else ()):
         raise ValueError(f"y must be of shape ({rows}, {columns}), got {y.shape}")
     return y.reshape(rows, columns)
@@ -288,7 +315,7 @@ def check_targets(y: Any, rows: int, columns: int) -> np.ndarray:
 def check_validation_data(estimator: Any, X: Any, y: Any, dtype: str, *, numeric: bool) -> tuple[Any, np.ndarray]:
     """X_val and y_val as `check_training_data` gives X and y, checked against the data the estimator is fitted to."""
     try:
-        X, y, _ = check_training_data(estimator, X, y, dtypes=(dtype,), reset=False, numeric=numeric)
+        X, y, _ = check_training_data(estimator, X, y, dtypes=(dtype,), reset=False, numeric=numeric, suffix="_val")
     except ValueError as error:
         raise ValueError(f"X_val and y_val do not fit: {error}") from error
     return X, y

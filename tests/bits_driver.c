@@ -390,7 +390,7 @@ static void shuffle(void) {
     for (int64_t i = 0; i < WORDS; i++) twister[i] = (uint32_t)mixed(7, (uint64_t)i);
     twister[WORDS] = 100;
     for (int64_t i = 0; i < ROWS; i++) order[i] = i;
-    pymlp_shuffle(NULL, twister, order, ROWS);
+    pymlp_shuffle(NULL, twister, order, 0, ROWS);
     struct hash hash = new_hash();
     take_in(&hash, order, sizeof order);
     take_in(&hash, twister, sizeof twister);

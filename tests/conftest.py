@@ -1,8 +1,9 @@
-"""What every test may rely on: Ctrl-C arrives, however the run was started; standardised irises."""
+"""What every test may rely on: Ctrl-C arrives, however the run was started; irises; the library of faults."""
 
 import signal
 
 import pytest
+from allocation_faults import build
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -11,6 +12,12 @@ def _deliver_interrupts():
     # wait for ever
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def faults_library(tmp_path_factory):
+    """Path of the library that refuses allocations; see allocation_faults.py."""
+    return build(tmp_path_factory.mktemp("faults"))
 
 
 @pytest.fixture(scope="module")

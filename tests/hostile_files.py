@@ -107,6 +107,7 @@ BOMBS = {
     "many levels": lambda: model_file(
         {"loss": {"option": "Quantile", "parameters": {"levels": [(place + 1) / 20_000 for place in range(14_000)]}}}
     ),
+    "a long name of an activation": lambda: model_file({"layers": _layers(1, activation="x" * 100_000)}),
     "a type with a size": lambda: model_file({"dtype": "(1000000000,)f8"}),
     "a type of many types": lambda: model_file({"dtype": "f4," * 50_000}),
     "a deep state": lambda: model_file(state='{"a":' + "[" * 20_000 + "]" * 20_000 + "}"),

@@ -14,6 +14,7 @@ from small_models import interrupt_in, small, state_of
 
 import pymlp
 from pymlp import MLPClassifier, MLPRegressor, ModelFormatError, checkpoints, container, epochs
+from pymlp.checkpoints import Checkpoints
 from pymlp.losses import CustomLoss
 from pymlp.network import Network
 from pymlp.optimizers import SGD
@@ -182,6 +183,39 @@ def test_odd_arguments(iris, tmp_path, monkeypatch, options, error, message):
     with pytest.raises(error, match=message):
         train(NETWORK, NETWORK.initial_params(0), X, np.eye(3)[y], **options)
     assert os.listdir(tmp_path) == []
+
+
+def test_every_state_comes_back(tmp_path):
+    kept = Checkpoints(tmp_path / "c", 1, False)
+    kept.open({"kind": "nothing", "limit": np.inf})
+    run = {
+        "alone": {"array of one name": 3},
+        "numbers": [0.1, -0.0, 5e-324, np.inf],
+        "mixed": [1.5, None, {"deep": [np.arange(4, dtype=np.uint32), np.zeros((2, 0))]}, "text", True, 2**127],
+        "none": [],
+        "scalar": np.float32(0.1),
+    }
+    kept.keep(run)
+    found = checkpoints.read(tmp_path / "c")
+    assert found.fingerprint == {"kind": "nothing", "limit": np.inf}
+    first, second = found.run["mixed"][2].pop("deep"), run["mixed"][2].pop("deep")
+    assert [each.dtype for each in first] == [each.dtype for each in second]
+    assert [each.tolist() for each in first] == [each.tolist() for each in second]
+    assert repr(found.run) == repr({**run, "scalar": float(np.float32(0.1))})
+
+
+def test_a_long_setting_is_told_by_its_sum(iris, tmp_path):
+    X, y = iris[0], np.array([f"{'species ' * 60}{number}" for number in iris[1]])
+    small().fit(X, y, checkpoint=tmp_path / "c")
+    assert len(checkpoints.read(tmp_path / "c").fingerprint["classes"]) < 1100
+    small(max_iter=5).fit(X, y, checkpoint=tmp_path / "c", resume=True)
+    with pytest.raises(ValueError, match=": classes is"):
+        small(max_iter=5).fit(X, np.char.add(y, "!"), checkpoint=tmp_path / "c", resume=True)
+
+
+def test_nothing_to_draw_from_has_no_state():
+    assert checkpoints.generator_state(None) is None
+    checkpoints.set_generator_state(None, None)
 
 
 # ------------------------------------------------------------------------------------------------------ malformed files

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,31 +147,6 @@ def test_the_cap_is_on_top_of_every_choice(monkeypatch: pytest.MonkeyPatch) -> N
     assert resolve_threads().value == 1
     set_thread_cap(None)
     assert resolve_threads(8).value == 8
-
-
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({"cpu.max": "150000 100000"}, 1.5),
-        ({"cpu.max": "max 100000"}, None),
-        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4.0),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-        ({"cpu.max": "nonsense"}, None),
-        ({}, None),
-    ],
-    ids=["version 2", "version 2 without", "version 1", "version 1 without", "unreadable", "none"],
-)
-def test_quota_of_the_control_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cores: float | None
-) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(config, "Path", lambda name: tmp_path / Path(name).relative_to("/sys/fs/cgroup"))
-    monkeypatch.setattr(config, "_cgroup_cores", cache(config._cgroup_cores.__wrapped__))
-    assert config._cgroup_cores() == cores
-    monkeypatch.setattr(config.os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
-    assert config.usable_cores() == (6 if cores is None else int(cores))
 
 
 def test_at_least_one_core(monkeypatch: pytest.MonkeyPatch) -> None:

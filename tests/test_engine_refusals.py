@@ -231,9 +231,7 @@ def test_batches_optimizers_and_row_numbers_that_cannot_be() -> None:
 def test_a_loss_that_python_computes_is_no_work_for_c() -> None:
     plan = made({}, loss=rule(kind=lib.pymlp_loss(b"custom")))
     X, gradient = numbers(4, 2), numbers(6)
-    code = lib.pymlp_loss_gradient(
-        plan, numbers(6), X, ffi.NULL, X, ffi.NULL, 4, gradient, ffi.new("double *"), -1, 0
-    )
+    code = lib.pymlp_loss_gradient(plan, numbers(6), X, ffi.NULL, X, ffi.NULL, 4, gradient, ffi.new("double *"), -1, 0)
     assert code == BAD_ARGUMENT
     assert steps(plan, [0, 2], [0, 1]) == BAD_ARGUMENT
 

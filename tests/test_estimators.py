@@ -117,6 +117,9 @@ def test_weights_are_views_that_can_be_assigned(iris):
         model.coefs_ = [np.zeros((4, 6)), np.zeros((6, 2))]
     with pytest.raises(ValueError, match="arrays of shapes"):
         model.coefs_[0] = np.zeros(6)
+    with pytest.raises(ValueError, match="could not convert"):
+        model.coefs_ = [np.zeros((4, 6)), np.full((6, 3), "many")]
+    assert model.params_[:24].all()
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
@@ -259,7 +262,7 @@ def test_what_float32_cannot_hold_is_placed_in_large_arrays_too(iris, monkeypatc
         small(dtype="float32").fit(X, y)
     with pytest.raises(ValueError, match=place):
         model.predict(X)
-    with pytest.raises(ValueError, match="Input X contains infinity in row 20, column 1"):
+    with pytest.raises(ValueError, match=place):
         pymlp.train(model.network_, model.params_, X, np.eye(3)[y])
 
 

@@ -74,6 +74,60 @@ def test_float64_values_and_slopes(name, isa):
         assert worst.error <= 4, worst
 
 
+def corners(dtype, exponents):
+    """The powers of 2 with these exponents, the numbers next to them, and their negatives."""
+    powers = np.ldexp(np.ones(len(exponents), dtype), exponents).astype(dtype)
+    numbers = np.concatenate([powers, np.nextafter(powers, dtype(0)), np.nextafter(powers, dtype(np.inf))])
+    return np.concatenate([numbers, -numbers])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", NAMES)
+def test_next_to_every_power_of_two(name, isa):
+    # of float32 all numbers that have one, the least and the largest; of float64 where mpmath is quick
+    info = np.finfo(np.float32)
+    every = corners(np.float32, np.arange(info.minexp, info.maxexp))
+    every = np.concatenate([every, np.array([info.tiny, info.max, -info.max, -info.tiny], np.float32)])
+    double = corners(np.float64, np.concatenate([[-1022, -1021, -500], np.arange(-66, 11, 3)]))
+    if name == "log":
+        double = np.abs(double)
+    # what is below the smallest normal number counts as 0, here too
+    double = function_errors.flushed(double)
+    double = double[double != 0]
+    for slope in (False, True) if name != "log" else (False,):
+        for worst in (
+            function_errors.judged_single(name, slope, isa, every),
+            function_errors.judged_twofold(name, slope, isa, double),
+        ):
+            assert worst.count > 160
+            assert worst.error <= (4 if slope else most_errors(name, isa, worst.at)), worst
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "cosine"])
+def test_the_largest_float64(name, isa):
+    # so large that NumPy's own formulas are exact; the cosine has a test of its own
+    z = np.ldexp([1.0, 1.5, 1.0, 1.75], [60, 300, 1000, 1023])
+    z = np.concatenate([z, [np.finfo(np.float64).max]])
+    z = z if name == "log" else np.concatenate([z, -z])
+    with np.errstate(all="ignore"):
+        expected = np.asarray(function_errors.VALUES[name](function_errors.Double, z), np.float64)
+    with config_context(isa=isa):
+        np.testing.assert_array_max_ulp(c.evaluate(name, z), expected, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", [*FUSED[:1], "portable"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_thousandth_float32(name, isa):
+    if isa not in ISAS:
+        pytest.skip(f"this machine has no engine {isa}")
+    for slope in (False, True) if name != "log" else (False,):
+        worst = function_errors.sweep_single(name, slope, isa, stride=1_009)
+        assert worst.count > 4_000_000
+        assert worst.error <= (4 if slope else most_errors(name, isa, worst.at)), worst
+
+
 def test_the_sweeps_notice_errors(monkeypatch):
     # results one unit off, zeros, NaNs and infinities
     right = c.evaluate

@@ -101,6 +101,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _install(wheel, tmp_path_factory.mktemp("bare"), "numpy", "cffi")
 
 
+@pytest.mark.slow
 def test_sdist_holds_all_sources(archives):
     with tarfile.open(next(archives.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}

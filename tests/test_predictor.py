@@ -103,7 +103,7 @@ def test_a_network_gives_what_its_plan_gives(engine, dtype, loss):
         np.testing.assert_allclose(predictor(X), expected, rtol=2e-4 if dtype == "float32" else 1e-10, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", matrix.DTYPES)
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_bits_do_not_depend_on_instruction_set_threads_or_cuts(loss, dtype):
     engines = [engine for engine in matrix.ENGINES if engine in matrix.FUSED]
@@ -240,7 +240,7 @@ def test_what_does_not_fit_is_named(backend):
         (np.array([["a"] * 9]), "X must hold real numbers, got dtype <U1"),
     ):
         for arguments in ((bad,), (bad, out)):
-            with pytest.raises(ValueError, match=message):
+            with pytest.raises((TypeError, ValueError), match=message):
                 predictor(*arguments)
     for bad, message in (
         (

@@ -1,8 +1,10 @@
 """A file is the old one or the whole new one: errors while writing, links, folders, devices, permissions, litter."""
 
 import errno
+import importlib.util
 import os
 import stat
+import sys
 
 import pytest
 
@@ -238,6 +240,19 @@ def test_nothing_is_removed_where_nothing_can_be_locked(tmp_path, stale, monkeyp
     assert stale.exists()
 
 
+def test_systems_without_locks_and_folders_to_open(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(os, "name", "another")
+    spec = importlib.util.find_spec("pymlp.replacement")
+    elsewhere = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(elsewhere)
+    for content in (b"one", b"two"):
+        with elsewhere.replacing(tmp_path / "file", keep_previous=True) as stream:
+            stream.write(content)
+    assert (tmp_path / "file").read_bytes() == b"two"
+    assert sorted(os.listdir(tmp_path)) == ["file", "file.previous"]
+
+
 @pytest.mark.parametrize("moment", ["locked", "removed"])
 def test_a_file_that_is_taken_for_a_stale_one_is_made_anew(tmp_path, monkeypatch, moment):
     flock, taken = replacement.fcntl.flock, []
@@ -253,6 +268,17 @@ def test_a_file_that_is_taken_for_a_stale_one_is_made_anew(tmp_path, monkeypatch
     monkeypatch.setattr(replacement.fcntl, "flock", faster)
     _write(tmp_path / "file")
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_no_memory_for_a_stream_leaves_no_litter(tmp_path, monkeypatch):
+    def fail_late(path, mode):
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+        raise MemoryError
+
+    monkeypatch.setattr("builtins.open", fail_late)
+    with pytest.raises(MemoryError):
+        _write(tmp_path / "file")
+    assert os.listdir(tmp_path) == []
 
 
 def test_ctrl_c_before_the_first_byte_leaves_no_litter(tmp_path, monkeypatch):

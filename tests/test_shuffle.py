@@ -45,6 +45,19 @@ def test_order_and_draws_are_numpys(plan: backends.Plan, kind: str, rows: int) -
     assert ours.normal() == theirs.normal()
 
 
+@pytest.mark.skipif("c" not in backends.available(), reason="only the C engine shuffles in pieces")
+@pytest.mark.parametrize("at_once", [1, 2, 3, 64, 65, 999])
+def test_the_order_is_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    module = backends.get("c")
+    monkeypatch.setattr(module, "SHUFFLED_AT_ONCE", at_once)
+    plan = module.Plan(Network.from_widths((1, 1)), 1)
+    for rows in (1, 2, 63, 64, 65, 1000):
+        ours, theirs, order = np.random.RandomState(3), np.random.RandomState(3), np.arange(rows)
+        plan.shuffle(order, ours)
+        np.testing.assert_array_equal(order, theirs.permutation(rows))
+        assert ours.normal() == theirs.normal()
+
+
 def test_the_global_state_is_drawn_from(plan: backends.Plan) -> None:
     source = np.random.mtrand._rand
     state = source.get_state()

@@ -120,7 +120,10 @@ def test_a_class_may_be_missing_from_the_validation_rows(iris):
         ({"sample_weight_val": np.ones(2)}, "X_val is missing"),
         ({"X_val": np.zeros((2, 3)), "y_val": [0, 1]}, "X_val and y_val do not fit: X has 3 features"),
         ({"X_val": np.zeros((2, 4)), "y_val": [0, 1, 1]}, "X_val and y_val do not fit: .*inconsistent"),
-        ({"X_val": np.full((2, 4), np.inf), "y_val": [0, 1]}, "X_val and y_val do not fit: Input X contains infinity"),
+        (
+            {"X_val": np.full((2, 4), np.inf), "y_val": [0, 1]},
+            "X_val and y_val do not fit: Input X_val contains infinity",
+        ),
         ({"X_val": np.zeros((2, 4)), "y_val": [0, 7]}, r"y_val has classes that y has not: \[7\]"),
         (
             {"X_val": np.zeros((2, 4)), "y_val": [0, 1], "sample_weight_val": [-1, 1]},
@@ -140,7 +143,7 @@ def test_validation_targets_must_fit_a_regression(iris):
     X, y = iris
     with pytest.raises(ValueError, match="y_val must hold labels as y does"):
         small().fit(X, y, X_val=X, y_val=X[:, 0])
-    with pytest.raises(ValueError, match="y_val must hold numbers"):
+    with pytest.raises(TypeError, match="y_val must hold real numbers, got dtype <U1"):
         small(MLPRegressor).fit(X, y, X_val=X, y_val=np.where(y == 0, "a", "b"))
     with pytest.raises(ValueError, match="y_val has 2 target columns, but y has 1"):
         small(MLPRegressor).fit(X, y, X_val=X, y_val=X[:, :2])

@@ -214,7 +214,7 @@ def test_each_target_serves_all_its_outputs(data, loss):
         ({"y_val": np.zeros((4, 3))}, "X_val is missing"),
         ({"weight_val": np.ones(3)}, "X_val is missing"),
         ({"X_val": np.zeros((4, 5)), "y_val": np.zeros((4, 3))}, r"X_val must have shape \(rows, 6\)"),
-        ({"X_val": np.full((4, 6), np.nan), "y_val": np.zeros((4, 3))}, "Input X_val contains NaN in row 0"),
+        ({"X_val": np.full((4, 6), np.nan), "y_val": np.zeros((4, 3))}, "Input X_val contains NaN: first in row 0"),
         ({"X_val": np.zeros((4, 6)), "y_val": np.zeros((3, 3))}, r"y_val must have shape \(4, 3\)"),
         ({"X_val": np.zeros((4, 6)), "y_val": np.full((4, 3), 2.0)}, r"y_val must lie in \[0, 1\]"),
         (

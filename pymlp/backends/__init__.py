@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from numbers import Integral
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
 # rows of a block: the gradients of a longer batch are added block by block, in order (bounded scratch, and in float32
 # one chain over a million rows would lose three digits)
 BLOCK_ROWS = 4096
+
+
+# rows are counted by 64 bits
+MOST_ROWS = 2**63 - 1
+
+
+def checked_batch_size(batch_size: int) -> int:
+    """A plan's batch size as an int; ValueError if it is no number of rows."""
+    if not isinstance(batch_size, Integral) or isinstance(batch_size, bool) or not 1 <= batch_size <= MOST_ROWS:
+        raise ValueError(f"batch_size must be an integer from 1 to {MOST_ROWS}, got {batch_size!r}")
+    return int(batch_size)
 
 
 class BackendUnavailableError(ImportError):

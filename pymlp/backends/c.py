@@ -7,32 +7,39 @@ what it is not.  The interpreter's lock is released while C works.
 from __future__ import annotations
 
 import functools
-import weakref
 from typing import Any, NoReturn
 
 import numpy as np
 
 from pymlp._engine import ffi, lib
-from pymlp.backends import StoppedError, callable_loss
+from pymlp.backends import StoppedError, callable_loss, checked_batch_size
 from pymlp.config import Choice, requested, resolve_threads
+from pymlp.forks import drawing
 from pymlp.losses import CompiledLoss
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
 from pymlp.sparse_rows import SparseRows
 
 # pymlp_error_text says the rest; these deserve an exception of their own
+OUT_OF_MEMORY = 1
 _EXCEPTIONS = {
     lib.pymlp_error_text(code): exception
-    for code, exception in ((1, MemoryError), (2, RuntimeError), (3, StoppedError), (4, IndexError), (5, ValueError))
-}
+    for code, exception in (
+        (OUT_OF_MEMORY, MemoryError), (2, RuntimeError), (3, StoppedError), (4, IndexError), (5, ValueError),
+    )
+}  # fmt: skip
 
 
 # longer ones are drawn from 64 bits
 LONGEST_SHUFFLE = 1 << 32
+# some 30 milliseconds, where the rows are in no cache: between such pieces Ctrl-C comes through
+SHUFFLED_AT_ONCE = 1 << 21
 
 
 def _fail(code: int) -> NoReturn:
     text = lib.pymlp_error_text(code)
+    if code == OUT_OF_MEMORY:
+        raise MemoryError(f"{ffi.string(text).decode()}: the engine asked for {lib.pymlp_refused_bytes():,.0f} bytes")
     raise _EXCEPTIONS.get(text, RuntimeError)(ffi.string(text).decode())
 
 
@@ -106,25 +113,24 @@ class Plan:
     """See `pymlp.backends.Plan`; `isa` is the instruction set it runs on."""
 
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
-        self.network = network
-        self.batch_size = int(batch_size)
+        self.network, self.batch_size = network, checked_batch_size(batch_size)
         self.isa = str(choose_instruction_set().value)
         self._dtype = np.dtype(network.dtype)
         self._parameters = (network.n_parameters,)
         # a compiled one is C's own affair
         self._loss_is_called = network.loss_function.name == "custom"
         self._optimizers: dict[Any, object] = {}
-        plan = ffi.new("pymlp_plan **")
+        loss = _loss(network)
+        # the owner is there before what it owns: there is no moment at which an exception could lose a plan
+        self._owner = ffi.gc(ffi.new("pymlp_plan **"), lib.pymlp_plan_disown)
         code = lib.pymlp_plan_create(
-            plan, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
-            _loss(network), network.l1, network.l2, network.seed, self.batch_size,
+            self._owner, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
+            loss[0], network.l1, network.l2, network.seed, self.batch_size,
             resolve_threads(n_threads).value, n_threads is None,
         )  # fmt: skip
         if code:
             _fail(code)
-        self._plan = ffi.gc(plan[0], lib.pymlp_plan_free)
+        self._plan = self._owner[0]
         self.n_threads = int(lib.pymlp_plan_threads(self._plan))
 
     def _address(self, name: str, array: np.ndarray, shape: tuple[int, ...], *, writes: bool = False) -> object:
@@ -309,13 +315,13 @@ class Plan:
             return
         _check_vector("order", order, np.int64, None)
         twister = type(generator) is np.random.MT19937 and _twister_is_known()
-        with generator.lock:
-            lib.pymlp_shuffle(
-                ffi.cast("void *", generator.ctypes.bit_generator.value),
-                ffi.cast("uint32_t *", generator.ctypes.state_address) if twister else ffi.NULL,
-                ffi.from_buffer("int64_t *", order, require_writable=True),
-                len(order),
-            )
+        state = ffi.cast("uint32_t *", generator.ctypes.state_address) if twister else ffi.NULL
+        source_address = ffi.cast("void *", generator.ctypes.bit_generator.value)
+        rows = ffi.from_buffer("int64_t *", order, require_writable=True)
+        # from the end, as NumPy does it
+        for end in range(len(order), 0, -SHUFFLED_AT_ONCE):
+            with drawing, generator.lock:
+                lib.pymlp_shuffle(source_address, state, rows, max(0, end - SHUFFLED_AT_ONCE), end)
 
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
@@ -335,15 +341,16 @@ class Predictor:
         self.isa = str(choose_instruction_set().value)
         self.n_threads = int(resolve_threads(n_threads).value)
         self._dtype = np.dtype(network.dtype)
-        predictor = ffi.new("pymlp_predictor **")
+        loss = _loss(network)
+        self._owner = ffi.gc(ffi.new("pymlp_predictor **"), lib.pymlp_predictor_disown)
         code = lib.pymlp_predictor_create(
-            predictor, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
-            _loss(network), _address("params", params, self._dtype, (network.n_parameters,)),
+            self._owner, self.isa.encode(), _bits(network.dtype), _layers(network), len(network.table),
+            loss[0], _address("params", params, self._dtype, (network.n_parameters,)),
             with_complement, self.n_threads, n_threads is None,
         )  # fmt: skip
         if code:
             _fail(code)
-        self._predictor = ffi.gc(predictor[0], lib.pymlp_predictor_free)
+        self._predictor = self._owner[0]
         function = ffi.addressof(lib, "pymlp_predictor_predict")
         self.entry = int(ffi.cast("uintptr_t", function)), int(ffi.cast("uintptr_t", self._predictor))
 
@@ -385,8 +392,12 @@ def _layers(network: Network) -> object:
     return layers
 
 
-def _loss(network: Network) -> object:
-    """The loss as C takes it; C copies it."""
+def _loss(network: Network) -> tuple[object, object]:
+    """The loss as C takes it, which copies it, and the numbers it points to: they live as long as the caller has both.
+
+    No weak reference keeps them: what Python does as memory is freed must not be code of Python, because Ctrl-C, where
+    that came during the call before, would be raised in it and be lost.
+    """
     loss = network.loss_function
     rule = ffi.new("pymlp_loss_rule *")
     rule.kind, rule.group, rule.n_numbers = lib.pymlp_loss(loss.name.encode()), loss.group, len(loss.numbers)
@@ -394,12 +405,7 @@ def _loss(network: Network) -> object:
     rule.numbers = numbers
     if isinstance(loss, CompiledLoss):
         rule.function = ffi.cast("void *", loss.address)
-    _KEPT[rule] = numbers
-    return rule
-
-
-# memory that a struct of cffi points to lives as long as the struct
-_KEPT: weakref.WeakKeyDictionary[object, object] = weakref.WeakKeyDictionary()
+    return rule, numbers
 
 
 def _address(name: str, array: np.ndarray, dtype: np.dtype, shape: tuple[int, ...], *, writes: bool = False) -> object:
@@ -409,6 +415,7 @@ def _address(name: str, array: np.ndarray, dtype: np.dtype, shape: tuple[int, ..
         or array.dtype != dtype
         or array.shape != shape
         or not array.flags.c_contiguous
+        or not array.flags.aligned
     ):
         raise ValueError(_mismatch(name, array, dtype, shape))
     return ffi.from_buffer(array, require_writable=writes)
@@ -417,6 +424,7 @@ def _address(name: str, array: np.ndarray, dtype: np.dtype, shape: tuple[int, ..
 def _mismatch(name: str, array: object, dtype: np.dtype, shape: tuple[int, ...]) -> str:
     if isinstance(array, np.ndarray):
         found = f"{array.dtype} {array.shape}" + ("" if array.flags.c_contiguous else ", not contiguous")
+        found += "" if array.flags.aligned else ", not aligned"
     else:
         found = type(array).__name__
     return f"{name} must be a C-contiguous {dtype} array of shape {shape}, got {found}"
@@ -428,6 +436,7 @@ def _check_vector(name: str, array: np.ndarray, dtype: type, length: int | None)
         or array.ndim != 1
         or array.dtype != dtype
         or not array.flags.c_contiguous
+        or not array.flags.aligned
         or (length is not None and len(array) != length)
     ):
         shape = (len(array) if length is None and isinstance(array, np.ndarray) else length,)

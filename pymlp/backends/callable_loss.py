@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pymlp.backends.numpy import penalties, train_steps
+from pymlp.rows import counted_rows
 
 __all__ = ["loss_gradient", "train_steps"]
 
@@ -41,6 +42,7 @@ def loss_gradient(
     if weight_sum == 0.0:
         gradient[:] = 0
         return 0.0
+    X = counted_rows(X, weight)
     output = np.empty((rows, network.outputs), network.dtype)
     plan.forward(params, X, output, step, row_offset)
     values, by_output = network.loss_function.evaluate(y, output)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from pymlp.backends import StoppedError, callable_loss
+from pymlp.backends import StoppedError, callable_loss, checked_batch_size
 from pymlp.backends import numpy as numpy_backend
 from pymlp.backends.numba_small import SmallNetwork
 from pymlp.backends.numba_wide import WideNetwork, flat_pieces, optimize, step_rule
@@ -66,10 +66,7 @@ class Plan:
     """
 
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
-        self.network = network
-        self.batch_size = int(batch_size)
+        self.network, self.batch_size = network, checked_batch_size(batch_size)
         self.n_threads = int(resolve_threads(n_threads).value)
         self._loss_is_called = isinstance(network.loss_function, CustomLoss)
         self._stop = np.zeros(1, np.int64)
@@ -240,9 +237,10 @@ class Plan:
         fits = array.ndim == len(shape) and all(
             want in (None, found) for want, found in zip(shape, array.shape, strict=True)
         )
-        if not fits or array.dtype != wanted or not array.flags.c_contiguous:
+        if not fits or array.dtype != wanted or not array.flags.c_contiguous or not array.flags.aligned:
             sizes = ", ".join("any" if size is None else str(size) for size in shape)
             order = "" if array.flags.c_contiguous else ", not C-contiguous"
+            order += "" if array.flags.aligned else ", not aligned"
             raise ValueError(
                 f"{name} must be a C-contiguous {wanted} array of shape ({sizes}), "
                 f"got {array.dtype} {array.shape}{order}"

@@ -248,6 +248,9 @@ def batch_gradient(
         gather(y, order, at, rows, block_y.ravel())
         for i in range(len(block_weight[:rows])):
             block_weight[i] = weight[order[at + i] if len(order) else at + i]
+            if block_weight[i] == 0.0:
+                # removed, whatever it holds: what overflows on the way would make NaN of a product with 0
+                clear(scratch[table[0, SOURCE] + i * X.shape[1] : table[0, SOURCE] + (i + 1) * X.shape[1]])
         first_row = row_offset + at - first
         forward_block(table, kinds, step, first_row, packed, rows, scratch, stop)
         outputs = scratch[final[VALUES] : final[VALUES] + rows * columns]

@@ -25,6 +25,7 @@ from pymlp.backends.numba_table import first_to_learn, is_shared, needs_scores
 from pymlp.layers import KINDS, Row
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
+from pymlp.rows import counted_rows
 
 # rows of a block of `forward`, at least: fewer would starve the products
 FORWARD_ROWS = 256
@@ -193,6 +194,7 @@ class WideNetwork:
             gradient[:] = 0
             return 0.0
         total = 0.0
+        X = counted_rows(X, weight if len(weight) else None)
         for start in range(0, len(X), self._block):
             rows = X[start : start + self._block]
             count = len(rows)

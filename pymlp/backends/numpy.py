@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from pymlp.backends import BLOCK_ROWS, StoppedError
+from pymlp.backends import BLOCK_ROWS, StoppedError, checked_batch_size
 from pymlp.backends.plan_predictor import PlanPredictor
 from pymlp.config import resolve_threads
 from pymlp.functions import ACTIVATIONS
 from pymlp.layers import KINDS, Moment
 from pymlp.network import Network
 from pymlp.optimizers import AVERAGING, DECAY, Optimizer, clipped
+from pymlp.rows import counted_rows
 
 
 def penalties(network: Network, params: np.ndarray, gradient: np.ndarray) -> float:
@@ -70,10 +71,7 @@ class Plan:
     """See `pymlp.backends.Plan`."""
 
     def __init__(self, network: Network, batch_size: int, n_threads: int | None = None) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
-        self.network = network
-        self.batch_size = int(batch_size)
+        self.network, self.batch_size = network, checked_batch_size(batch_size)
         self.n_threads = int(resolve_threads(n_threads).value)
         self._stopped = False
 
@@ -205,6 +203,7 @@ class Plan:
         if weight_sum == 0.0:
             return 0.0
         total = 0.0
+        X = counted_rows(X, weight)
         for start in range(0, X.shape[0], BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
             moment = self._moment(step, row_offset + start)

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from pymlp import files
+from pymlp.arrays import packed
 from pymlp.finiteness import first_non_finite
 from pymlp.network import Network
 from pymlp.predictor import Predictor
@@ -45,17 +46,15 @@ def _read_rows(arguments: argparse.Namespace, names: Sequence[str] | None, netwo
     if X.shape[1] != columns:
         hint = "; leave the target and others out with --drop" if names is None and X.shape[1] > columns else ""
         raise DataError(f"{arguments.data}: the model takes {columns} columns, found {X.shape[1]}{hint}")
-    with np.errstate(over="ignore"):
-        converted = np.ascontiguousarray(X, network.dtype)
-    found = first_non_finite(converted)
+    found = first_non_finite(X, network.dtype)
     if found is not None:
-        row, column, _ = found
+        row, column, value = found
         name = column + 1 if table.names is None else repr(table.names[column])
         raise DataError(
-            f"{arguments.data}: {table.place(row)}, column {name}: {X[row, column]:g} is too large for the model, "
+            f"{arguments.data}: {table.place(row)}, column {name}: {value:g} is too large for the model, "
             f"which computes in {network.dtype}"
         )
-    return converted
+    return packed(X, network.dtype)
 
 
 def _predictions(model: Any, X: np.ndarray, proba: bool) -> list[tuple[str, np.ndarray]]:

@@ -1,0 +1,68 @@
+/* memory.c: every allocation of the engine, and what is known of the last one that was refused.
+ *
+ * A verb answers PYMLP_OUT_OF_MEMORY and leaves everything as it was; how much it asked for stands here, for the message
+ * of whoever called it.
+ */
+#include "memory.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include "pymlp.h"
+
+/* One for the process, not one for each thread: the loader makes a thread's own variables when they are first touched, and
+ * where there is no memory for them it ends the process.  Two threads that are refused at once may see each other's. */
+static _Atomic double refused_bytes;
+
+/* no address is longer than this: 2**62 bytes */
+#define MOST_BYTES 4611686018427387904.0
+
+double pymlp_refused_bytes(void) { return atomic_load(&refused_bytes); }
+
+int pymlp_refuse(double bytes) {
+    atomic_store(&refused_bytes, bytes);
+    return PYMLP_OUT_OF_MEMORY;
+}
+
+static void *noted(void *block, double bytes) {
+    if (block == NULL) pymlp_refuse(bytes);
+    return block;
+}
+
+static void ask_for_huge_pages(char *from, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    /* only whole huge pages inside; a refusal costs speed, nothing else */
+    const uintptr_t page = (uintptr_t)1 << 21;
+    uintptr_t first = ((uintptr_t)from + page - 1) & ~(page - 1), last = ((uintptr_t)from + bytes) & ~(page - 1);
+    if (last > first + page) (void)madvise((void *)first, last - first, MADV_HUGEPAGE);
+#else
+    (void)from;
+    (void)bytes;
+#endif
+}
+
+void *pymlp_new_zeros(double bytes) {
+    char *block = bytes < MOST_BYTES ? noted(calloc(1, (size_t)bytes + 64 + sizeof(void *)), bytes) : noted(NULL, bytes);
+    if (block == NULL) return NULL;
+    char *aligned = (char *)(((uintptr_t)block + sizeof(void *) + 63) & ~(uintptr_t)63);
+    memcpy(aligned - sizeof(void *), &block, sizeof(void *));
+    ask_for_huge_pages(aligned, (size_t)bytes);
+    return aligned;
+}
+
+void pymlp_free_zeros(void *zeros) {
+    void *block;
+    memcpy(&block, (char *)zeros - sizeof(void *), sizeof(void *));
+    free(block);
+}
+
+void *pymlp_new_block(double bytes) {
+    if (bytes >= MOST_BYTES) return noted(NULL, bytes);
+    return noted(aligned_alloc(64, ((size_t)bytes + 63) & ~(size_t)63), bytes);
+}

@@ -1,0 +1,16 @@
+/* memory.h: the engine's memory; see memory.c. */
+#ifndef PYMLP_MEMORY_H
+#define PYMLP_MEMORY_H
+
+/* Sizes are in floating point: products of hostile sizes do not overflow there.  NULL where there is no memory. */
+
+/* A block of zeros on a cache line of its own, whose pages are not touched before they are used; for pymlp_free_zeros. */
+void *pymlp_new_zeros(double bytes);
+void pymlp_free_zeros(void *zeros);
+/* The same of undefined content, for free. */
+void *pymlp_new_block(double bytes);
+
+/* Takes note of bytes that could not be had; PYMLP_OUT_OF_MEMORY. */
+int pymlp_refuse(double bytes);
+
+#endif
