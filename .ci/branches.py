@@ -1,9 +1,9 @@
 """Branch coverage of the C code, from what `llvm-cov export` says, which it is given on standard input.
 
-A branch is one side of one condition in the source: of an if, a loop, a `?:`, an operand of && or ||, a case.  The engine is
-compiled once for each instruction set, in float and in double, from the same source: these copies count as one function,
-whose branch is covered where it is in one of them.  Expansions of a macro count one by one.  Conditions that are
-constants in a copy are none there.  With a number as argument, less than so many percent is an error.
+A branch is one side of one condition in the source: of an if, a loop, a `?:`, an operand of && or ||, a case.  The
+engine is compiled once for each instruction set, in float and in double, from the same source: these copies count as
+one function, whose branch is covered where it is in one of them.  Expansions of a macro count one by one.  Conditions
+that are constants in a copy are none there.  With a number as argument, less than so many percent is an error.
 """
 
 from __future__ import annotations
