@@ -41,10 +41,13 @@ LONGEST_INTEGER = 40
 # of an array: dimensions, and bytes if the dimensions of size 0 are left out
 MOST_DIMENSIONS = 8
 MOST_BYTES = 2**63 - 1
+# bytes of a JSON text whose bounds are checked at once
+CHECKED_AT_ONCE = 1 << 12
 # characters of an array's name
 LONGEST_NAME = 200
-_PAIRED_SURROGATES = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..")
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_PAIRED_SURROGATES = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _NO_DIGEST = "0" * 64
 
 
@@ -122,13 +125,12 @@ def write(
         header[name] = {"dtype": _TYPE_NAMES[little.dtype], "shape": list(values.shape), "data_offsets": place}
         stored.append(little.reshape(-1).view(np.uint8).data)
         start += little.nbytes
-    text = json.dumps(header, ensure_ascii=False)
-    encoded = text.encode()
+    encoded = json.dumps(header, ensure_ascii=False).encode()
     # spaces up to a multiple of eight keep the arrays aligned for readers that map the file
     encoded += b" " * (-len(encoded) % 8)
     if len(encoded) > LONGEST_HEADER:
         raise ValueError(f"a header of {len(encoded)} bytes is longer than the {LONGEST_HEADER} that are read")
-    check_bounds("the header", text)
+    check_bounds("the header", encoded)
     size = len(encoded).to_bytes(8, "little")
     digest = hashlib.sha256(size + encoded)
     for each in stored:
@@ -205,25 +207,28 @@ def _check_digest(written: str, length: bytes, encoded: bytes, data: np.ndarray)
         raise ModelFormatError("it was damaged: its bytes do not give the SHA-256 that it states")
 
 
-def check_bounds(where: str, text: str) -> None:
+def check_bounds(where: str, text: bytes) -> None:
     """ModelFormatError if a JSON text has too many values, goes too deep, or has half a character in a string.
 
-    Before it is parsed: three bytes of text may become a list of sixty.
+    Before it is parsed, and piece by piece: three bytes of text may become a list of sixty.
     """
     # escaped characters could be taken for ends of strings
-    plain = text.replace("\\\\", "  ").replace('\\"', "  ")
-    if "\\u" in plain and _SURROGATE.search(_PAIRED_SURROGATES.sub("", plain)):
+    plain = text.replace(b"\\\\", b"  ").replace(b'\\"', b"  ")
+    if b"\\u" in plain and _SURROGATE.search(_PAIRED_SURROGATES.sub(b"", plain)):
         raise ModelFormatError(f"{where} has a surrogate that is half a character")
-    if plain.count('"') > 2 * MOST_VALUES:
-        raise ModelFormatError(f"{where} has more than {MOST_VALUES} strings")
-    outside = "".join(plain.split('"')[::2])
-    if sum(map(outside.count, ",:[{")) > MOST_VALUES:
-        raise ModelFormatError(f"{where} has more than {MOST_VALUES} values")
-    depth = 0
-    for bracket in re.sub(r"[^][{}]+", "", outside):
-        depth += 1 if bracket in "[{" else -1
-        if depth > DEEPEST:
-            raise ModelFormatError(f"{where} goes more than {DEEPEST} brackets deep")
+    strings = values = depth = 0
+    for start in range(0, len(plain), CHECKED_AT_ONCE):
+        parts = plain[start : start + CHECKED_AT_ONCE].split(b'"')
+        # every second one, from the first if the piece does not begin inside a string
+        outside = b"".join(parts[strings % 2 :: 2])
+        strings += len(parts) - 1
+        values += sum(map(outside.count, (b",", b":", b"[", b"{")))
+        if strings > 2 * MOST_VALUES or values > MOST_VALUES:
+            raise ModelFormatError(f"{where} has more than {MOST_VALUES} values")
+        for bracket in outside.translate(None, _NO_BRACKETS):
+            depth += 1 if bracket in b"[{" else -1
+            if depth > DEEPEST:
+                raise ModelFormatError(f"{where} goes more than {DEEPEST} brackets deep")
 
 
 def parse_json(where: str, text: bytes | str) -> dict[str, Any]:
@@ -243,9 +248,9 @@ def parse_json(where: str, text: bytes | str) -> dict[str, Any]:
         return int(digits)
 
     try:
+        check_bounds(where, text if isinstance(text, bytes) else text.encode())
         # decoded here: json.loads would guess UTF-16 or UTF-32 from the first bytes
         decoded = text.decode() if isinstance(text, bytes) else text
-        check_bounds(where, decoded)
         content = json.loads(decoded, object_pairs_hook=unique, parse_int=whole)
     except ModelFormatError:
         raise

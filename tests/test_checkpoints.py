@@ -204,6 +204,15 @@ def test_every_state_comes_back(tmp_path):
     assert repr(found.run) == repr({**run, "scalar": float(np.float32(0.1))})
 
 
+def test_a_long_setting_is_told_by_its_sum(iris, tmp_path):
+    X, y = iris[0], np.array([f"{'species ' * 60}{number}" for number in iris[1]])
+    small().fit(X, y, checkpoint=tmp_path / "c")
+    assert len(checkpoints.read(tmp_path / "c").fingerprint["classes"]) < 1100
+    small(max_iter=5).fit(X, y, checkpoint=tmp_path / "c", resume=True)
+    with pytest.raises(ValueError, match=": classes is"):
+        small(max_iter=5).fit(X, np.char.add(y, "!"), checkpoint=tmp_path / "c", resume=True)
+
+
 def test_nothing_to_draw_from_has_no_state():
     assert checkpoints.generator_state(None) is None
     checkpoints.set_generator_state(None, None)

@@ -52,7 +52,7 @@ def _json(text):
         ('{"a":' * 33 + "1" + "}" * 33, "it goes more than 32 brackets deep"),
         ('{"a": [' + "1," * 40_000 + "1]}", "it has more than 32768 values"),
         ('{"a": [' + "[]," * 20_000 + "1]}", "it has more than 32768 values"),
-        ('{"a": [' + '"",' * 40_000 + "1]}", "it has more than 32768 strings"),
+        ('{"a": [' + '"",' * 40_000 + "1]}", "it has more than 32768 values"),
         ('{"a": ' + "1" * 41 + "}", "it has an integer of 41 characters"),
         ('{"a": "\\ud800"}', "it has a surrogate that is half a character"),
         ('{"a": "\\uDC00"}', "it has a surrogate that is half a character"),
@@ -78,6 +78,12 @@ def test_texts_out_of_bounds(text, message):
         ('{"a": "\\ud83d\\udc0d \\\\ud800 \\u00e4"}', {"a": "\U0001f40d \\ud800 \u00e4"}),
         (f'{{"a": [{2**128 - 1}, {-(2**63)}]}}', {"a": [2**128 - 1, -(2**63)]}),
         (b'{"a": "\xc3\xa4"}', {"a": "\u00e4"}),
+        # strings that begin and end at each place of a piece
+        ('{"a": "' + "[" * 4085 + '"}', {"a": "[" * 4085}),
+        ('{"a": "' + "[" * 4086 + '"}', {"a": "[" * 4086}),
+        ('{"a": "' + "[" * 4087 + '"}', {"a": "[" * 4087}),
+        ('{"a": "' + "[" * 40_000 + '", "b": [[]]}', {"a": "[" * 40_000, "b": [[]]}),
+        ('{"a"' + " " * 4090 + ': ["' + "[" * 100 + '"]}', {"a": ["[" * 100]}),
     ],
 )
 def test_texts_within_bounds(text, content):

@@ -270,6 +270,17 @@ def test_a_file_that_is_taken_for_a_stale_one_is_made_anew(tmp_path, monkeypatch
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_no_memory_for_a_stream_leaves_no_litter(tmp_path, monkeypatch):
+    def fail_late(path, mode):
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+        raise MemoryError
+
+    monkeypatch.setattr("builtins.open", fail_late)
+    with pytest.raises(MemoryError):
+        _write(tmp_path / "file")
+    assert os.listdir(tmp_path) == []
+
+
 def test_ctrl_c_before_the_first_byte_leaves_no_litter(tmp_path, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt

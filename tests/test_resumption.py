@@ -177,6 +177,8 @@ def test_the_orders_of_any_random_state(iris, tmp_path, killed):
     state = np.random.RandomState(77)
     resumed = small(**parameters, random_state=state).fit(X, y, **options, resume=True)
     assert resumed.params_.tobytes() == expected.params_.tobytes()
+    # also of the epochs behind the best one
+    assert resumed.loss_curve_ == expected.loss_curve_
     assert state.normal() == following
 
     np.random.seed(5)
@@ -187,6 +189,7 @@ def test_the_orders_of_any_random_state(iris, tmp_path, killed):
     np.random.seed(77)
     resumed = small(**parameters, random_state=None).fit(X, y, **options, resume=True)
     assert resumed.params_.tobytes() == expected.params_.tobytes()
+    assert resumed.loss_curve_ == expected.loss_curve_
 
 
 def test_a_warm_start_goes_on(iris, tmp_path, killed):
@@ -374,8 +377,9 @@ def test_lbfgs_of_another_scipy_finds_its_own_way(iris, tmp_path, killed, monkey
         fitted(small(solver="lbfgs", max_iter=8), iris, checkpoint=tmp_path / "c", checkpoint_every=1)
     killed(None)
     found = checkpoints.read(tmp_path / "c")
-    # as if the third point had been another
+    # as if the third point had been another: what came of it and of those behind it is not to be used
     found.run["points"][2] ^= 1
+    found.run["gradients"][2:] = 7.0
     monkeypatch.setattr(checkpoints, "find", lambda path: found)
     resumed = fitted(small(solver="lbfgs", max_iter=8), iris, checkpoint=tmp_path / "c", resume=True)
     assert state_of(resumed) == state_of(fitted(small(solver="lbfgs", max_iter=8), iris))

@@ -26,11 +26,12 @@ static pymlp_predictor *predictor;
 static float X[ROWS * INPUTS], y[ROWS * OUTPUTS], start[PARAMETERS], trained[PARAMETERS], predicted[ROWS * OUTPUTS];
 static int64_t order[STEPS * BATCH], starts[STEPS + 1];
 static double coefficients[STEPS * 4];
-static const double no_numbers[1];
+/* the log loss without smoothing */
+static const double loss_numbers[1];
 static const char *instruction_set;
 static atomic_int failures, running;
 static atomic_long trainings, predictions, stops;
-static int rounds = 5;
+static int rounds = 20;
 
 static void fail(const char *what, int code) {
     fprintf(stderr, "%s: %s\n", what, code == PYMLP_OK ? "other bytes" : pymlp_error_text(code));
@@ -130,7 +131,7 @@ static void prepare(void) {
                               .source = 0, .second = -1};
     layers[1] = (pymlp_layer){.kind = dense, .activation = pymlp_activation("softmax"), .inputs = HIDDEN,
                               .outputs = OUTPUTS, .source = 1, .second = -1};
-    loss = (pymlp_loss_rule){.kind = pymlp_loss("log_loss"), .group = 1, .numbers = no_numbers};
+    loss = (pymlp_loss_rule){.kind = pymlp_loss("log_loss"), .group = 1, .n_numbers = 1, .numbers = loss_numbers};
     optimizer = (pymlp_optimizer){.kind = pymlp_optimizer_kind("sgd"), .parameters = {0.9, 1}};
     for (int i = 0; i < ROWS * INPUTS; i++) X[i] = drawn(&state);
     for (int i = 0; i < PARAMETERS; i++) start[i] = 0.2f * drawn(&state);
