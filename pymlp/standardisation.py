@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pymlp.interruptible import compute
 from pymlp.losses import GaussianNLL, loss_of
 from pymlp.network import Network
 from pymlp.rows import is_converted_late
@@ -50,11 +51,11 @@ class Scaling:
             return cls._of_sparse(values.tocsr(), weight, of_constants)
         if weight is not None:
             return cls._of_weighted(values, weight, of_constants)
-        mean = values.mean(axis=0, dtype=np.float64)
+        mean = compute(lambda: values.mean(axis=0, dtype=np.float64), values.size)
         squares = np.zeros(values.shape[1])
         for start in range(0, len(values), ROWS):
             squares += np.square(values[start : start + ROWS] - mean).sum(axis=0)
-        constant = values.max(axis=0) == values.min(axis=0)
+        constant = compute(lambda: values.max(axis=0) == values.min(axis=0), values.size)
         return cls(mean, np.where(constant, of_constants, np.sqrt(squares / len(values))))
 
     @classmethod

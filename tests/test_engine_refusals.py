@@ -245,6 +245,10 @@ def test_sparse_rows_that_no_dense_layer_reads() -> None:
     assert lib.pymlp_backward(plan, params, ffi.NULL, rows, 3, out, gradient, ffi.NULL, -1, 0) == BAD_ARGUMENT
     code = lib.pymlp_loss_gradient(plan, params, ffi.NULL, rows, out, ffi.NULL, 3, gradient, loss, -1, 0)
     assert code == BAD_ARGUMENT
+    layers, predictor = table({}, {"source": 1}, RESIDUAL | {"source": 2}, {"source": 3}), ffi.new("pymlp_predictor **")
+    assert lib.pymlp_predictor_create(predictor, ISA, 32, layers, 4, rule(), params, 0, 1, 0) == 0
+    assert lib.pymlp_predictor_predict_sparse(predictor[0], rows, 3, out) == BAD_ARGUMENT
+    lib.pymlp_predictor_free(predictor[0])
     # and of what dense layers read, no gradient to the inputs is offered
     plan = made({})
     assert lib.pymlp_backward(plan, params, ffi.NULL, rows, 3, out, gradient, out, -1, 0) == BAD_ARGUMENT
@@ -262,6 +266,16 @@ def test_single_functions_and_measurements() -> None:
     assert lib.pymlp_measure_tile(b"vax", 32, 8, 0.001) == 0
     for depth in (0, 513):
         assert lib.pymlp_measure_tile(ISA, 32, depth, 0.001) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_cosine_of_what_is_no_number_is_none(dtype: str) -> None:
+    z = np.array([np.inf, -np.inf, np.nan, np.finfo(dtype).max, -np.finfo(dtype).max, 1e10, -1e10, 0], dtype)
+    out = np.empty_like(z)
+    code = lib.pymlp_evaluate(ISA, 8 * z.itemsize, b"cosine", 0, ffi.from_buffer(z), len(z), ffi.from_buffer(out))
+    assert code == 0
+    assert np.isnan(out[:3]).all()
+    np.testing.assert_allclose(out[3:], np.cos(z[3:].astype("float64")), rtol=1e-5)
 
 
 def test_every_code_has_a_text_of_its_own() -> None:

@@ -231,6 +231,7 @@ EMPTY = {"dtype": "F32", "shape": [0], "data_offsets": [104, 104]}
     ("change", "message"),
     [
         (_set(METADATA, "format_version", "2"), "format version is '2' and this pymlp reads '1'"),
+        (_set(METADATA, "format", "pymlp checkpoint"), "it is the checkpoint of a training run"),
         (_delete(METADATA, "format_version"), "has no 'format_version'"),
         (_delete(METADATA, "pymlp_version"), "has no 'pymlp_version'"),
         (_delete(METADATA, "network"), "has no 'network'"),
@@ -252,7 +253,7 @@ EMPTY = {"dtype": "F32", "shape": [0], "data_offsets": [104, 104]}
         (_description(l2=float("nan")), r"l2 must be in \[0, inf\), got nan"),
         (_description(l2=10**400), "integer of 401 characters"),
         (_description(batch=3), "not the description of a network"),
-        (_description(inputs=10**18), rf"{WEIGHT}: shape must be \[10+, 4\], found \[3, 4\]"),
+        (_description(inputs=10**9), rf"{WEIGHT}: shape must be \[10+, 4\], found \[3, 4\]"),
         (_description(layers=[{"outputs": 2, "activation": "relu"}] * 3), "its 4 tensors are too few for 3 layers"),
         (_set(METADATA, "pymlp_version", "1\n2"), r"\['pymlp_version'\] is '1\\n2'"),
         (_description(dtype="float64"), f"{WEIGHT}: dtype must be 'F64', found 'F32'"),

@@ -131,11 +131,11 @@ def test_the_engine_checks_tables_of_layers_itself():
     norm, dropout = kinds.index("layer_norm"), kinds.index("dropout")
 
     def code(change=None, batch_size=4, l1=0.1, l2=0.1):
-        layers, plan = _layers(network), ffi.new("pymlp_plan **")
+        layers, plan, loss = _layers(network), ffi.new("pymlp_plan **"), _loss(network)
         if change is not None:
             change(layers)
         found = lib.pymlp_plan_create(
-            plan, choose_instruction_set().value.encode(), 32, layers, len(kinds), _loss(network), l1, l2, 0,
+            plan, choose_instruction_set().value.encode(), 32, layers, len(kinds), loss[0], l1, l2, 0,
             batch_size, 1, 0,
         )  # fmt: skip
         assert (plan[0] == ffi.NULL) == (found != 0)
