@@ -166,9 +166,15 @@ def test_more_threads_than_rows_or_cores():
 
 
 @pytest.mark.parametrize("widths", [(2**40, 2**40, 1), (2**62, 3), (3, 2**31, 2**31, 1)])
-def test_sizes_that_no_memory_holds_raise_before_allocating(widths):
-    with pytest.raises(MemoryError):
-        c.Plan(Network.from_widths(widths), 1)
+def test_networks_that_no_memory_holds_cannot_be(widths):
+    with pytest.raises(ValueError, match="parameters, more than"):
+        Network.from_widths(widths)
+
+
+@pytest.mark.parametrize(("widths", "rows"), [((2**46, 1), 1), ((3, 2**23, 2**23, 1), 1), ((2**30, 2**16, 1), 4096)])
+def test_sizes_that_no_memory_holds_raise_before_allocating(widths, rows):
+    with pytest.raises(MemoryError, match="the engine asked for"):
+        c.Plan(Network.from_widths(widths, dtype="float64"), rows)
 
 
 def test_an_unknown_instruction_set_is_named():
