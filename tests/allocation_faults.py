@@ -117,12 +117,14 @@ def build(folder: Path) -> str:
 def run_preloaded(library: str, script: str, *arguments: str, timeout: float = 280) -> Any:
     """Run a script of this folder with the library preloaded; what it printed, from JSON."""
     path = os.pathsep.join([str(HERE.parent), str(HERE)])
+    # OpenBLAS makes its threads anew after a fork, and ends the process where it gets none
+    environment = {"LD_PRELOAD": library, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
     ended = subprocess.run(
         [sys.executable, str(HERE / script), *arguments],
         capture_output=True,
         text=True,
         timeout=timeout,
-        env=os.environ | {"LD_PRELOAD": library, "PYTHONPATH": path},
+        env=os.environ | environment,
     )
     assert ended.returncode == 0, f"{script} ended with {ended.returncode}:\n{ended.stdout}\n{ended.stderr}"
     return json.loads(ended.stdout)
