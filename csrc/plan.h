@@ -226,10 +226,4 @@ double pymlp_step_work(const pymlp_plan *plan, double rows);
  * them, because it comes from afar. */
 double pymlp_row_work(const pymlp_plan *plan, int64_t rows);
 
-/* No part of the interface, but tests find it in the library: the kernels' own edges and strides, which a plan does not let
- * one choose.  Writes the rows of a tile, and the numbers in a panel, in a vector and in half a vector (0: there is no such
- * tile); multiplies if `product` is not NULL. */
-__attribute__((visibility("default"))) int pymlp_test_product(const char *instruction_set, int dtype, int64_t sizes[4],
-                                                              const struct product *product);
-
 #endif

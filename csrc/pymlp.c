@@ -439,7 +439,7 @@ int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, int
     return operations->evaluate(activation, slope != 0, z, count, out);
 }
 
-int pymlp_test_product(const char *instruction_set, int dtype, int64_t sizes[4], const struct product *product) {
+int pymlp_multiply(const char *instruction_set, int dtype, int64_t sizes[4], const void *product) {
     const struct operations *operations = operations_of(instruction_set, dtype);
     if (operations == NULL) return PYMLP_NO_INSTRUCTION_SET;
     operations->product(product, sizes);

@@ -126,6 +126,10 @@ int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, int
 /* GFLOP/s of register-only multiply-adds on n_threads threads, and of the micro-kernel at a depth, from cache */
 double pymlp_measure_peak(const char *instruction_set, int dtype, int n_threads, double seconds);
 double pymlp_measure_tile(const char *instruction_set, int dtype, int64_t depth, double seconds);
+/* One product by the micro-kernels, at their own edges and strides, which a plan does not let one choose; for tests.
+ * product: a struct product of plan.h, or NULL for none.  sizes becomes the rows of a tile, and the numbers in a panel, in
+ * a vector and in half a vector (0: there is no such tile). */
+int pymlp_multiply(const char *instruction_set, int dtype, int64_t sizes[4], const void *product);
 /* cffi declarations end */
 
 enum {

@@ -22,24 +22,29 @@ def _libraries() -> ThreadpoolController:
 
 
 class _Holders:
-    """Who asks for one thread at this moment: the number is the process's, so the first sets it and the last takes it
-    back.  Each by himself would take it back while others still need it."""
+    """Who asks for one thread at this moment.  The number is the process's, so the first notes it and the last takes it
+    back: each by himself would take it back while others still need it.
+
+    To leave is allowed again and again, so that an interruption on the way can be made up for.
+    """
 
     def __init__(self) -> None:
-        self.lock, self.count, self.limits = Lock(), 0, None
+        self.lock, self.present, self.limits = Lock(), set(), None
 
-    def enter(self) -> None:
+    def enter(self, who: object) -> None:
         with self.lock:
-            if self.count == 0:
-                self.limits = _libraries().limit(limits=1)
-            self.count += 1
+            if not self.present:
+                # notes the numbers, changes none
+                self.limits = _libraries().limit()
+            self.present.add(who)
+        # everyone, for with OpenMP and with MKL the number is the thread's own
+        _libraries().limit(limits=1)
 
-    def leave(self) -> None:
+    def leave(self, who: object) -> None:
         with self.lock:
-            self.count -= 1
-            if self.count == 0:
+            if self.present == {who}:
                 self.limits.restore_original_limits()
-                self.limits = None
+            self.present.discard(who)
 
 
 _holders = _Holders()
@@ -58,9 +63,13 @@ if hasattr(os, "register_at_fork"):
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """BLAS on one thread for the body of a ``with`` statement, whichever other threads use this at the same time."""
-    holders = _holders
-    holders.enter()
+    holders, who = _holders, object()
     try:
+        holders.enter(who)
         yield
     finally:
-        holders.leave()
+        try:
+            holders.leave(who)
+        except BaseException:
+            holders.leave(who)
+            raise

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import linecache
 import os
+import re
 import select
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import numpy as np
 import pymlp
 
 PACKAGE = str(Path(pymlp.__file__).parent)
+_LOCKS = re.compile(r"with (drawing|self\.lock)")
 
 # a process of its own: a thread of this one would wait for the very calls it is to interrupt
 _SENDER = """
@@ -131,7 +133,7 @@ class Interruption:
 
     def _at_line(self, frame: Any, event: str, argument: Any) -> Any:
         # a tracer can raise where no signal can: between the end of a with statement's body and its release of a lock
-        if event == "line" and "with drawing" not in linecache.getline(frame.f_code.co_filename, frame.f_lineno):
+        if event == "line" and not _LOCKS.search(linecache.getline(frame.f_code.co_filename, frame.f_lineno)):
             self.lines += 1
             if self.lines == self.line:
                 self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

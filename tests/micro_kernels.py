@@ -1,6 +1,6 @@
 """The micro-kernels of every instruction set, called by themselves, and the sizes that are next to their edges.
 
-`pymlp_test_product` is no part of the C interface: a plan chooses strides and sizes by itself, tests must be able to.
+A plan chooses strides and sizes by itself; tests must be able to, by `pymlp_multiply`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import functools
 import importlib
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,14 +66,15 @@ def kernel(isa: str, dtype: str) -> Kernel:
 
 
 def multiply(isa: str, dtype: str, sizes: ctypes.Array, product: Product | None) -> int:
-    return _function()(isa.encode(), 8 * np.dtype(dtype).itemsize, sizes, product)
+    ffi, lib = _engine()
+    of = ffi.NULL if product is None else ffi.cast("void *", ctypes.addressof(product))
+    return lib.pymlp_multiply(isa.encode(), 8 * np.dtype(dtype).itemsize, ffi.from_buffer("int64_t *", sizes), of)
 
 
 @functools.cache
-def _function() -> ctypes._CFuncPtr:
-    function = ctypes.CDLL(importlib.import_module("pymlp._engine").__file__).pymlp_test_product
-    function.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(Product)]
-    return function
+def _engine() -> tuple[Any, Any]:
+    engine = importlib.import_module("pymlp._engine")
+    return engine.ffi, engine.lib
 
 
 @dataclass(frozen=True)
