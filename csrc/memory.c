@@ -20,8 +20,8 @@
  * where there is no memory for them it ends the process.  Two threads that are refused at once may see each other's. */
 static _Atomic double refused_bytes;
 
-/* no address is longer than this: 2**62 bytes */
-#define MOST_BYTES 4611686018427387904.0
+/* a quarter of what addresses reach, 2**62 bytes or 2**30: no block is as long, and sums of a few sizes do not wrap around */
+#define MOST_BYTES ((double)(SIZE_MAX / 4))
 
 double pymlp_refused_bytes(void) { return atomic_load(&refused_bytes); }
 

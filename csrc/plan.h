@@ -1,8 +1,9 @@
 /* plan.h: what a plan holds, and the table of functions that an instruction set brings.
  *
  * A plan is one allocation: the table of layers, the packed parameters, the buffers of a batch and each thread's
- * scratch; what only sparse inputs need, or only very wide dense ones, is another, made by the first verb that gets them.  Sizes are in elements of the plan's dtype unless they say bytes; pages of what a verb does not use are
- * never touched.
+ * scratch; what only sparse inputs need, and what only very wide dense ones do, are others, made by the first verb that
+ * gets them.  Sizes are in elements of the plan's dtype unless they say bytes; pages of what a verb does not use are never
+ * touched.
  */
 #ifndef PYMLP_PLAN_H
 #define PYMLP_PLAN_H
@@ -203,9 +204,10 @@ struct engine {
 #define LEAST_TRIED 4e5
 #define MOST_TRIED 3e7
 
-/* a plan of more numbers is refused before any product of sizes is made: 2**47, far above any memory */
+/* a plan of more numbers is refused before any product of sizes is made: 2**47, far above any memory; and so is one of more
+ * bytes than a block may have, which is fewer where addresses have 32 bits */
 #define MOST_NUMBERS 140737488355328.0
-#define MOST_PLAN_BYTES (8 * MOST_NUMBERS)
+#define MOST_PLAN_BYTES (8 * MOST_NUMBERS < (double)(SIZE_MAX / 4) ? 8 * MOST_NUMBERS : (double)(SIZE_MAX / 4))
 /* A network that takes sparse inputs may never get dense ones: its buffer of them, where it is larger, is not made before it
  * is needed. */
 #define LARGE_INPUTS_BYTES 67108864.0

@@ -312,12 +312,12 @@ static int64_t numbers_in_row(const struct batch *data, int64_t row) {
 /* Makes the buffer of dense inputs that a plan was created without; false if there is no memory. */
 static bool make_room_for_inputs(pymlp_plan *plan) {
     if (plan->inputs_count == 0 || plan->inputs != NULL) return true;
-    /* a whole number of bands: on a cache line each */
-    const size_t bytes = (size_t)plan->inputs_count * plan->operations->real_bytes;
-    plan->inputs = pymlp_new_zeros(2 * (double)bytes);
+    /* a whole number of bands: on a cache line each; a double, because twice as many may be more than a size_t holds */
+    const double bytes = (double)plan->inputs_count * (double)plan->operations->real_bytes;
+    plan->inputs = pymlp_new_zeros(2 * bytes);
     if (plan->inputs == NULL) return false;
     plan->buffers[0].outputs = plan->buffers[0].inputs = plan->inputs;
-    plan->buffers[0].deltas = (char *)plan->inputs + bytes;
+    plan->buffers[0].deltas = (char *)plan->inputs + (size_t)bytes;
     return true;
 }
 

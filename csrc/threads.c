@@ -177,6 +177,11 @@ static void *worker(void *argument) {
 
 static void forget_parents_threads(void) {
     memset(&pool, 0, sizeof pool);
+#ifndef __linux__
+    /* a worker of the parent's may have held the lock as the fork was made, or sleep at the condition */
+    sleep_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    sleep_condition = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+#endif
     atomic_fetch_add(&generation, 1);
 }
 

@@ -128,7 +128,8 @@ def _own_groups() -> list[tuple[str, str]]:
     """Hierarchies of control groups and the process's path in each: "" names version 2, else its controllers."""
     try:
         lines = CGROUPS_OF_PROCESS.read_text().splitlines()
-    except OSError:
+    except (OSError, ValueError):
+        # ValueError: a path that is not in the locale's encoding
         return []
     return [(fields[1], fields[2]) for line in lines if len(fields := line.split(":", 2)) == 3]
 

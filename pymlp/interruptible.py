@@ -8,6 +8,7 @@ done also runs in a helper thread, which no signal reaches.
 from __future__ import annotations
 
 import contextvars
+import os
 from collections.abc import Callable
 from threading import Lock, Thread
 from typing import Any
@@ -63,6 +64,8 @@ class _HelpedCall:
         self._decided = {"": ""}
         self._ended = Lock()
         self._ended.acquire()
+        # a child of a fork is without the helper: what it runs never ends there
+        self._process = os.getpid()
         self.thread = Thread(target=contextvars.copy_context().run, args=(self._work,), daemon=True)
 
     def _work(self) -> None:
@@ -75,6 +78,9 @@ class _HelpedCall:
         finally:
             self.is_over = True
             self._ended.release()
+            # the failure holds this frame: were the frame to hold the call, neither that nor its arrays would be freed
+            # before the garbage collector comes
+            del self
 
     def wait(self) -> None:
         """Return when the call has ended, or a short while later."""
@@ -84,15 +90,20 @@ class _HelpedCall:
         """Whether the call has not begun; then it never will."""
         return self._decided.setdefault("by", "caller") == "caller"
 
-    def withdraw(self, stop: Callable[[], None] | None) -> None:
-        """Keep the call from beginning, or wait until it has ended, whatever else interrupts this thread."""
+    def goes_on(self) -> bool:
+        """Whether the call, once begun, has not ended and will, in this process."""
+        return not self.is_over and os.getpid() == self._process
+
+    def withdraw(self, stop: Callable[[], None] | None, is_pure: bool) -> None:
+        """Keep the call from beginning, or wait until it has ended unless it is pure, whatever else interrupts this
+        thread."""
         while True:
             try:
-                # a call that has not begun must not be stopped: the next one would be
-                if not self.keep_from_beginning():
-                    if stop is not None:
+                # a call that has not begun, or has ended, must not be stopped: the next one would be
+                if not self.keep_from_beginning() and not is_pure:
+                    if stop is not None and self.goes_on():
                         stop()
-                    while not self.is_over:
+                    while self.goes_on():
                         self.wait()
                 return
             except BaseException:
@@ -126,12 +137,17 @@ def run_interruptibly(
     BaseException
         What `call` raised; or what first interrupted this thread, after `call` has ended.  Where this thread was
         interrupted before the call began, it never does.
+    RuntimeError
+        In the child of a fork that a signal's handler made while this thread waited.
     """
     helped = _HelpedCall(call)
     try:
         try:
             helped.thread.start()
-        except RuntimeError:
+        except RuntimeError as error:
+            # "can't start new thread" is Python's; others are a signal handler's
+            if not str(error).startswith("can't ") or not helped.keep_from_beginning():
+                raise
             return call()
         while not helped.is_over:
             helped.wait()
@@ -140,13 +156,17 @@ def run_interruptibly(
             if not helped.is_over and not helped.thread.is_alive():
                 break
     except BaseException:
-        if not is_pure:
-            helped.withdraw(stop)
-        helped.keep_from_beginning()
+        try:
+            helped.withdraw(stop, is_pure)
+        except BaseException:
+            # another signal, due already, was raised on the way into `withdraw`, where nothing catches it yet
+            helped.withdraw(stop, is_pure)
         raise
     if helped.keep_from_beginning():
         # the thread has ended before the call began: there was no memory for it
         return call()
+    if not helped.is_over:
+        raise RuntimeError("the process was forked during this call, which goes on in the parent alone")
     if helped.failure is not None:
         try:
             raise helped.failure

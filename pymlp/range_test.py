@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymlp import backends
+from pymlp.forks import drawing
 from pymlp.interruptible import run_interruptibly
 from pymlp.network import Network, random_source
 from pymlp.optimizers import Adam, new_slots
@@ -190,7 +191,11 @@ def _losses(rows: DenseRows, batch_size: int, steps: int, draw: Any, take_steps:
     n_rows = len(rows.numbers)
     within = np.append(np.arange(0, n_rows, batch_size), n_rows)
     epochs = -(-steps // (len(within) - 1))
-    order = np.concatenate([draw.permutation(n_rows) for _ in range(epochs)]).astype(np.int64)
+    permutations = []
+    for _ in range(epochs):
+        with drawing:
+            permutations.append(draw.permutation(n_rows))
+    order = np.concatenate(permutations).astype(np.int64)
     starts = np.append((np.arange(epochs)[:, None] * n_rows + within[:-1]).ravel(), len(order)).astype(np.int64)
     together = min(STEPS_TOGETHER, rows.most_steps(batch_size))
     losses = np.empty(steps)

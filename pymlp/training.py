@@ -7,9 +7,11 @@ is the same, `pymlp.epochs`.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
+from operator import setitem
 from time import perf_counter
 from typing import Any
 
@@ -23,7 +25,7 @@ from pymlp.course import Course
 from pymlp.epochs import Completed, EpochLoop, new_history
 from pymlp.finiteness import check_finite
 from pymlp.inference import outputs_of
-from pymlp.interruptible import copied, copy_in_pieces, run_interruptibly
+from pymlp.interruptible import COPIED_BYTES, copied, copy_in_pieces, run_interruptibly
 from pymlp.network import Network, random_source
 from pymlp.optimizers import Adam, Optimizer, new_slots
 from pymlp.rows import is_converted_late, rows_of
@@ -271,16 +273,24 @@ def train(
             params[...] = rule.best_params
     except KeyboardInterrupt:
         if loop.completed is not None:
-            # both or none, also if another interruption comes
-            run_interruptibly(lambda: _publish(loop.completed, params, slots))
+            _publish(loop.completed, params, slots)
         raise
     seconds = perf_counter() - began
     return TrainingResult(rule.history, loop.completed.step, slots, rule.history["rate"][-1], seconds, average)
 
 
 def _publish(completed: Completed, params: np.ndarray, slots: np.ndarray) -> None:
-    copy_in_pieces(params, completed.params)
-    copy_in_pieces(slots, completed.slots)
+    """Fill both arrays or none, whatever a signal's handler raises."""
+    if params.nbytes + slots.nbytes <= COPIED_BYTES:
+        # sooner done than a thread is started; one call that runs no code of Python, so that no signal comes between
+        deque(map(setitem, (params, slots), (..., ...), (completed.params, completed.slots)), maxlen=0)
+        return
+
+    def copy() -> None:
+        copy_in_pieces(params, completed.params)
+        copy_in_pieces(slots, completed.slots)
+
+    run_interruptibly(copy)
 
 
 def _check_validation(network: Network, X: Any, y: Any, weight: Any) -> tuple | None:

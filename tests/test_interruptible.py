@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import signal
 import sys
 import threading
 import time
+import weakref
 from typing import Any
 
 import numpy as np
@@ -53,6 +56,29 @@ def test_a_call_without_a_stop_runs_to_its_end() -> None:
     assert ended
 
 
+@pytest.mark.parametrize("stops", [False, True])
+def test_signals_that_come_together_end_the_wait_no_sooner(stops: bool) -> None:
+    # the second one is raised where the first one's exception is being dealt with
+    stopped, ended = threading.Event(), []
+
+    def call() -> None:
+        # both are due in the main thread before it runs again: neither call lets another thread run
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGALRM)
+        if stops:
+            stopped.wait(5)
+        time.sleep(0.2)
+        ended.append(stopped.is_set())
+
+    with raising(signal.SIGINT, KeyboardInterrupt) as first, raising(signal.SIGALRM, TimeoutError) as second:
+        with pytest.raises((KeyboardInterrupt, TimeoutError)):
+            run_interruptibly(call, stopped.set if stops else None)
+        reached = list(ended)
+    assert first
+    assert second
+    assert reached == [stops]
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_an_interruption_while_the_thread_starts(monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
     real, called, running = threading.Thread.start, [], threading.Event()
@@ -97,6 +123,89 @@ def test_without_a_thread_the_call_takes_place_here(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(interruptible.Thread, "start", start)
     assert run_interruptibly(threading.get_ident, lambda: None) == threading.get_ident()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_handlers_error_while_the_thread_starts_is_not_taken_for_a_refused_thread(
+    monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    real, called, running = threading.Thread.start, [], threading.Event()
+
+    def start(thread: threading.Thread) -> None:
+        if begun:
+            real(thread)
+            running.wait()
+        raise RuntimeError("raised by a handler")
+
+    def call() -> None:
+        running.set()
+        called.append(True)
+
+    monkeypatch.setattr(interruptible.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="raised by a handler"):
+        run_interruptibly(call)
+    assert len(called) == begun
+
+
+def test_what_an_interrupted_call_held_is_freed_at_once() -> None:
+    stopped, array = threading.Event(), np.zeros(10)
+    freed = weakref.ref(array)
+
+    def call(array: np.ndarray = array) -> None:
+        stopped.wait()
+        raise ValueError("stopped")
+
+    gc.collect()
+    gc.disable()
+    try:
+        with raising(signal.SIGALRM, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            with contextlib.suppress(KeyboardInterrupt):
+                run_interruptibly(call, stopped.set)
+        del call, array
+        # the helper lets go of its last things after the call's end was noted
+        for _ in range(500):
+            if freed() is None:
+                break
+            time.sleep(0.01)
+        assert freed() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("leaves", [False, True])
+def test_in_the_child_of_a_fork_the_call_does_not_seem_done_nor_is_it_waited_for(leaves: bool) -> None:
+    parent, children = os.getpid(), []
+
+    def fork() -> None:
+        if os.getpid() == parent and not children:
+            children.append(os.fork())
+        if os.getpid() != parent and leaves:
+            raise SystemExit
+
+    code, result = 1, None
+    try:
+        result = run_interruptibly(lambda: time.sleep(0.2) or "done", None, fork)
+    except RuntimeError as error:
+        code = 2 if "forked" in str(error) else 1
+    except SystemExit:
+        code = 3
+    finally:
+        if os.getpid() != parent:
+            os._exit(code)
+    assert result == "done"
+    for _ in range(1000):
+        ended, status = os.waitpid(children[0], os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.01)
+    else:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
+        pytest.fail("the child waits for ever")
+    assert os.waitstatus_to_exitcode(status) == (3 if leaves else 2)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -87,6 +87,14 @@ def test_the_quota_of_the_own_control_group_or_one_above(
     assert resolve_threads() == config.Choice(usable_cores(), "cores this process may use")
 
 
+def test_control_groups_that_the_locale_cannot_read_are_no_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "groups").write_bytes(b"0::/caf\xe9\n")
+    monkeypatch.setattr(config, "CGROUPS_OF_PROCESS", tmp_path / "groups")
+    assert config._own_groups() == []
+
+
 # --- affinity --------------------------------------------------------------------------------------------------------
 
 

@@ -311,7 +311,8 @@ class Plan:
         # a RandomState's way to shuffle is frozen; a Generator's is not, nor what a subclass makes of it
         generator = getattr(source, "_bit_generator", None) if type(source) is np.random.RandomState else None
         if generator is None or len(order) > LONGEST_SHUFFLE:
-            source.shuffle(order)
+            with drawing:
+                source.shuffle(order)
             return
         _check_vector("order", order, np.int64, None)
         twister = type(generator) is np.random.MT19937 and _twister_is_known()

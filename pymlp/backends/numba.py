@@ -23,6 +23,7 @@ from pymlp.backends.numba_small import SmallNetwork
 from pymlp.backends.numba_wide import WideNetwork, flat_pieces, optimize, step_rule
 from pymlp.backends.plan_predictor import PlanPredictor
 from pymlp.config import resolve_threads
+from pymlp.forks import drawing
 from pymlp.losses import CustomLoss
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
@@ -79,7 +80,8 @@ class Plan:
 
     def shuffle(self, order: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
         """Shuffle `order` in place."""
-        source.shuffle(order)
+        with drawing:
+            source.shuffle(order)
 
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""

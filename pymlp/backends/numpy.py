@@ -13,6 +13,7 @@ import numpy as np
 from pymlp.backends import BLOCK_ROWS, StoppedError, checked_batch_size
 from pymlp.backends.plan_predictor import PlanPredictor
 from pymlp.config import resolve_threads
+from pymlp.forks import drawing
 from pymlp.functions import ACTIVATIONS
 from pymlp.layers import KINDS, Moment
 from pymlp.network import Network
@@ -77,7 +78,8 @@ class Plan:
 
     def shuffle(self, order: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
         """Shuffle `order` in place."""
-        source.shuffle(order)
+        with drawing:
+            source.shuffle(order)
 
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
