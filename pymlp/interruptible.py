@@ -149,6 +149,9 @@ def run_interruptibly(
             if not str(error).startswith("can't ") or not helped.keep_from_beginning():
                 raise
             return call()
+        except KeyError as error:
+            # where a handler raises an Exception inside `start`, Python forgets a thread that it has forgotten already
+            raise error.__context__ or error from None
         while not helped.is_over:
             helped.wait()
             if poll is not None:

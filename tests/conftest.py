@@ -1,9 +1,21 @@
-"""What every test may rely on: Ctrl-C arrives, however the run was started; irises; the library of faults."""
+"""What every test may rely on: Ctrl-C arrives, however the run was started; irises; the library of faults.  And which
+tests take long for Numba's sake."""
 
 import signal
 
 import pytest
 from allocation_faults import build
+
+# what shows in the fast set that the Numba backend works
+FAST_NUMBA = ("test_backends.py", "test_backends_numba.py", "test_parity.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    # Numba compiles each of its ways through layers, losses and optimizers anew on a new machine: minutes in all
+    for item in items:
+        if "numba" in item.name and item.path.name not in FAST_NUMBA and item.path.name.startswith("test_"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

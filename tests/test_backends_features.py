@@ -36,10 +36,8 @@ FLOAT64_TOLERANCE = 1e-10
 STEPS = (None, 3, 2**33 + 7)
 SMOOTH = ("identity", "logistic", "tanh", "gelu", "silu", "mish", "softplus")
 
-# Numba compiles half a minute for layers with features, in each type
-SLOW = {engine: pytest.mark.slow for engine in OTHERS if engine.backend == "numba"}
-by_engine = pytest.mark.parametrize("engine", [pytest.param(e, marks=SLOW.get(e, ())) for e in ENGINES], ids=str)
-by_other = pytest.mark.parametrize("engine", [pytest.param(e, marks=SLOW.get(e, ())) for e in OTHERS], ids=str)
+by_engine = pytest.mark.parametrize("engine", ENGINES, ids=str)
+by_other = pytest.mark.parametrize("engine", OTHERS, ids=str)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
 by_features = pytest.mark.parametrize("features", FEATURE_SETS, ids="-".join)
 

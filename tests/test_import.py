@@ -59,7 +59,8 @@ def test_displays_and_logs_load_what_they_need_when_they_are_used():
 
 
 def test_import_is_fast():
-    code = "import time, numpy\nstart = time.perf_counter()\nimport pymlp\nprint(time.perf_counter() - start)"
+    # of CPU time: other work on the machine says nothing about the import
+    code = "import time, numpy\nstart = time.process_time()\nimport pymlp\nprint(time.process_time() - start)"
     # the first run may have to compile the modules to bytecode
     _run(code)
     seconds = statistics.median(float(_run(code)) for _ in range(5))
