@@ -144,13 +144,11 @@ def run_interruptibly(
     try:
         try:
             helped.thread.start()
-        except RuntimeError as error:
-            # "can't start new thread" is Python's; others are a signal handler's
-            if not str(error).startswith("can't ") or not helped.keep_from_beginning():
-                raise
-            return call()
-        except KeyError as error:
-            # where a handler raises an Exception inside `start`, Python forgets a thread that it has forgotten already
+        except (KeyError, RuntimeError) as error:
+            # "can't start new thread" is Python's
+            if str(error).startswith("can't ") and helped.keep_from_beginning():
+                return call()
+            # others are a signal handler's, or come of its exception inside `start`, which does not clean up after it
             raise error.__context__ or error from None
         while not helped.is_over:
             helped.wait()

@@ -62,6 +62,8 @@ def test_signals_that_come_together_end_the_wait_no_sooner(stops: bool) -> None:
     stopped, ended = threading.Event(), []
 
     def call() -> None:
+        # the start of a thread, which is Python's, is over then
+        time.sleep(0.1)
         # both are due in the main thread before it runs again: neither call lets another thread run
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGALRM)
