@@ -15,13 +15,15 @@ and that one is kept (`pymlp.replacement`): at every moment there is a whole one
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import stat
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from numbers import Integral, Real
 from time import perf_counter
@@ -46,8 +48,8 @@ DEFAULT_EVERY = 60.0
 HASHED_BYTES = 1 << 24
 # characters of a setting in a fingerprint
 LONGEST_TEXT = 1000
-# how a tree says that an array, a list of float, or one of None stands in its place
-_ARRAY, _FLOATS, _NOTHING = "array", "floats", "nothing"
+# how a tree says that an array stands in its place, or a list of float, of None, or of both
+_ARRAY, _FLOATS, _NOTHING, _SOME = "array", "floats", "nothing", "some"
 
 
 @dataclass(frozen=True)
@@ -129,13 +131,15 @@ class Checkpoints:
         ModelFormatError
             There are checkpoints, but none is whole.
         ValueError
-            The checkpoint is that of another run: the message says by what.
+            The checkpoint is that of another run: the message says by what; or what makes this one the same could not
+            be read again.
         OSError
             No file can be written there, or the one that is there cannot be read.
         """
         check_replaceable(self.path)
+        _check_previous(self.path)
         # as it will be read
-        self._fingerprint = json.loads(json.dumps(fingerprint))
+        self._fingerprint = parse_json("the fingerprint", json.dumps(fingerprint))
         self._last = perf_counter()
         self.found = find(self.path) if self.resume else None
         if self.found is not None:
@@ -169,7 +173,15 @@ class Checkpoints:
         return (epochs is not None or self.within) and perf_counter() - self._last >= self.every
 
     def keep(self, run: dict[str, Any]) -> None:
-        """Write a checkpoint; OSError if that fails, and then the one before is as it was."""
+        """Write a checkpoint.
+
+        Raises
+        ------
+        OSError
+            That failed; the one before is as it was.
+        ModelFormatError
+            What was written could not be read again; the one before is as it was.
+        """
         from pymlp import __version__
 
         arrays: dict[str, np.ndarray] = {}
@@ -181,6 +193,8 @@ class Checkpoints:
             "fingerprint": json.dumps(self._fingerprint),
             "state": json.dumps(tree),
         }
+        # the bounds of the header are not those of the JSON in its strings
+        parse_json("the state of the run", metadata["state"])
         container.write(self.path, metadata, arrays, keep_previous=True)
         self._last = perf_counter()
 
@@ -294,6 +308,12 @@ def _without_arrays(value: Any, place: str, arrays: dict[str, np.ndarray]) -> An
         if value and all(item is None for item in value):
             arrays[place] = np.zeros(len(value), np.uint8)
             return {_NOTHING: place}
+        # a model that was loaded does not know the seconds of its epochs, but those of further ones
+        if value and all(item is None or isinstance(item, float) for item in value):
+            known, numbers = _places_of_some(place)
+            arrays[known] = np.array([item is not None for item in value], np.uint8)
+            arrays[numbers] = np.array([item for item in value if item is not None], np.float64)
+            return {_SOME: place}
         return [_without_arrays(item, f"{place}.{number}", arrays) for number, item in enumerate(value)]
     return of_python(value)
 
@@ -306,15 +326,46 @@ def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return value
     if len(value) == 1:
         kind, place = next(iter(value.items()))
+        if kind == _SOME and isinstance(place, str):
+            return _some(place, *(_popped(arrays, name) for name in _places_of_some(place)))
         if kind in (_ARRAY, _FLOATS, _NOTHING) and isinstance(place, str):
-            if place not in arrays:
-                raise ModelFormatError(f"the state needs an array {shown(place)} of its own")
-            array = arrays.pop(place)
+            array = _popped(arrays, place)
             if kind == _NOTHING:
                 return [None] * array.size
             # a copy, which is aligned and can be written to
             return array.copy() if kind == _ARRAY else array.astype(np.float64).tolist()
     return {name: _with_arrays(item, arrays) for name, item in value.items()}
+
+
+def _popped(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in arrays:
+        raise ModelFormatError(f"the state needs an array {shown(name)} of its own")
+    return arrays.pop(name)
+
+
+def _places_of_some(place: str) -> tuple[str, str]:
+    # the arrays of a list with gaps: which of its items are there, and these
+    return f"{place}.known", f"{place}.numbers"
+
+
+def _some(place: str, known: np.ndarray, numbers: np.ndarray) -> list[float | None]:
+    if known.ndim != 1 or known.dtype != np.uint8 or known.max(initial=0) > 1:
+        raise ModelFormatError(f"{shown(place)} must say by 0 or 1 which of its numbers are known")
+    if numbers.dtype != np.float64 or numbers.shape != (np.count_nonzero(known),):
+        raise ModelFormatError(
+            f"{shown(place)} must have {np.count_nonzero(known)} numbers of float64, found {numbers.dtype} "
+            f"{numbers.shape}"
+        )
+    following = iter(numbers.tolist())
+    return [next(following) if each else None for each in known.tolist()]
+
+
+def _check_previous(path: str | os.PathLike[str]) -> None:
+    # before the run, not at its second checkpoint: the name may be too long with its ending, or a folder's
+    previous = previous_of(path)
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.lstat(previous).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(previous))
 
 
 def generator_state(generator: Any) -> dict[str, Any] | None:

@@ -68,8 +68,8 @@ class Rule(Protocol):
     def record(self) -> dict[str, Any]:
         """What `take_up` needs to go on from this moment in another process: numbers, lists and arrays."""
 
-    def take_up(self, record: dict[str, Any]) -> None:
-        """Go on from the moment of `record`."""
+    def take_up(self, record: dict[str, Any], epochs: int) -> None:
+        """Go on from the moment of `record`, `epochs` being complete; ModelFormatError if it does not know of these."""
 
 
 class Keeper(Protocol):
@@ -315,7 +315,7 @@ class EpochLoop:
         """
         epochs, self.step, self._first_step = (_count(record, name) for name in ("epochs", "step", "first_step"))
         self._recorded_total = _count(record, "total")
-        self.rule.take_up(record["rule"])
+        self.rule.take_up(record["rule"], epochs)
         order = self.rows.numbers
         if record["order"] is not None:
             order = record["order"]
@@ -346,6 +346,8 @@ class EpochLoop:
         set_generator_state(self.keeper.generator, record["generator"])
         self._position = order, record["generator"]
         self._kept, self._over = (epochs, done), bool(record["over"])
+        if self._over and self.completed is None:
+            raise ModelFormatError("it has ended before its first epoch")
 
     def check_going_on(self, epochs: int) -> None:
         """ValueError if a run of `epochs` epochs would not have come to where the record taken up has."""
@@ -465,6 +467,13 @@ class EpochLoop:
             self._watch_time()
 
         run_interruptibly(lambda: self.plan.train_steps(*arguments), self.plan.stop, watch)
+
+
+def check_histories(histories: dict[str, list[Any]], epochs: int) -> None:
+    """ModelFormatError if the entries of a record are fewer than its epochs."""
+    for name, values in histories.items():
+        if len(values) < epochs:
+            raise ModelFormatError(f"its {name} has {len(values)} entries for {epochs} epochs")
 
 
 def _count(record: dict[str, Any], name: str) -> int:

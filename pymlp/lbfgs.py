@@ -235,6 +235,9 @@ class Minimisation:
         """
         self._evaluations.take_up(record)
         self._past = {name: list(record["history"][name]) for name in self.history}
+        lengths = {name: len(values) for name, values in self._past.items()}
+        if len(set(lengths.values())) > 1:
+            raise ModelFormatError(f"the entries of its history must be equally many, found {lengths}")
         self._kept = len(self._evaluations), len(self._past["loss"])
 
     def run(self, params: np.ndarray, *, max_iter: int, max_fun: int, tol: float) -> Ending:

@@ -183,9 +183,10 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
             epoch.
         resume : bool, default=False
             Go on from the newest whole checkpoint, to the bits that an uninterrupted fit comes to; begin where there is
-            none, so that the same command can be given again and again.  Everything else must be as it was, but for
-            `max_iter`, `max_fun`, `max_time`, `verbose` and callbacks: with a larger `max_iter` a fit that has ended
-            goes on (not with a schedule that spreads over all epochs, nor where it had run out of patience).  Of
+            none, so that the same command can be given again and again.  Everything else must be as it was,
+            the backend too, but for `max_iter`, `max_fun`, `max_time`, `verbose`, callbacks, threads and the
+            instruction set (as long as it has fused multiply-add or has none): with a larger `max_iter` a fit that has
+            ended goes on (not with a schedule that spreads over all epochs, nor where it had run out of patience).  Of
             functions, and of callbacks that have a state, the user takes care.
 
         Returns
@@ -194,6 +195,9 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
 
         Raises
         ------
+        TypeError
+            Data hold what is no number (text, dates, records, masked entries), or `checkpoint` is no path; the
+            estimator is then as it was.
         ValueError
             Parameters or data do not fit, or the checkpoint is that of another fit; the estimator is then as it was.
         OSError
@@ -222,6 +226,15 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError
+            Data hold what is no number (text, dates, records, masked entries); the estimator is then as it was.
+        ValueError
+            Parameters or data do not fit; the estimator is then as it was.
+        KeyboardInterrupt
+            After Ctrl-C; the estimator is then as it was, unless the epoch was complete.
         """
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
@@ -267,9 +280,14 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
 
         Raises
         ------
+        TypeError
+            Data hold what is no number (text, dates, records, masked entries), or `checkpoint` is no path; the
+            estimator is then as it was.
         ValueError
-            Parameters, source or chunks do not fit (the message names the chunk), or the passes have different numbers
-            of rows; the estimator is then as it was.
+            Parameters, source or chunks do not fit (the message names the chunk), the passes have different numbers of
+            rows, or the checkpoint is that of another fit; the estimator is then as it was.
+        OSError
+            A checkpoint cannot be written, or read; the estimator is then as it was.
         KeyboardInterrupt
             After Ctrl-C; the last complete epoch is kept, as by `fit`.
         """

@@ -96,9 +96,10 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
             epoch.
         resume : bool, default=False
             Go on from the newest whole checkpoint, to the bits that an uninterrupted fit comes to; begin where there is
-            none, so that the same command can be given again and again.  Everything else must be as it was, but for
-            `max_iter`, `max_fun`, `max_time`, `verbose` and callbacks: with a larger `max_iter` a fit that has ended
-            goes on (not with a schedule that spreads over all epochs, nor where it had run out of patience).  Of
+            none, so that the same command can be given again and again.  Everything else must be as it was,
+            the backend too, but for `max_iter`, `max_fun`, `max_time`, `verbose`, callbacks, threads and the
+            instruction set (as long as it has fused multiply-add or has none): with a larger `max_iter` a fit that has
+            ended goes on (not with a schedule that spreads over all epochs, nor where it had run out of patience).  Of
             functions, and of callbacks that have a state, the user takes care.
 
         Returns
@@ -107,6 +108,9 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
 
         Raises
         ------
+        TypeError
+            Data hold what is no number (text, dates, records, masked entries), or `checkpoint` is no path; the
+            estimator is then as it was.
         ValueError
             Parameters or data do not fit, or the checkpoint is that of another fit; the estimator is then as it was.
         OSError
@@ -122,7 +126,17 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
 
     @available_if(is_stochastic)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
-        """Train for one epoch over the given rows, going on from the present state; arguments as for `fit`."""
+        """Train for one epoch over the given rows, going on from the present state; arguments as for `fit`.
+
+        Raises
+        ------
+        TypeError
+            Data hold what is no number (text, dates, records, masked entries); the estimator is then as it was.
+        ValueError
+            Parameters or data do not fit; the estimator is then as it was.
+        KeyboardInterrupt
+            After Ctrl-C; the estimator is then as it was, unless the epoch was complete.
+        """
         return self._fit(X, y, sample_weight, incremental=True)
 
     @available_if(is_stochastic)
@@ -138,7 +152,21 @@ class MLPRegressor(RegressorMixin, FurtherParameters, MultilayerPerceptron, Loss
         checkpoint_every: float = DEFAULT_EVERY,
         resume: bool = False,
     ) -> MLPRegressor:
-        """Fit to rows that come in chunks; arguments as for `MLPClassifier.fit_stream`, but without classes."""
+        """Fit to rows that come in chunks; arguments as for `MLPClassifier.fit_stream`, but without classes.
+
+        Raises
+        ------
+        TypeError
+            Data hold what is no number (text, dates, records, masked entries), or `checkpoint` is no path; the
+            estimator is then as it was.
+        ValueError
+            Parameters, source or chunks do not fit (the message names the chunk), the passes have different numbers of
+            rows, or the checkpoint is that of another fit; the estimator is then as it was.
+        OSError
+            A checkpoint cannot be written, or read; the estimator is then as it was.
+        KeyboardInterrupt
+            After Ctrl-C; the last complete epoch is kept, as by `fit`.
+        """
         checkpoints = Checkpoints.asked_for(checkpoint, checkpoint_every, resume)
         return self._fit_stream(source, n_rows, None, (X_val, y_val, sample_weight_val), checkpoints)
 

@@ -198,7 +198,8 @@ class GaussianNB(NaiveBayes):
     def _learn(self, X: np.ndarray, positions: np.ndarray, weight: np.ndarray | None, first: bool) -> None:
         shape = len(self.classes_), X.shape[1]
         priors = self._checked_priors()
-        epsilon = float(self.var_smoothing * compute(lambda: X.var(axis=0, dtype=np.float64).max(), X.size))
+        spreads = compute(lambda: X.var(axis=0, dtype=np.float64), X.size)
+        epsilon = float(self.var_smoothing * spreads.max())
         if first:
             count, mean, variance = np.zeros(shape[0]), np.zeros(shape), np.zeros(shape)
         else:
@@ -214,10 +215,16 @@ class GaussianNB(NaiveBayes):
             variance[number] = (past * variance[number] + new * new_variance + between) / whole
             mean[number] = (past * mean[number] + new * new_mean) / whole
             count[number] = whole
-        variance = variance + epsilon
-        if not np.isfinite(variance).all():
-            raise ValueError("X holds numbers so large that their variances are not finite: scale X first")
-        self.class_count_, self.theta_, self.var_, self.epsilon_ = count, mean, variance, epsilon
+        smoothed = variance + epsilon
+        if not np.isfinite(smoothed).all():
+            # epsilon spoils all columns alike; NaN counts as the largest here
+            with np.errstate(over="ignore", invalid="ignore"):
+                column = int(np.argmax(spreads + variance.sum(axis=0)))
+            raise ValueError(
+                f"X holds numbers so large in column {column} (counted from 0) that their variance is not finite: "
+                "scale X first"
+            )
+        self.class_count_, self.theta_, self.var_, self.epsilon_ = count, mean, smoothed, epsilon
         self.class_prior_ = count / count.sum() if priors is None else priors
 
     def _checked_priors(self) -> np.ndarray | None:

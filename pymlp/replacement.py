@@ -92,7 +92,7 @@ def _discard(stream: BinaryIO, temporary: Path) -> None:
 
 
 def _remove_stale(target: Path) -> None:
-    """Remove what killed processes have left on the way to `target`."""
+    """Remove what killed processes have left on the way to `target`, as far as that is possible."""
     if fcntl is None:
         return
     prefix = _prefix(target)
@@ -100,14 +100,14 @@ def _remove_stale(target: Path) -> None:
         if not (name.startswith(prefix) and name.endswith(".part")):
             continue
         temporary = target.parent / name
-        # gone in the meantime, or another user's
-        with suppress(FileNotFoundError, PermissionError), open(temporary, "r+b") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                # in use, or a file system without locks
+        # gone in the meantime, another user's, in use, or on a file system without locks: no reason not to write
+        with suppress(OSError):
+            # a FIFO, say, is none of ours, and could keep whoever opens it waiting
+            if not stat.S_ISREG(os.lstat(temporary).st_mode):
                 continue
-            temporary.unlink()
+            with open(temporary, "r+b") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                temporary.unlink()
 
 
 def previous_of(path: str | os.PathLike[str]) -> Path:
@@ -151,9 +151,8 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
 
     Meant for before the work whose result is to be written.
     """
-    stream, temporary = _open_beside(_target(path))
-    stream.close()
-    temporary.unlink()
+    # under its lock, without which another process could take it for a stale one and remove it first
+    _discard(*_open_beside(_target(path)))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pymlp import backends
 from pymlp.checkpoints import Checkpoints, fingerprint, generator_state, set_generator_state
 from pymlp.network import Network
 from pymlp.standardisation import Standardisation
@@ -44,6 +45,8 @@ def opened(draft: MultilayerPerceptron, network: Network, data: Data, checkpoint
     if data.validation is not None:
         scored = data.validation
         settings.update(X_val=scored.X, y_val=scored.y, sample_weight_val=scored.weight)
+    # other backends give other bits
+    settings["backend"] = backends.arithmetic()
     checkpoints.open(fingerprint(type(draft).__name__, network, settings))
     return replace(data, random=checkpoints.generator_for(data.random), checkpoints=checkpoints)
 

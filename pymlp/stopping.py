@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from pymlp.container import ModelFormatError, shown
 from pymlp.course import Course
-from pymlp.epochs import new_history
+from pymlp.epochs import check_histories, new_history
 from pymlp.optimizers import Optimizer
 
 ADAPTIVE_DIVISOR = 5.0
@@ -148,10 +149,13 @@ class StoppingRule:
         lists = {name: getattr(self, name) for name in ("loss_curve", "validation_scores", "history")}
         return {**changing, **lists, "course": self.course.state()}
 
-    def take_up(self, record: dict[str, Any]) -> None:
-        """Go on from the moment of `record`."""
+    def take_up(self, record: dict[str, Any], epochs: int) -> None:
+        """Go on from the moment of `record`, `epochs` being complete; ModelFormatError if it does not know of these."""
+        if record["epochs"] != epochs:
+            raise ModelFormatError(f"its rule must know of {epochs} epochs, found {shown(record['epochs'])}")
         for name in CHANGING:
             setattr(self, name, record[name])
         self.loss_curve, self.validation_scores = list(record["loss_curve"]), list(record["validation_scores"])
         self.history = {name: list(record["history"][name]) for name in self.history}
+        check_histories({"loss_curve": self.loss_curve, **self.history}, epochs)
         self.course.restore(record["course"])

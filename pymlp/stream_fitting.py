@@ -47,7 +47,8 @@ def prepare(
     if n_rows is not None:
         n_rows = check_count("n_rows", n_rows)
     dtypes = draft._dtypes(first=first)
-    X, labels, _, dtype = check_chunk(draft, source.peek(), 0, dtypes, reset=first)
+    number, chunk = source.peek()
+    X, labels, _, dtype = check_chunk(draft, chunk, number, dtypes, reset=first)
     inputs = X.shape[1]
     if counts:
         found, known = _first_pass(draft, source, dtype, gathers=gathers)
@@ -60,7 +61,7 @@ def prepare(
 
     def chunks() -> Iterator[Chunk]:
         counted, number = False, -1
-        for number, chunk in enumerate(source.one_pass()):
+        for number, chunk in source.one_pass():
             X, labels, weight, _ = check_chunk(draft, chunk, number, (dtype,), reset=False)
             with chunk_named(number):
                 y = draft._encode_chunk(labels, network)
@@ -94,7 +95,7 @@ def _first_pass(
 ) -> tuple[int, np.ndarray | None]:
     """Number of rows, and the classes if they are to be gathered."""
     rows, classes = 0, None
-    for number, chunk in enumerate(source.one_pass()):
+    for number, chunk in source.one_pass():
         X, labels, _, _ = check_chunk(draft, chunk, number, (dtype,), reset=False)
         rows += X.shape[0]
         if gathers:

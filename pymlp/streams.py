@@ -36,7 +36,7 @@ class Source:
 
     def __init__(self, source: Any) -> None:
         self.once = False
-        self._peeked: tuple[Any, Iterator[Any]] | None = None
+        self._peeked: tuple[tuple[int, Any], Iterator[tuple[int, Any]]] | None = None
         self._open = source if callable(source) else lambda: source
         if not callable(source):
             if not isinstance(source, Iterable):
@@ -45,22 +45,23 @@ class Source:
                 )
             self.once = iter(source) is source
 
-    def _iterator(self) -> Iterator[Any]:
+    def _iterator(self) -> Iterator[tuple[int, Any]]:
         opened = self._open()
         if not isinstance(opened, Iterable):
             raise ValueError(f"source must return an iterator over chunks, but it returned {opened!r}")
-        return (chunk for chunk in opened if not _is_empty(chunk))
+        # the number among all that are given: by it the user finds the chunk
+        return ((number, chunk) for number, chunk in enumerate(opened) if not _is_empty(chunk))
 
-    def peek(self) -> Any:
-        """The first chunk, which the next pass will give again; ValueError if there is none."""
+    def peek(self) -> tuple[int, Any]:
+        """Number and first chunk with rows, which the next pass will give again; ValueError if there is none."""
         iterator = self._iterator()
         for first in iterator:
             self._peeked = first, iterator
             return first
         raise ValueError("source gave no rows")
 
-    def one_pass(self) -> Iterator[Any]:
-        """All chunks that hold rows."""
+    def one_pass(self) -> Iterator[tuple[int, Any]]:
+        """All chunks that hold rows, with their numbers among all chunks, counted from 0."""
         if self._peeked is None:
             yield from self._iterator()
             return

@@ -22,7 +22,7 @@ from pymlp.arrays import finite_numbers, packed, refuse_others
 from pymlp.callbacks import Announcer, check_callbacks
 from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints, fingerprint
 from pymlp.course import Course
-from pymlp.epochs import Completed, EpochLoop, new_history
+from pymlp.epochs import Completed, EpochLoop, check_histories, new_history
 from pymlp.finiteness import check_finite
 from pymlp.inference import outputs_of
 from pymlp.interruptible import COPIED_BYTES, copied, copy_in_pieces, run_interruptibly
@@ -117,9 +117,10 @@ class _LossRule:
         changing = {name: getattr(self, name) for name in ("best", "waited", "best_params", "history")}
         return {**changing, "course": self.course.state()}
 
-    def take_up(self, record: dict[str, Any]) -> None:
+    def take_up(self, record: dict[str, Any], epochs: int) -> None:
         self.best, self.waited, self.best_params = record["best"], record["waited"], record["best_params"]
         self.history = {name: list(record["history"][name]) for name in self.history}
+        check_histories(self.history, epochs)
         self.course.restore(record["course"])
 
 
@@ -203,8 +204,9 @@ def train(
         An integer: after so many epochs.  A float: after so many seconds, also inside an epoch.
     resume : bool, default=False
         Go on from the newest whole checkpoint, to the bits an uninterrupted run comes to; begin where there is none.
-        `params` and `slots` are then filled from it, whatever they hold.  All else must be as it was, but for `epochs`,
-        `max_time`, callbacks and threads; of functions and of callbacks with a state the user takes care.
+        `params` and `slots` are then filled from it, whatever finite numbers they hold.  All else must be as it was,
+        the backend too, but for `epochs`, `max_time`, callbacks, threads and the instruction set (as long as it has
+        fused multiply-add or has none); of functions and of callbacks with a state the user takes care.
 
     Returns
     -------
@@ -212,6 +214,9 @@ def train(
 
     Raises
     ------
+    TypeError
+        X, y or weights hold what is no number (text, dates, records, masked entries), or `checkpoint` is no path.
+        `params` and `slots` are then as they were.
     ValueError
         An argument does not fit, or the checkpoint is that of another run; the message names what it is.  `params` and
         `slots` are then as they were.
@@ -244,7 +249,7 @@ def train(
         settings = {
             "optimizer": optimizer, "rate": rate, "schedule": schedule, "batch_size": batch_size, "patience": patience,
             "tol": tol, "roll_back": roll_back, "random_state": random_state if shuffle else "no shuffling",
-            "step": step, "X": X, "y": y, "weight": weight,
+            "step": step, "X": X, "y": y, "weight": weight, "backend": backends.arithmetic(backend),
         }  # fmt: skip
         for name, value in zip(("X_val", "y_val", "weight_val"), validation or (), strict=False):
             settings[name] = value

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_models import small
 
-from pymlp import checkpoints, container
+from pymlp import ModelFormatError, checkpoints, container
 
 
 def test_a_history_of_many_epochs_takes_little_of_the_header(tmp_path):
@@ -17,6 +17,32 @@ def test_a_history_of_many_epochs_takes_little_of_the_header(tmp_path):
     found = checkpoints.read(tmp_path / "c")
     assert found.run == run
     assert int.from_bytes((tmp_path / "c").read_bytes()[:8], "little") < 2000
+
+
+def test_a_history_with_gaps_takes_little_of_the_header(tmp_path):
+    # the seconds of a model that was loaded and goes on: unknown, then known
+    kept = checkpoints.Checkpoints(tmp_path / "c", 1, False)
+    kept.open({"kind": "a"})
+    run = {"history": {"seconds": [None] * 20_000 + [0.25] * 20_000, "odd": [0.5, None, np.inf]}}
+    kept.keep(run)
+    assert checkpoints.read(tmp_path / "c").run == run
+    assert int.from_bytes((tmp_path / "c").read_bytes()[:8], "little") < 2000
+
+
+@pytest.mark.parametrize("run", [{"many": [1] * 40_000}, {"deep": [[]]}, {"long": 10**50}, {"half": "\ud800"}])
+def test_what_could_not_be_read_is_not_written(tmp_path, run):
+    if "deep" in run:
+        for _ in range(40):
+            run["deep"] = [run["deep"]]
+    kept = checkpoints.Checkpoints(tmp_path / "c", 1, False)
+    kept.open({"kind": "a"})
+    kept.keep({"epochs": 1})
+    before = (tmp_path / "c").read_bytes()
+    with pytest.raises(ModelFormatError, match="the state of the run"):
+        kept.keep(run)
+    assert (tmp_path / "c").read_bytes() == before
+    with pytest.raises(ModelFormatError, match="the fingerprint"):
+        kept.open(run)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -138,6 +138,41 @@ def test_another_run_is_refused_by_what_differs(iris, tmp_path):
     refused(r"X_val is .* \(there None\)", options={"X_val": X, "y_val": y})
 
 
+@pytest.mark.parametrize("kind", ["fit", "fit_stream", "train"])
+@pytest.mark.parametrize("other", [{"backend": "numpy"}, {"backend": "c", "isa": "portable"}])
+def test_another_arithmetic_is_refused(iris, tmp_path, kind, other):
+    if "c" not in pymlp.backends.available():
+        pytest.skip("needs the C engine")
+    fused = [name for name in pymlp.backends.get("c").instruction_sets() if name != "portable"]
+    if not fused:
+        pytest.skip("needs fused multiply-add")
+    X, y = iris
+
+    def run(epochs, **options):
+        options = {"checkpoint": tmp_path / "c", **options}
+        if kind == "fit":
+            small(max_iter=epochs).fit(X, y, **options)
+        elif kind == "fit_stream":
+            small(max_iter=epochs).fit_stream([(X, y)], **options)
+        else:
+            train(NETWORK, NETWORK.initial_params(0), X, np.eye(3)[y], epochs=epochs, random_state=0, **options)
+
+    with pymlp.config_context(backend="c", isa=fused[0]):
+        run(2)
+    name = "numpy" if other["backend"] == "numpy" else "c without fused multiply-add"
+    with (
+        pymlp.config_context(**other),
+        pytest.raises(ValueError, match=rf"another run.*: backend is '{name}' \(there 'c'\)$"),
+    ):
+        run(3, resume=True)
+    if kind == "train" and other["backend"] == "numpy":
+        with pytest.raises(ValueError, match="backend is 'numpy'"):
+            run(3, resume=True, backend="numpy")
+    # those that fuse are one
+    with pymlp.config_context(backend="c", isa=fused[-1]):
+        run(3, resume=True)
+
+
 def test_what_may_change(iris, tmp_path, killed):
     written_twice(iris, tmp_path / "c", killed)
     model = fitted(small(max_time=1000, max_fun=7), iris, checkpoint=tmp_path / "c", resume=True)
@@ -185,6 +220,18 @@ def test_odd_arguments(iris, tmp_path, monkeypatch, options, error, message):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("kind", ["too long", "folder"])
+def test_no_place_for_the_one_before_is_noticed_at_once(iris, tmp_path, kind):
+    path = tmp_path / ("c" * (os.pathconf(tmp_path, "PC_NAME_MAX") - 3) if kind == "too long" else "c")
+    if kind == "folder":
+        previous_of(path).mkdir()
+    there = os.listdir(tmp_path)
+    with pytest.raises(OSError, match="too long" if kind == "too long" else "Is a directory") as caught:
+        fitted(small(), iris, checkpoint=path)
+    assert caught.value.filename == str(previous_of(path))
+    assert os.listdir(tmp_path) == there
+
+
 def test_every_state_comes_back(tmp_path):
     kept = Checkpoints(tmp_path / "c", 1, False)
     kept.open({"kind": "nothing", "limit": np.inf})
@@ -192,6 +239,7 @@ def test_every_state_comes_back(tmp_path):
         "alone": {"array of one name": 3},
         "numbers": [0.1, -0.0, 5e-324, np.inf],
         "mixed": [1.5, None, {"deep": [np.arange(4, dtype=np.uint32), np.zeros((2, 0))]}, "text", True, 2**127],
+        "gaps": [None, -0.0, None, np.inf, 5e-324],
         "none": [],
         "scalar": np.float32(0.1),
     }
@@ -306,6 +354,86 @@ def test_malformed_epochs_under_way(iris, tmp_path, killed, monkeypatch):
         rewritten(path, with_array("run.begun.losses", make))
         with pytest.raises(ModelFormatError, match="of an epoch's 4 steps cannot be done"):
             fitted(small(batch_size=40), iris, checkpoint=path, resume=True)
+
+
+def test_ended_before_the_first_epoch(iris, tmp_path, killed, monkeypatch):
+    monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e-9)
+    monkeypatch.setattr(epochs, "HELPED_SLICE_SECONDS", 1e-9)
+    path = tmp_path / "c"
+    killed(1)
+    with pytest.raises(Killed):
+        fitted(small(batch_size=40), iris, checkpoint=path, checkpoint_every=1e-9)
+    killed(None)
+    assert checkpoints.read(path).run["epochs"] == 0
+    rewritten(path, text('"over": false', '"over": true'))
+    with pytest.raises(ModelFormatError, match="it has ended before its first epoch"):
+        fitted(small(batch_size=40), iris, checkpoint=path, resume=True)
+
+
+def emptied(*names):
+    # the lists of these names in the rule, whose numbers then have no place
+    def change(metadata, arrays):
+        for name in names:
+            array = f"run.rule.{name}"
+            (kind,) = (kind for kind in ("floats", "nothing") if f'{{"{kind}": "{array}"}}' in metadata["state"])
+            text(f'{{"{kind}": "{array}"}}', "[]")(metadata, arrays)
+            del arrays[array]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (emptied("loss_curve"), "its loss_curve has 0 entries for 4 epochs"),
+        (emptied("history.rate"), "its rate has 0 entries for 4 epochs"),
+        (text('"rule": {"epochs": 4', '"rule": {"epochs": 0'), "its rule must know of 4 epochs, found 0"),
+    ],
+)
+def test_malformed_histories(iris, tmp_path, change, message):
+    path = tmp_path / "c"
+    fitted(small(), iris, checkpoint=path)
+    rewritten(path, change)
+    with pytest.raises(ModelFormatError, match=message):
+        fitted(small(), iris, checkpoint=path, resume=True)
+
+
+def test_malformed_histories_of_train(iris, tmp_path):
+    path, names = tmp_path / "c", ("loss", "validation_loss", "rate", "seconds")
+    run = NETWORK, NETWORK.initial_params(0), iris[0], np.eye(3)[iris[1]]
+    train(*run, epochs=2, random_state=0, checkpoint=path)
+    rewritten(path, emptied(*(f"history.{name}" for name in names)))
+    with pytest.raises(ModelFormatError, match="its loss has 0 entries for 2 epochs"):
+        train(*run, epochs=2, random_state=0, checkpoint=path, resume=True)
+
+
+def test_malformed_histories_of_lbfgs(iris, tmp_path):
+    path = tmp_path / "c"
+    fitted(small(solver="lbfgs", max_iter=3), iris, checkpoint=path)
+    rewritten(path, with_array("run.history.loss", lambda old: old[:-1]))
+    with pytest.raises(ModelFormatError, match="entries of its history must be equally many"):
+        fitted(small(solver="lbfgs", max_iter=4), iris, checkpoint=path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("run.gaps.known"), "needs an array 'run.gaps.known' of its own"),
+        (without("run.gaps.numbers"), "needs an array 'run.gaps.numbers' of its own"),
+        (with_array("run.gaps.known", lambda old: old[:, None]), "must say by 0 or 1 which"),
+        (with_array("run.gaps.known", lambda old: old * 2), "must say by 0 or 1 which"),
+        (with_array("run.gaps.known", lambda old: old.astype("u4")), "must say by 0 or 1 which"),
+        (with_array("run.gaps.numbers", lambda old: old[1:]), "must have 2 numbers of float64, found float64"),
+        (with_array("run.gaps.numbers", lambda old: old.astype("f4")), "must have 2 numbers of float64, found float32"),
+    ],
+)
+def test_malformed_lists_with_gaps(tmp_path, change, message):
+    kept = Checkpoints(tmp_path / "c", 1, False)
+    kept.open({"kind": "nothing"})
+    kept.keep({"gaps": [None, 1.0, 2.0]})
+    rewritten(tmp_path / "c", change)
+    with pytest.raises(ModelFormatError, match=message):
+        checkpoints.read(tmp_path / "c")
 
 
 def test_malformed_evaluations(iris, tmp_path):

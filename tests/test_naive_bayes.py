@@ -152,6 +152,16 @@ def test_failures_name_what_is_wrong_and_change_nothing(kind):
     assert "row 3, column 2" in assert_unchanged(fresh, lambda: fresh.fit(np.where(X[3, 2] == X, np.nan, X), y))
 
 
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+@pytest.mark.parametrize("var_smoothing", [0.0, 1e-9])
+def test_a_variance_that_overflows_names_its_column(var_smoothing):
+    X, y = data_of("GaussianNB", "wine")
+    X = X.copy()
+    X[::2, 3] = 1e200
+    with pytest.raises(ValueError, match=r"so large in column 3 \(counted from 0\)"):
+        GaussianNB(var_smoothing=var_smoothing).fit(X, y)
+
+
 @pytest.mark.parametrize(
     ("kind", "parameters", "message"),
     [

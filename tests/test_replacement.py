@@ -94,6 +94,34 @@ def test_a_check_changes_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_check_does_not_mind_who_removes_its_file(tmp_path, monkeypatch):
+    opened = replacement._open_beside
+
+    def removed_at_once(target):
+        stream, temporary = opened(target)
+        temporary.unlink()
+        return stream, temporary
+
+    monkeypatch.setattr(replacement, "_open_beside", removed_at_once)
+    check_replaceable(tmp_path / "file")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_check_holds_its_lock_until_the_file_is_gone(tmp_path, monkeypatch):
+    unlink, seen = type(tmp_path).unlink, []
+
+    def after_another(self, missing_ok=False):
+        monkeypatch.undo()
+        replacement._remove_stale(tmp_path / "file")
+        seen.append(self.exists())
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(type(tmp_path), "unlink", after_another)
+    check_replaceable(tmp_path / "file")
+    assert seen == [True]
+    assert os.listdir(tmp_path) == []
+
+
 def test_no_permission_names_the_folder(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise PermissionError(errno.EACCES, "Permission denied", "somewhere")
@@ -214,6 +242,31 @@ def test_what_killed_processes_left_is_removed(tmp_path, stale):
     assert stale.exists()
     _write(tmp_path / "file")
     assert sorted(os.listdir(tmp_path)) == ["another", "file"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "link", "unreadable"])
+def test_what_only_has_such_a_name_stops_nobody(tmp_path, stale, kind, monkeypatch):
+    stale.unlink()
+    if kind == "folder":
+        stale.mkdir()
+    elif kind == "FIFO":
+        os.mkfifo(stale)
+    elif kind == "link":
+        stale.symlink_to(tmp_path)
+    else:
+        stale.write_bytes(b"")
+        real = open
+
+        def fail(path, mode):
+            if path == stale:
+                raise OSError(errno.EIO, "Input/output error")
+            return real(path, mode)
+
+        monkeypatch.setattr("builtins.open", fail)
+    _write(tmp_path / "file")
+    monkeypatch.undo()
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert sorted(os.listdir(tmp_path)) == [stale.name, "file"]
 
 
 def test_what_is_being_written_stays(tmp_path):

@@ -322,6 +322,19 @@ def test_an_error_names_the_chunk_and_changes_nothing(data):
     assert model.params_.tobytes() == before["params_"].tobytes()
 
 
+def test_an_error_counts_the_chunks_without_rows_too(data):
+    X, y, _ = data
+    empty, bad = (X[:0], y[:0]), X[:4].copy()
+    bad[2, 3] = np.nan
+    known = {"n_rows": ROWS + 4, "classes": [0, 1, 2]}
+    for chunks, options in (([empty, (X, y), (bad, y[:4])], {}), ([empty, (X, y), (bad, y[:4])], known)):
+        with pytest.raises(ValueError, match=r"chunk 2 of source .* row 2, column 3"):
+            small().fit_stream(chunks, **options)
+    for options in ({}, known):
+        with pytest.raises(ValueError, match=r"chunk 1 of source .* row 2, column 3"):
+            small().fit_stream([empty, (bad, y[:4]), (X, y)], **options)
+
+
 def test_what_a_stream_cannot_serve_is_refused(data):
     chunks = cut(CUTS["everything"], *data)
     with pytest.raises(ValueError, match="early_stopping=True needs X_val and y_val"):

@@ -200,6 +200,17 @@ def choose(name: str | None = None) -> Choice:
     return choice
 
 
+def arithmetic(name: str | None = None) -> str:
+    """What tells the bits of one run from those of another: the backend `choose` gives, and of C whether it fuses.
+
+    Instruction sets with fused multiply-add give the same bits as each other; the portable one has none.
+    """
+    chosen = str(choose(name).value)
+    if chosen == "c" and get("c").choose_instruction_set().value == "portable":
+        return "c without fused multiply-add"
+    return chosen
+
+
 def get(name: str | None = None) -> ModuleType:
     """The module of a backend: `name`, or what the configuration asks for, or the fastest that can run here.
 
