@@ -4,6 +4,7 @@
  * own, taken from a list without a lock.  A call allocates only while more calls run at the same time than ever before.
  */
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "memory.h"
@@ -81,7 +82,10 @@ static void *take_scratch(pymlp_predictor *predictor) {
         void *scratch = atomic_exchange_explicit(&predictor->kept[i], NULL, memory_order_acquire);
         if (scratch != NULL) return scratch;
     }
-    return pymlp_new_block((double)predictor->scratch_bytes);
+    void *scratch = pymlp_new_block((double)predictor->scratch_bytes);
+    /* lanes past the last column are computed as well and read by nobody, but what is in them may decide a branch */
+    if (scratch != NULL) memset(scratch, 0, predictor->scratch_bytes);
+    return scratch;
 }
 
 static void return_scratch(pymlp_predictor *predictor, void *scratch) {

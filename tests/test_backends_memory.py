@@ -287,6 +287,7 @@ def test_threads_are_taken_as_asked(engine: Engine) -> None:
 
 
 def test_a_missing_backend_is_one_line_that_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYMLP_BACKEND", raising=False)
     real = backends.importlib.util.find_spec
     absent = ("numba", "pymlp._engine")
     monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None if name in absent else real(name))
