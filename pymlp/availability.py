@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pymlp.functions import PROBABILITIES
 from pymlp.losses import LOSSES, Loss
-from pymlp.targets import PROBABILITIES
 
 
 def is_stochastic(estimator: Any) -> bool:

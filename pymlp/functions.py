@@ -18,6 +18,8 @@ from numpy.polynomial.polynomial import polyval
 LEAKY_SLOPE = 0.01
 SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
+# output activations whose outputs are probabilities
+PROBABILITIES = ("softmax", "logistic")
 GAUSS_FACTOR = 0.3989422804014327  # 1 / sqrt(2 pi)
 # added to a standard deviation, so that its logarithm and reciprocal stay finite
 LEAST_DEVIATION = 1e-6

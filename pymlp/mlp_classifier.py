@@ -14,12 +14,13 @@ from pymlp import scores
 from pymlp.availability import gives_probabilities, takes_streams
 from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints
 from pymlp.class_weights import row_weights
+from pymlp.functions import PROBABILITIES
 from pymlp.interruptible import compute
 from pymlp.losses import loss_description, loss_of
 from pymlp.model_state import labels_of, plain
 from pymlp.network import Network
 from pymlp.perceptron import FurtherParameters, MultilayerPerceptron
-from pymlp.targets import KINDS, PROBABILITIES, ClassTargets, distinct_labels
+from pymlp.targets import KINDS, ClassTargets, distinct_labels
 from pymlp.validation import CLASSIFIER_CONSTRAINTS
 
 

@@ -25,6 +25,7 @@ from pymlp import (  # noqa: F401 - threadpoolctl shall know the engine
 from pymlp.callbacks import check_callbacks
 from pymlp.checkpoints import Checkpoints
 from pymlp.class_weights import check_counted
+from pymlp.functions import PROBABILITIES
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.interruptible import copied
 from pymlp.looking_inside import LookingInside
@@ -33,7 +34,6 @@ from pymlp.model_state import checked_records, from_plain, plain, records_of
 from pymlp.network import Network
 from pymlp.parameters import ParameterViews, copy_into
 from pymlp.standardisation import Standardisation
-from pymlp.targets import PROBABILITIES
 from pymlp.training import check_validation_is_whole
 from pymlp.validation import (
     check_parameters,

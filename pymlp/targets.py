@@ -32,8 +32,6 @@ CLASS_LOSSES = ("log_loss", "focal", "hinge", "squared_hinge", "perceptron")
 NUMBER_LOSSES = (
     "squared_error", "absolute_error", "huber", "quantile", "gaussian_nll", "poisson", "gamma", "tweedie",
 )  # fmt: skip
-# output activations whose outputs are probabilities
-PROBABILITIES = ("softmax", "logistic")
 # the losses that have a form of their own for one output a column
 BINARY_FORMS = {LogLoss: BinaryLogLoss, Focal: BinaryFocal}
 
