@@ -94,7 +94,7 @@ static double NAME(measure_tile)(int64_t depth, double seconds) {
     while (now - start < seconds) {
         for (int repeat = 0; repeat < 100; repeat++) {
             NAME(row_tiles)[TILE_PLAIN][TILE_ROWS](TILE_VECTORS, depth, a, TILE_ROWS * BAND, b, PANEL, NAME(zeros), 0,
-                                                   c, 0);
+                                                   c, 0, b, 0);
             /* the result counts as used, and the operands as changed: no call may be left out */
             __asm__ volatile("" : : "r"(a), "r"(b), "r"(c) : "memory");
         }

@@ -88,6 +88,14 @@ struct layer {
     int64_t first_penalty; /* number of the layer's first partial sum */
 };
 
+/* Units of phase 2 that fall to a thread, by cost: `first` .. `last` - 1, begun from the last.  `taken`: how many were begun, by
+ * that thread or by one that had done its own; a cache line for each thread. */
+struct share {
+    int64_t first, last;
+    atomic_llong taken;
+    char rest[64 - 2 * sizeof(int64_t) - sizeof(atomic_llong)];
+};
+
 struct engine;
 struct operations;
 
@@ -129,6 +137,7 @@ struct pymlp_plan {
     double filled;           /* share of the inputs of the verb at work that are not 0 */
     double inputs_count;     /* numbers of a buffer of dense inputs that is an allocation of its own; 0: it is not */
     void *inputs;            /* that, twice; NULL before a verb needs it */
+    struct share *shares;    /* a thread's each */
     void *scratch;           /* a piece for each thread */
     size_t scratch_bytes;    /* of one piece */
     size_t bytes;

@@ -211,6 +211,7 @@ static void deal_out(pymlp_plan *plan) {
     const double numbers =
         plan->n_strips * (double)plan->strip_numbers + HEAD_PIECES * outputs * plan->operations->lanes;
     plan->scratch_bytes = ((size_t)numbers * real + 63) & ~(size_t)63;
+    plan->shares = piece(plan, (double)plan->n_threads, sizeof(struct share));
     plan->scratch = piece(plan, (double)plan->n_threads * (numbers * (double)real + 64) / (double)real, real);
 }
 

@@ -2,7 +2,8 @@
  *
  *   phase 1   each thread carries its rows through all layers: forward, loss, deltas back to the first layer
  *   barrier
- *   phase 2   each thread takes units of weights: gradient over all rows of the block, then the optimizer in place
+ *   phase 2   each thread takes units of weights: gradient over all rows of the block, then the optimizer in place; one that
+ *             is done with its share goes on with those of others
  *   barrier
  * Two barriers at any depth, no private gradients, no reduction.  Every thread works out the same plan of steps by
  * itself; what is summed in order is summed by thread 0.  A stop is agreed on at barriers, so that none is left waiting.
@@ -52,8 +53,9 @@ static double NAME(unit_cost)(const pymlp_plan *plan, const struct NAME(unit) *u
     return (double)(unit->inputs * NAME(vectors_of)(unit->columns)) * (rows + 13 + turning);
 }
 
-/* The units of thread `index`, `*first` to `*last` - 1: they are dealt by their cost, in their order. */
-static void NAME(share_of_units)(const pymlp_plan *plan, int index, int members, int64_t *first, int64_t *last) {
+/* Writes down the share of thread `index`: units are dealt by their cost, in their order. */
+static void NAME(deal_units)(const pymlp_plan *plan, int index, int members) {
+    int64_t *first = &plan->shares[index].first, *last = &plan->shares[index].last;
     *first = 0;
     *last = plan->n_units;
     if (members == 1) return;
@@ -87,8 +89,8 @@ static const struct layer *NAME(layer_of)(const pymlp_plan *plan, int64_t unit) 
 }
 
 /* The transposes of a thread's units, from the packed weights */
-static void NAME(transpose_weights)(const pymlp_plan *plan, int64_t first, int64_t last, bool first_layers_too) {
-    for (int64_t number = first; number < last; number++) {
+static void NAME(transpose_weights)(const pymlp_plan *plan, int index, bool first_layers_too) {
+    for (int64_t number = plan->shares[index].first; number < plan->shares[index].last; number++) {
         if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) return;
         const struct layer *layer = NAME(layer_of)(plan, number);
         if (!(layer->flags & NEEDS_INPUT_GRADIENT) && !first_layers_too) continue;
@@ -156,20 +158,31 @@ static double NAME(weight_sum)(const struct batch *batch) {
     return sum;
 }
 
-/* Phase 2 for units `first` .. `last` - 1; `sparse`: the batch's inputs are. */
-static void NAME(unit_phase)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, int64_t first, int64_t last,
+/* The unit of a share to begin next, or -1 if all have been: from the last, so that a narrow output layer's update finds products
+ * to hide under, and the first layer's weights, which the next step needs first, are left in the caches. */
+ALWAYS_INLINE int64_t NAME(next_unit)(struct share *share) {
+    /* a look is cheaper than an exchange, and most are in vain once all threads have done their own */
+    if (atomic_load_explicit(&share->taken, memory_order_relaxed) >= share->last - share->first) return -1;
+    const int64_t number = share->last - 1 - atomic_fetch_add_explicit(&share->taken, 1, memory_order_relaxed);
+    return number < share->first ? -1 : number;
+}
+
+/* Phase 2 for thread `index`: its own units, then what is left of others', who may share their core with other programs or
+ * have further to memory.  Who computes a unit does not change its bits.  `sparse`: the batch's inputs are. */
+static void NAME(unit_phase)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, int index, int members,
                              bool sparse) {
     struct NAME(pending) pending;
     pending.job = NULL;
     pending.turn = 0;
     /* without a unit after, a row asks for itself */
     pending.ahead = 0;
-    /* from the last: a narrow output layer's update finds products to hide under, and the first layer's weights, which the
-     * next step needs first, are left in the caches */
-    for (int64_t number = last - 1; number >= first; number--) {
-        if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) break;
-        const struct layer *layer = NAME(layer_of)(plan, number);
-        NAME(functions_of)(layer, sparse)->gradient(plan, job, layer, number, &pending);
+    for (int turn = 0; turn < members; turn++) {
+        struct share *share = &plan->shares[(index + turn) % members];
+        for (int64_t number; (number = NAME(next_unit)(share)) >= 0;) {
+            if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) break;
+            const struct layer *layer = NAME(layer_of)(plan, number);
+            NAME(functions_of)(layer, sparse)->gradient(plan, job, layer, number, &pending);
+        }
     }
     NAME(finish_update)(plan, &pending);
 }
@@ -177,12 +190,13 @@ static void NAME(unit_phase)(const pymlp_plan *plan, const struct NAME(gradient_
 /* Both phases over all blocks of a batch; false if told to stop.  *loss, on thread 0 alone, becomes the sum of the rows'
  * losses; the penalties' sums are complete after the last barrier. */
 static bool NAME(batch_phases)(const struct NAME(run) *run, const struct batch *batch, struct NAME(gradient_job) *job,
-                               int64_t first, int64_t last, int index, int members, double *loss) {
+                               int index, int members, double *loss) {
     pymlp_plan *plan = run->plan;
     REAL *scratch = NAME(scratch)(plan, index);
     *loss = 0;
     for (int64_t block = 0; block < batch->rows; block += BLOCK_ROWS) {
         int64_t rows = batch->rows - block < BLOCK_ROWS ? batch->rows - block : BLOCK_ROWS;
+        atomic_store_explicit(&plan->shares[index].taken, 0, memory_order_relaxed);
         NAME(row_phase)(run, batch, block, rows * index / members, rows * (index + 1) / members, scratch);
         if (batch->columns != NULL) NAME(deal_entries)(plan, batch, block, rows, index, members);
         if (team_barrier(members, &plan->stop)) return false;
@@ -192,7 +206,7 @@ static bool NAME(batch_phases)(const struct NAME(run) *run, const struct batch *
             job->rows = rows;
             job->first = block == 0;
             job->last = block + rows == batch->rows;
-            NAME(unit_phase)(plan, job, first, last, batch->columns != NULL);
+            NAME(unit_phase)(plan, job, index, members, batch->columns != NULL);
         }
         if (team_barrier(members, &plan->stop)) return false;
     }
@@ -219,11 +233,10 @@ static struct NAME(gradient_job) NAME(job_of)(const pymlp_plan *plan, double wei
     };
 }
 
-/* One optimizer step on units `first` .. `last` - 1 from the gradient in plan->gradient, whose norm is limited; false if told
- * to stop. */
-static bool NAME(limited_update)(const struct NAME(run) *run, struct NAME(gradient_job) *job, int64_t first, int64_t last,
-                                 int index, int members) {
+/* One optimizer step from the gradient in plan->gradient, whose norm is limited; false if told to stop. */
+static bool NAME(limited_update)(const struct NAME(run) *run, struct NAME(gradient_job) *job, int index, int members) {
     pymlp_plan *plan = run->plan;
+    atomic_store_explicit(&plan->shares[index].taken, 0, memory_order_relaxed);
     NAME(square_chunks)(plan, plan->gradient, run->optimizer->clip_value, index, members);
     if (team_barrier(members, &plan->stop)) return false;
     NAME(limit_norm)(plan, run->optimizer->clip_norm, &job->rule);
@@ -236,15 +249,14 @@ static bool NAME(limited_update)(const struct NAME(run) *run, struct NAME(gradie
     job->inverse = 1;
     job->gradient = NULL;
     job->given = plan->gradient;
-    NAME(unit_phase)(plan, job, first, last, false);
+    NAME(unit_phase)(plan, job, index, members, false);
     return !team_barrier(members, &plan->stop);
 }
 
 /* Steps `from` .. `to`, on `members` threads of which this is number `index`; false if told to stop. */
 static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, int index, int members) {
     pymlp_plan *plan = run->plan;
-    int64_t first, last;
-    NAME(share_of_units)(plan, index, members, &first, &last);
+    NAME(deal_units)(plan, index, members);
     double began = run->tries && index == 0 ? NAME(seconds_now)() : 0;
     for (int64_t step = from; step < to; step++) {
         struct batch batch = *run->data;
@@ -261,9 +273,9 @@ static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, in
         job.rule = NAME(rule_of)(run->optimizer, run->coefficients + N_COEFFICIENTS * step);
         job.bias_rule = job.rule;
         NAME(spare)(&job.bias_rule);
-        if (!NAME(batch_phases)(run, &batch, &job, first, last, index, members, &loss)) return false;
+        if (!NAME(batch_phases)(run, &batch, &job, index, members, &loss)) return false;
         if (index == 0) run->losses[step] = (loss + NAME(penalty)(plan)) / weight_sum;
-        if (limited && !NAME(limited_update)(run, &job, first, last, index, members)) return false;
+        if (limited && !NAME(limited_update)(run, &job, index, members)) return false;
         if (plan->has_max_norm) {
             NAME(shorten_weights)(plan, &job.rule, index, members);
             if (team_barrier(members, &plan->stop)) return false;
@@ -291,9 +303,8 @@ static void NAME(training)(void *context, int index, int members) {
         NAME(repack)(plan, index, members, run->slots + slot * plan->n_parameters, plan->slots[slot], false);
     bool stopped = team_barrier(members, &plan->stop);
     if (!stopped) {
-        int64_t first, last;
-        NAME(share_of_units)(plan, index, members, &first, &last);
-        NAME(transpose_weights)(plan, first, last, false);
+        NAME(deal_units)(plan, index, members);
+        NAME(transpose_weights)(plan, index, false);
         stopped = team_barrier(members, &plan->stop);
     }
     if (index == 0) run->members = members;
@@ -326,12 +337,11 @@ static void NAME(differentiation)(void *context, int index, int members) {
     struct NAME(run) *run = context;
     pymlp_plan *plan = run->plan;
     __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
-    int64_t first, last;
-    NAME(share_of_units)(plan, index, members, &first, &last);
+    NAME(deal_units)(plan, index, members);
     NAME(repack)(plan, index, members, (REAL *)run->params, plan->packed, false);
     bool stopped = team_barrier(members, &plan->stop);
     if (!stopped) {
-        NAME(transpose_weights)(plan, first, last, run->x_gradient != NULL);
+        NAME(transpose_weights)(plan, index, run->x_gradient != NULL);
         stopped = team_barrier(members, &plan->stop);
     }
     if (!stopped) {
@@ -339,8 +349,7 @@ static void NAME(differentiation)(void *context, int index, int members) {
         double weight_sum = with_loss ? NAME(weight_sum)(run->data) : 1, loss;
         struct NAME(gradient_job) job = NAME(job_of)(plan, weight_sum, run->gradient);
         job.penalised = job.penalised && with_loss;
-        stopped = !NAME(batch_phases)(run, run->data, run->gradient == NULL ? NULL : &job, first, last, index, members,
-                                      &loss);
+        stopped = !NAME(batch_phases)(run, run->data, run->gradient == NULL ? NULL : &job, index, members, &loss);
         if (index == 0 && with_loss && !stopped) *run->losses = (loss + NAME(penalty)(plan)) / weight_sum;
     }
     if (index == 0 && stopped) run->stopped = true;
