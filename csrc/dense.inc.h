@@ -2,9 +2,9 @@
  * rows, and the parameters' gradient over units (a panel of outputs by UNIT_INPUTS inputs).
  */
 
-/* rows of the batch that a unit's tiles go through at once: so many of a band of inputs and of a panel of deltas, 16 KB each in
- * float32, stay in L1 */
-enum { NAME(BATCH_BLOCK) = 128 };
+/* rows of the batch that a unit's tiles go through at once: so many of a band of inputs and of a panel of deltas, 16 KB and at
+ * most 16 more, stay in L1 */
+enum { NAME(BATCH_BLOCK) = 512 / sizeof(REAL) };
 
 static void NAME(dense_forward)(const struct NAME(strip) *strip) {
     const struct layer *layer = strip->layer;

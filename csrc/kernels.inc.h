@@ -254,8 +254,8 @@ static void NAME(scatter_columns)(int64_t rows, int64_t columns, const REAL *fro
 }
 
 /* Units are numbered so that a group of inputs meets the panels of a block one after the other: the group's activations
- * and the block's deltas then stay in L2. */
-enum { NAME(BLOCK_PANELS) = 128 / PANEL };
+ * and the block's deltas, 512 KB of 1024 rows, then stay in L2. */
+enum { NAME(BLOCK_PANELS) = 512 / sizeof(REAL) / PANEL };
 
 /* Panels in the block that starts at panel `first` */
 ALWAYS_INLINE int64_t NAME(panels_in_block)(const struct layer *layer, int64_t first) {
