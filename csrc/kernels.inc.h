@@ -267,7 +267,9 @@ static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number
     const int64_t block = (number - layer->first_unit) / (NAME(BLOCK_PANELS) * layer->row_groups);
     const int64_t within = (number - layer->first_unit) % (NAME(BLOCK_PANELS) * layer->row_groups);
     const int64_t panels = NAME(panels_in_block)(layer, block * NAME(BLOCK_PANELS));
-    const int64_t panel = block * NAME(BLOCK_PANELS) + within % panels;
+    unit.turn = within % panels;
+    unit.turns = panels;
+    const int64_t panel = block * NAME(BLOCK_PANELS) + unit.turn;
     unit.input = within / panels * UNIT_INPUTS;
     unit.inputs = layer->matrix_inputs - unit.input < UNIT_INPUTS ? layer->matrix_inputs - unit.input : UNIT_INPUTS;
     unit.column = panel * PANEL;

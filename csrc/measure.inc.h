@@ -37,7 +37,8 @@ static void NAME(product)(const struct product *given, int64_t sizes[4]) {
     if (given == NULL) return;
     REAL *c = given->c;
     if (given->by_columns) {
-        NAME(gradient_sums)(given->depth, given->rows, NAME(vectors_of)(given->columns), given->a, given->b, c, NULL);
+        NAME(gradient_sums)(given->depth, given->rows, NAME(vectors_of)(given->columns), given->a, given->b, c, NULL,
+                            (struct NAME(ahead)){.from = given->a, .lines = 0});
         return;
     }
     struct NAME(fused) fused = {.kind = (int)given->kind};
