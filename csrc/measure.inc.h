@@ -76,9 +76,9 @@ static void NAME(peak_work)(void *context, int index, UNREAD int members) {
 
 static double NAME(measure_peak)(int n_threads, double seconds) {
     struct NAME(peak_run) run = {.seconds = seconds};
-    int members = team_begin(n_threads);
-    team_run(members, NAME(peak_work), &run);
-    team_end(members);
+    int members = pymlp_team_begin(n_threads);
+    pymlp_team_run(members, NAME(peak_work), &run);
+    pymlp_team_end(members);
     double sum = 0;
     for (int i = 0; i < members; i++) sum += run.rate[i];
     return sum;

@@ -113,6 +113,9 @@ void pymlp_predictor_disown(pymlp_predictor **predictor);
 int pymlp_predictor_predict(pymlp_predictor *predictor, const void *X, int64_t rows, void *out);
 /* the same for sparse rows */
 int pymlp_predictor_predict_sparse(pymlp_predictor *predictor, const pymlp_sparse *X, int64_t rows, void *out);
+/* the same, and jacobian (rows, columns, inputs): the derivative of each column by each input; out may be NULL */
+int pymlp_predictor_value_and_gradient(pymlp_predictor *predictor, const void *X, int64_t rows, void *out,
+                                       void *jacobian);
 
 /* Shuffles order (at most 2^32 rows) as NumPy's RandomState.shuffle would, which goes from the end: the part of it that
  * moves rows last - 1 down to first.  generator is a bitgen_t of NumPy, which the caller has locked.  twister: where it is

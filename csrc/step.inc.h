@@ -199,7 +199,7 @@ static bool NAME(batch_phases)(const struct NAME(run) *run, const struct batch *
         atomic_store_explicit(&plan->shares[index].taken, 0, memory_order_relaxed);
         NAME(row_phase)(run, batch, block, rows * index / members, rows * (index + 1) / members, scratch);
         if (batch->columns != NULL) NAME(deal_entries)(plan, batch, block, rows, index, members);
-        if (team_barrier(members, &plan->stop)) return false;
+        if (pymlp_team_barrier(members, &plan->stop)) return false;
         if (index == 0 && batch->output_gradient == NULL)
             for (int64_t i = 0; i < rows; i++) *loss += (double)((const REAL *)plan->row_losses)[i];
         if (job != NULL) {
@@ -208,7 +208,7 @@ static bool NAME(batch_phases)(const struct NAME(run) *run, const struct batch *
             job->last = block + rows == batch->rows;
             NAME(unit_phase)(plan, job, index, members, batch->columns != NULL);
         }
-        if (team_barrier(members, &plan->stop)) return false;
+        if (pymlp_team_barrier(members, &plan->stop)) return false;
     }
     return true;
 }
@@ -238,7 +238,7 @@ static bool NAME(limited_update)(const struct NAME(run) *run, struct NAME(gradie
     pymlp_plan *plan = run->plan;
     atomic_store_explicit(&plan->shares[index].taken, 0, memory_order_relaxed);
     NAME(square_chunks)(plan, plan->gradient, run->optimizer->clip_value, index, members);
-    if (team_barrier(members, &plan->stop)) return false;
+    if (pymlp_team_barrier(members, &plan->stop)) return false;
     NAME(limit_norm)(plan, run->optimizer->clip_norm, &job->rule);
     job->bias_rule = job->rule;
     NAME(spare)(&job->bias_rule);
@@ -250,7 +250,7 @@ static bool NAME(limited_update)(const struct NAME(run) *run, struct NAME(gradie
     job->gradient = NULL;
     job->given = plan->gradient;
     NAME(unit_phase)(plan, job, index, members, false);
-    return !team_barrier(members, &plan->stop);
+    return !pymlp_team_barrier(members, &plan->stop);
 }
 
 /* Steps `from` .. `to`, on `members` threads of which this is number `index`; false if told to stop. */
@@ -278,7 +278,7 @@ static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, in
         if (limited && !NAME(limited_update)(run, &job, index, members)) return false;
         if (plan->has_max_norm) {
             NAME(shorten_weights)(plan, &job.rule, index, members);
-            if (team_barrier(members, &plan->stop)) return false;
+            if (pymlp_team_barrier(members, &plan->stop)) return false;
         }
         if (run->tries && index == 0 && (step - from + 1) % NAME(TRIAL_GROUP) == 0) {
             const double now = NAME(seconds_now)(), seconds = (now - began) / NAME(TRIAL_GROUP);
@@ -301,11 +301,11 @@ static void NAME(training)(void *context, int index, int members) {
     NAME(repack)(plan, index, members, run->trained, plan->packed, false);
     for (int slot = 0; slot < n_slots; slot++)
         NAME(repack)(plan, index, members, run->slots + slot * plan->n_parameters, plan->slots[slot], false);
-    bool stopped = team_barrier(members, &plan->stop);
+    bool stopped = pymlp_team_barrier(members, &plan->stop);
     if (!stopped) {
         NAME(deal_units)(plan, index, members);
         NAME(transpose_weights)(plan, index, false);
-        stopped = team_barrier(members, &plan->stop);
+        stopped = pymlp_team_barrier(members, &plan->stop);
     }
     if (index == 0) run->members = members;
     /* all threads, then one, then as many as were faster; those that have nothing to do wait at the barrier */
@@ -320,14 +320,14 @@ static void NAME(training)(void *context, int index, int members) {
             run->active = plan->trial_seconds[1] < plan->trial_seconds[0] ? 1 : members;
         }
         step = end;
-        if (team_barrier(members, &plan->stop)) stopped = true;
+        if (pymlp_team_barrier(members, &plan->stop)) stopped = true;
     }
     if (!stopped) {
         NAME(repack)(plan, index, members, run->trained, plan->packed, true);
         for (int slot = 0; slot < n_slots; slot++)
             NAME(repack)(plan, index, members, run->slots + slot * plan->n_parameters, plan->slots[slot], true);
         /* told to stop, any of them may have left numbers out */
-        stopped = team_barrier(members, &plan->stop);
+        stopped = pymlp_team_barrier(members, &plan->stop);
     }
     if (index == 0 && stopped) run->stopped = true;
     RESTORE_FLOAT_MODE(mode);
@@ -339,10 +339,10 @@ static void NAME(differentiation)(void *context, int index, int members) {
     __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
     NAME(deal_units)(plan, index, members);
     NAME(repack)(plan, index, members, (REAL *)run->params, plan->packed, false);
-    bool stopped = team_barrier(members, &plan->stop);
+    bool stopped = pymlp_team_barrier(members, &plan->stop);
     if (!stopped) {
         NAME(transpose_weights)(plan, index, run->x_gradient != NULL);
-        stopped = team_barrier(members, &plan->stop);
+        stopped = pymlp_team_barrier(members, &plan->stop);
     }
     if (!stopped) {
         bool with_loss = run->losses != NULL;
@@ -358,9 +358,9 @@ static void NAME(differentiation)(void *context, int index, int members) {
 
 /* Runs `work` on so many threads. */
 static int NAME(run_threads)(struct NAME(run) *run, void (*work)(void *context, int index, int members), int threads) {
-    int members = team_begin(threads);
-    team_run(members, work, run);
-    team_end(members);
+    int members = pymlp_team_begin(threads);
+    pymlp_team_run(members, work, run);
+    pymlp_team_end(members);
     if (!run->stopped) return PYMLP_OK;
     atomic_store(&run->plan->stop, 0);
     return PYMLP_STOPPED;

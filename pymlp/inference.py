@@ -39,6 +39,29 @@ def predict_rows(predictor: Predictor, X: Any, out: np.ndarray) -> None:
     _in_blocks(predictor.network, predictor.predict, X, out, grows=predictor.exact_cuts)
 
 
+def gradient_rows(network: Network) -> int:
+    """Rows of one call for values and gradients: forward, and back for each of the outputs."""
+    flops = 2.0 * network.n_parameters * (1 + network.outputs)
+    return max(1, int(DIRECT_SECONDS * ASSUMED_FLOPS_PER_SECOND / flops))
+
+
+def differentiate_rows(predictor: Predictor, X: Any, out: np.ndarray | None, jacobian: np.ndarray) -> None:
+    """Write what the network says of X into `out`, if there is one, and its derivative by X into `jacobian`.
+
+    Parameters
+    ----------
+    predictor : pymlp.backends.Predictor
+    X : ndarray or SciPy sparse matrix of shape (rows, inputs)
+        Converted block by block where it is not of the network's dtype, not C-contiguous, or sparse.
+    out : ndarray of shape (rows, predictor.columns), or None
+    jacobian : ndarray of shape (rows, predictor.columns, inputs)
+        As `out` C-contiguous, of the network's dtype.
+    """
+    network = predictor.network
+    for part, block in dense_blocks(X, gradient_rows(network), network.dtype):
+        predictor.value_and_gradient(block, None if out is None else out[part], jacobian[part])
+
+
 def outputs_of(plan: Plan, params: np.ndarray, X: Any) -> np.ndarray:
     """Outputs of the plan's network: array of shape (rows, outputs).
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pymlp import backends
 from pymlp.arrays import refuse_others
-from pymlp.inference import block_rows, predict_rows
+from pymlp.inference import block_rows, differentiate_rows, gradient_rows, predict_rows
 from pymlp.network import Network
 
 try:
@@ -30,6 +30,9 @@ except ImportError:
             return self._general(X, out)
 
         def _set_entry(self, *entry: Any) -> None:
+            """There is nothing to call directly."""
+
+        def _direct_gradient(self, X: Any) -> None:
             """There is nothing to call directly."""
 
 
@@ -140,7 +143,10 @@ class Predictor(Caller):
         if self._backend.entry is not None and scale is None:
             # a call of more rows is cut, for Ctrl-C
             most_rows, locked = block_rows(network.n_parameters), network.n_parameters <= LOCKED_PARAMETERS
-            self._set_entry(*self._backend.entry, self._dtype, network.inputs, columns, most_rows, flat, locked)
+            self._set_entry(
+                *self._backend.entry, self._dtype, network.inputs, columns, most_rows, flat, locked,
+                self._backend.gradient_entry, gradient_rows(network),
+            )  # fmt: skip
 
     @property
     def network(self) -> Network:
@@ -151,6 +157,77 @@ class Predictor(Caller):
     def n_threads(self) -> int:
         """Upper bound on the threads of one call."""
         return self._backend.n_threads
+
+    def value_and_gradient(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """What the predictor says of X, and how that changes with X.
+
+        Parameters
+        ----------
+        X : array-like or SciPy sparse matrix of shape (rows, inputs), or array-like of shape (inputs,)
+            As for a call; a sparse one is made dense block by block.
+
+        Returns
+        -------
+        values : ndarray
+            What a call gives, the same bits.
+        gradient : ndarray of shape (rows, inputs), or (rows, columns, inputs)
+            The derivative of each value by each input of its row; without the axis for columns where the values have
+            none, and without that for rows where X has none.  At a kink (relu at 0) it is the slope on one side, as in
+            training.
+
+        Raises
+        ------
+        TypeError, ValueError
+            X is none that a call takes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pymlp import Network, Predictor
+        >>> network = Network.from_widths((2, 8, 3), "tanh")
+        >>> predictor = Predictor(network, network.initial_params(0))
+        >>> values, gradient = predictor.value_and_gradient(np.zeros((5, 2), np.float32))
+        >>> values.shape, gradient.shape
+        ((5, 3), (5, 3, 2))
+        """
+        found = self._direct_gradient(X)
+        return self._general_gradient(X) if found is None else found
+
+    def jacobian(self, X: Any) -> np.ndarray:
+        """The derivative of each column of the answer by each input.
+
+        Parameters
+        ----------
+        X : array-like or SciPy sparse matrix of shape (rows, inputs), or array-like of shape (inputs,)
+            As for `value_and_gradient`.
+
+        Returns
+        -------
+        ndarray of shape (rows, columns, inputs), or (columns, inputs)
+            There is an axis for columns also where the answer has none.
+
+        Raises
+        ------
+        TypeError, ValueError
+            X is none that a call takes.
+        """
+        gradient = self.value_and_gradient(X)[1]
+        return gradient if self._tail else gradient[..., np.newaxis, :]
+
+    def _general_gradient(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """What `value_and_gradient` does with any X."""
+        X = self._checked(X)
+        values = np.empty(X.shape[:-1] + self._tail, self._dtype)
+        gradient = np.empty((*values.shape, X.shape[-1]), self._dtype)
+        rows = X.reshape(1, -1) if X.ndim == 1 else X
+        columns = values.reshape(-1, self._backend.columns)
+        jacobian = gradient.reshape(-1, self._backend.columns, X.shape[-1])
+        differentiate_rows(self._backend, rows, columns, jacobian)
+        if self._scale is not None:
+            columns *= self._scale[0]
+            columns += self._scale[1]
+            jacobian *= self._scale[0][:, np.newaxis]
+        return values, gradient
 
     def _general(self, X: Any, out: np.ndarray | None = None) -> np.ndarray:
         """What a call does with any X and `out`."""

@@ -192,6 +192,8 @@ def test_a_predictor_of_a_negative_number_of_rows() -> None:
     assert lib.pymlp_predictor_predict(predictor[0], X, -1, X) == BAD_ARGUMENT
     assert lib.pymlp_predictor_predict_sparse(predictor[0], sparse_rows(), -1, X) == BAD_ARGUMENT
     assert lib.pymlp_predictor_predict_sparse(predictor[0], sparse_rows(), 3, X) == 0
+    assert lib.pymlp_predictor_value_and_gradient(predictor[0], X, -1, X, X) == BAD_ARGUMENT
+    assert lib.pymlp_predictor_value_and_gradient(predictor[0], X, 1, X, ffi.NULL) == BAD_ARGUMENT
     lib.pymlp_predictor_free(predictor[0])
 
 

@@ -157,6 +157,8 @@ class Predictor(Protocol):
     """Whether the bits stay the same however rows are cut into calls."""
     entry: tuple[int, int] | None
     """Addresses of C's function and predictor, for `pymlp._call`; None where there is no C."""
+    gradient_entry: int | None
+    """Address of C's function for values and gradients, likewise."""
 
     def __init__(
         self, network: Network, params: np.ndarray, n_threads: int | None = None, *, with_complement: bool = False
@@ -164,6 +166,10 @@ class Predictor(Protocol):
 
     def predict(self, X: np.ndarray, out: np.ndarray) -> None:
         """Write network(X) into `out` (rows, columns), a C-contiguous array of the network's dtype, as X is."""
+
+    def value_and_gradient(self, X: np.ndarray, out: np.ndarray | None, jacobian: np.ndarray) -> None:
+        """Write into `out`, unless it is None, what `predict` writes, and into `jacobian` (rows, columns, inputs) the
+        derivative of each column by each input; X is no `SparseRows`."""
 
 
 def missing_reason(name: str) -> str | None:

@@ -352,8 +352,8 @@ class Predictor:
         if code:
             _fail(code)
         self._predictor = self._owner[0]
-        function = ffi.addressof(lib, "pymlp_predictor_predict")
-        self.entry = int(ffi.cast("uintptr_t", function)), int(ffi.cast("uintptr_t", self._predictor))
+        self.entry = _number(ffi.addressof(lib, "pymlp_predictor_predict")), _number(self._predictor)
+        self.gradient_entry = _number(ffi.addressof(lib, "pymlp_predictor_value_and_gradient"))
 
     def predict(self, X: np.ndarray, out: np.ndarray) -> None:
         """Write network(X) into `out`."""
@@ -366,6 +366,26 @@ class Predictor:
         )
         if code:
             _fail(code)
+
+
+    def value_and_gradient(self, X: np.ndarray, out: np.ndarray | None, jacobian: np.ndarray) -> None:
+        """Write network(X) into `out`, if there is one, and its derivative by X into `jacobian`."""
+        rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
+        shape = (rows, self.columns, self.network.inputs)
+        code = lib.pymlp_predictor_value_and_gradient(
+            self._predictor,
+            _address("X", X, self._dtype, (rows, self.network.inputs)),
+            rows,
+            ffi.NULL if out is None else _address("out", out, self._dtype, shape[:2], writes=True),
+            _address("jacobian", jacobian, self._dtype, shape, writes=True),
+        )
+        if code:
+            _fail(code)
+
+
+def _number(pointer: object) -> int:
+    """The address that a pointer holds."""
+    return int(ffi.cast("uintptr_t", pointer))
 
 
 def _sparse(X: SparseRows, network: Network) -> object:
