@@ -88,9 +88,9 @@ static const struct layer *NAME(layer_of)(const pymlp_plan *plan, int64_t unit) 
     return &plan->layers[l];
 }
 
-/* The transposes of a thread's units, from the packed weights */
-static void NAME(transpose_weights)(const pymlp_plan *plan, int index, bool first_layers_too) {
-    for (int64_t number = plan->shares[index].first; number < plan->shares[index].last; number++) {
+/* The transposes of units `first` .. `last` - 1, from the packed weights */
+static void NAME(transpose_weights)(const pymlp_plan *plan, int64_t first, int64_t last, bool first_layers_too) {
+    for (int64_t number = first; number < last; number++) {
         if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) return;
         const struct layer *layer = NAME(layer_of)(plan, number);
         if (!(layer->flags & NEEDS_INPUT_GRADIENT) && !first_layers_too) continue;
@@ -304,7 +304,7 @@ static void NAME(training)(void *context, int index, int members) {
     bool stopped = pymlp_team_barrier(members, &plan->stop);
     if (!stopped) {
         NAME(deal_units)(plan, index, members);
-        NAME(transpose_weights)(plan, index, false);
+        NAME(transpose_weights)(plan, plan->shares[index].first, plan->shares[index].last, false);
         stopped = pymlp_team_barrier(members, &plan->stop);
     }
     if (index == 0) run->members = members;
@@ -341,7 +341,7 @@ static void NAME(differentiation)(void *context, int index, int members) {
     NAME(repack)(plan, index, members, (REAL *)run->params, plan->packed, false);
     bool stopped = pymlp_team_barrier(members, &plan->stop);
     if (!stopped) {
-        NAME(transpose_weights)(plan, index, run->x_gradient != NULL);
+        NAME(transpose_weights)(plan, plan->shares[index].first, plan->shares[index].last, run->x_gradient != NULL);
         stopped = pymlp_team_barrier(members, &plan->stop);
     }
     if (!stopped) {
