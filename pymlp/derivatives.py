@@ -19,9 +19,8 @@ from pymlp import backends
 from pymlp.arrays import finite_numbers, packed, refuse_others
 from pymlp.backends import Plan
 from pymlp.config import config_context, requested, resolve_threads
-from pymlp.finiteness import check_finite
 from pymlp.full_batch import FullBatch, penalty
-from pymlp.inference import block_rows, outputs_of
+from pymlp.inference import block_rows, checked_rows, outputs_of
 from pymlp.interruptible import DIRECT_SECONDS, copied, run_interruptibly, training_seconds
 from pymlp.memory import plan_bytes
 from pymlp.network import Network
@@ -112,7 +111,7 @@ def vjp(
     params = network.check_params(finite_numbers("params", params, network.dtype))
     if step is not None:
         step = check_count("step", step, least=0)
-    X = _rows_of(network, X)
+    X = checked_rows(network, X)
     shape = (*X.shape[:-1], network.outputs)
     if X.ndim == 1:
         X = X.reshape(1, -1)
@@ -268,21 +267,6 @@ class FlatObjective:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._begin()
-
-
-def _rows_of(network: Network, X: Any) -> np.ndarray | SparseRows:
-    """X as a plan takes it; one row may have one dimension."""
-    refuse_others("X", X)
-    sparse = hasattr(X, "tocsr")
-    X = X if sparse else np.asarray(X)
-    if X.ndim not in ((2,) if sparse else (1, 2)) or X.shape[-1] != network.inputs:
-        shapes = f"(rows, {network.inputs}), or ({network.inputs},) for one row"
-        raise ValueError(f"X must be of shape {shapes}, got {tuple(X.shape)}")
-    if not sparse:
-        return finite_numbers("X", X, network.dtype)
-    check_finite("X", X, network.dtype)
-    X = as_taken(network, X)
-    return X if isinstance(X, SparseRows) else packed(X.toarray(), network.dtype)
 
 
 @dataclass(frozen=True)
