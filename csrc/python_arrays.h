@@ -12,10 +12,13 @@
 #include <Python.h>
 #include <numpy/arrayobject.h>
 
-/* Whether `array` is an array of this type itself, not of a derived class, whose numbers C can take as they lie. */
-static inline int pymlp_is_plain(PyObject *array, const PyObject *dtype, int flags) {
-    return Py_TYPE(array) == &PyArray_Type && (PyObject *)PyArray_DESCR((PyArrayObject *)array) == dtype &&
-           (PyArray_FLAGS((PyArrayObject *)array) & flags) == flags;
+/* Whether `array` is an array of this type itself, not of a derived class, whose numbers C can take as they lie.  By the
+ * type's number: arrays that were pickled have a record of their own for a type that is the same. */
+static inline int pymlp_is_plain(PyObject *array, PyObject *dtype, int flags) {
+    if (Py_TYPE(array) != &PyArray_Type) return 0;
+    PyArrayObject *found = (PyArrayObject *)array;
+    return PyArray_TYPE(found) == ((PyArray_Descr *)dtype)->type_num && PyArray_ISNOTSWAPPED(found) &&
+           (PyArray_FLAGS(found) & flags) == flags;
 }
 
 static inline int pymlp_overlap(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {

@@ -225,10 +225,13 @@ class Learner(Stepper):
                 not self._loss_is_called,
                 *_finite_bounds(loss, network.dtype),
             )
-            self._stepper: Any = self
         else:
-            self._stepper = PlanStepper(plan, self.optimizer, self._params, self._slots, self._count, self._rate_of)
+            self._plan_stepper = PlanStepper(plan, self.optimizer, self._params, self._slots, self._count)
         self._look_ahead()
+
+    @property
+    def _stepper(self) -> Any:
+        return self if self._is_direct else self._plan_stepper
 
     @property
     def params(self) -> np.ndarray:
@@ -292,17 +295,17 @@ class Learner(Stepper):
 
     def _forward(self, X: Any, out: np.ndarray | None = None) -> np.ndarray:
         X, out = self._rows_and_out(X, out)
-        rows = self._check_rows(X, least=0)
-        return self._call(rows, lambda: self._stepper._run_forward(X, out, True))
+        rows, into = self._check_rows(X, least=0), np.asarray(out)
+        self._call(rows, lambda: self._stepper._run_forward(X, into, True))
+        return out
 
     def _predict(self, X: Any, out: np.ndarray | None = None) -> np.ndarray:
         X, out = self._rows_and_out(X, out)
-        if X.ndim == 1:
-            return self._call(1, lambda: self._stepper._run_forward(X, out, False))
+        rows, into = (np.atleast_2d(np.asarray(array)) for array in (X, out))
         at_once = block_rows(self.network.n_parameters)
-        for start in range(0, len(X), at_once):
+        for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
-            self._call(1, lambda part=part: self._stepper._run_forward(X[part], out[part], False))
+            self._call(1, lambda part=part: self._stepper._run_forward(rows[part], into[part], False))
         return out
 
     def _step(self, output_gradient: Any, X: Any = None) -> None:
@@ -376,8 +379,11 @@ class Learner(Stepper):
                 rates = self._course.rates(first, 1)
             coefficients = self.optimizer.coefficients(np.arange(first, first + len(rates)), rates)
         most_rows = min(sys.maxsize, max(1, int(DIRECT_SECONDS / MARGIN / self._row_seconds)))
-        if self._is_direct and (ends or anew or most_rows != self._most_rows):
-            self._begin(first, coefficients, most_rows)
+        if ends or anew or most_rows != self._most_rows:
+            if self._is_direct:
+                self._begin(first, coefficients, most_rows)
+            else:
+                self._plan_stepper.begin(first, rates)
         self._first, self._rates, self._coefficients, self._most_rows = first, rates, coefficients, most_rows
 
     def _rate_of(self, step: int) -> float:

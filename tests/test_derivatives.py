@@ -244,8 +244,8 @@ def test_large_plans_are_not_kept(monkeypatch):
 def interrupted(call, after: float) -> bool:
     """Whether Ctrl-C, which comes after so many seconds, was raised from the call."""
     timer = threading.Timer(after, signal.raise_signal, [signal.SIGINT])
-    timer.start()
     try:
+        timer.start()
         call()
     except KeyboardInterrupt:
         return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -29,8 +29,6 @@ class PlanStepper:
         Changed in place.
     count : int64 ndarray of shape (1,)
         Steps taken so far; changed in place.
-    rate_of : callable
-        From the number of the next step to its rate.
     """
 
     def __init__(
@@ -40,13 +38,16 @@ class PlanStepper:
         params: np.ndarray,
         slots: np.ndarray,
         count: np.ndarray,
-        rate_of: Callable[[int], float],
     ) -> None:
-        self.plan, self.optimizer, self.params, self.slots = plan, optimizer, params, slots
-        self.count, self.rate_of = count, rate_of
+        self.plan, self.optimizer, self.params, self.slots, self.count = plan, optimizer, params, slots, count
+        self.first, self.rates = 0, np.empty(0)
         self._kept: np.ndarray | None = None
         # the thread at work, by its process: what a fork has left behind is another process's
         self._users: dict[int, int] = {}
+
+    def begin(self, first: int, rates: np.ndarray) -> None:
+        """The steps from `first` on have these rates."""
+        self.first, self.rates = first, rates
 
     @property
     def _kept_shape(self) -> tuple[int, ...] | None:
@@ -85,7 +86,7 @@ class PlanStepper:
     def _step(self, gradient: np.ndarray) -> None:
         step = int(self.count[0])
         params, slots = self.params.copy(), self.slots.copy()
-        self.plan.update(self.optimizer, params, gradient, slots, step, self.rate_of(step))
+        self.plan.update(self.optimizer, params, gradient, slots, step, float(self.rates[step - self.first]))
         # before the arrays change: what an interruption leaves behind must not be taken for the outputs of the new ones
         self._kept = None
         fill_together((self.params, self.slots, self.count), (params, slots, self.count + 1))
