@@ -85,7 +85,7 @@ engine = Extension(
 
 
 def direct_call() -> list[Extension]:
-    """`pymlp._call`, through which Python calls a predictor; where NumPy's headers are missing, cffi serves alone."""
+    """`pymlp._call`, through which Python calls predictors and learners; without NumPy's headers, cffi serves alone."""
     try:
         import numpy as np
     except ImportError:
@@ -93,8 +93,8 @@ def direct_call() -> list[Extension]:
     return [
         Extension(
             "pymlp._call",
-            sources=["csrc/python_call.c"],
-            depends=[HEADER],
+            sources=["csrc/python_call.c", "csrc/python_stepper.c"],
+            depends=[HEADER, "csrc/python_arrays.h"],
             include_dirs=["csrc", np.get_include()],
             define_macros=[("PYMLP_PYTHON", "1"), *([("Py_LIMITED_API", "0x030b0000")] if STABLE_ABI else [])],
             extra_compile_args=COMPILE_ARGS,

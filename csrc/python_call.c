@@ -6,10 +6,8 @@
  * Part of the engine only where setup.py builds it as a module: the rest of csrc knows nothing of Python.
  */
 #if defined(PYMLP_PYTHON)
-#define PY_SSIZE_T_CLEAN
-#define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
-#include <Python.h>
-#include <numpy/arrayobject.h>
+#define PYMLP_FILLS_NUMPY
+#include "python_arrays.h"
 
 #include "pymlp.h"
 
@@ -29,19 +27,9 @@ typedef struct {
 
 static PyObject *general_name, *out_name;
 
-/* Whether `array` is an array itself, not of a derived class, whose numbers C can take as they lie. */
-static int is_plain(const Caller *self, PyObject *array, int flags) {
-    return Py_TYPE(array) == &PyArray_Type && (PyObject *)PyArray_DESCR((PyArrayObject *)array) == self->dtype &&
-           (PyArray_FLAGS((PyArrayObject *)array) & flags) == flags;
-}
-
-static int overlap(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
-    return a < b + b_bytes && b < a + a_bytes;
-}
-
 /* Whether C can take X as it lies; its dimensions, and its rows. */
 static int is_taken(const Caller *self, PyObject *X, int *ndim, npy_intp *rows) {
-    if (self->predict == NULL || !is_plain(self, X, NPY_ARRAY_CARRAY_RO)) return 0;
+    if (self->predict == NULL || !pymlp_is_plain(X, self->dtype, NPY_ARRAY_CARRAY_RO)) return 0;
     PyArrayObject *array = (PyArrayObject *)X;
     *ndim = PyArray_NDIM(array);
     if (*ndim < 1 || *ndim > 2 || PyArray_DIM(array, *ndim - 1) != self->width) return 0;
@@ -67,11 +55,12 @@ static PyObject *direct(const Caller *self, PyObject *X, PyObject *out) {
         if (out == NULL) return NULL;
         to = (PyArrayObject *)out;
     } else {
-        if (!is_plain(self, out, NPY_ARRAY_CARRAY) || PyArray_NDIM(to) != out_ndim) return NULL;
+        if (!pymlp_is_plain(out, self->dtype, NPY_ARRAY_CARRAY) || PyArray_NDIM(to) != out_ndim) return NULL;
         for (int i = 0; i < out_ndim; i++)
             if (PyArray_DIM(to, i) != shape[i]) return NULL;
         const size_t bytes = (size_t)PyArray_ITEMSIZE(from) * (size_t)rows;
-        if (overlap(PyArray_BYTES(from), bytes * (size_t)self->width, PyArray_BYTES(to), bytes * (size_t)self->columns))
+        if (pymlp_overlap(PyArray_BYTES(from), bytes * (size_t)self->width, PyArray_BYTES(to),
+                          bytes * (size_t)self->columns))
             return NULL;
         Py_INCREF(out);
     }
@@ -198,7 +187,7 @@ static int fill_module(PyObject *module) {
     if (type == NULL) return -1;
     int code = PyModule_AddObjectRef(module, "Caller", type);
     Py_DECREF(type);
-    return code;
+    return code < 0 ? code : pymlp_add_stepper(module);
 }
 
 static PyModuleDef_Slot module_slots[] = {

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pymlp.displays.training_curve import TrainingCurveDisplay
     from pymlp.estimators import MLPClassifier, MLPRegressor
     from pymlp.files import ModelFormatError, load, load_network, save, save_network
+    from pymlp.learner import Learner
     from pymlp.linear import LogisticRegression, Perceptron
     from pymlp.loggers import CSVLog, JSONLinesLog, TensorBoardLog
     from pymlp.losses import CompiledLoss, CustomLoss, Focal, GaussianNLL, Huber, LogLoss, Quantile, Tweedie
@@ -57,6 +58,7 @@ _LAZY = {
     "Huber": "pymlp.losses",
     "InverseScaling": "pymlp.schedules",
     "JSONLinesLog": "pymlp.loggers",
+    "Learner": "pymlp.learner",
     "LinearSVC": "pymlp.support_vectors",
     "Lion": "pymlp.optimizers",
     "LogLoss": "pymlp.losses",
@@ -111,6 +113,7 @@ __all__ = [
     "Huber",
     "InverseScaling",
     "JSONLinesLog",
+    "Learner",
     "LinearSVC",
     "Lion",
     "LogLoss",

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pymlp.arrays import packed
+from pymlp.arrays import finite_numbers, packed, refuse_others
 from pymlp.backends import Plan, Predictor
+from pymlp.finiteness import check_finite
 from pymlp.interruptible import ASSUMED_FLOPS_PER_SECOND, DIRECT_SECONDS
 from pymlp.network import Network
 from pymlp.rows import as_taken, dense_blocks, is_gathered
@@ -23,6 +24,27 @@ LEAST_BLOCK_ROWS = 64
 def block_rows(n_parameters: int) -> int:
     """Rows of one call, by the pessimistic guess of a backend's speed."""
     return max(LEAST_BLOCK_ROWS, int(DIRECT_SECONDS * ASSUMED_FLOPS_PER_SECOND / (2.0 * n_parameters)))
+
+
+def checked_rows(network: Network, X: Any) -> np.ndarray | SparseRows:
+    """X as the verbs of a plan take it, but that one row may have one dimension.
+
+    Raises
+    ------
+    TypeError, ValueError
+        X does not hold finite numbers, or not as many in a row as the network has inputs.
+    """
+    refuse_others("X", X)
+    sparse = hasattr(X, "tocsr")
+    X = X if sparse else np.asarray(X)
+    if X.ndim not in ((2,) if sparse else (1, 2)) or X.shape[-1] != network.inputs:
+        shapes = f"(rows, {network.inputs}), or ({network.inputs},) for one row"
+        raise ValueError(f"X must be of shape {shapes}, got {tuple(X.shape)}")
+    if not sparse:
+        return finite_numbers("X", X, network.dtype)
+    check_finite("X", X, network.dtype)
+    X = as_taken(network, X)
+    return X if isinstance(X, SparseRows) else packed(X.toarray(), network.dtype)
 
 
 def predict_rows(predictor: Predictor, X: Any, out: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pymlp import backends
-from pymlp.arrays import refuse_others
+from pymlp.arrays import check_out, refuse_others
 from pymlp.inference import block_rows, differentiate_rows, gradient_rows, predict_rows
 from pymlp.network import Network
 
@@ -235,12 +235,8 @@ class Predictor(Caller):
         shape = X.shape[:-1] + self._tail
         if out is None:
             out = np.empty(shape, self._dtype)
-        elif not isinstance(out, np.ndarray) or out.dtype != self._dtype or out.shape != shape or not out.flags.carray:
-            raise ValueError(
-                f"out must be a writeable C-contiguous {self._dtype} array of shape {shape}, got {_described(out)}"
-            )
-        elif isinstance(X, np.ndarray) and np.may_share_memory(X, out):
-            raise ValueError("out must not overlap X")
+        else:
+            check_out(out, shape, self._dtype, X=X)
         rows = X.reshape(1, -1) if X.ndim == 1 else X
         columns = out.reshape(-1, self._backend.columns)
         predict_rows(self._backend, rows, columns)
@@ -277,11 +273,3 @@ def _rebuilt(
     predictor = kind.__new__(kind)
     predictor._build(network, params, with_complement, flat, scale, n_threads)
     return predictor
-
-
-def _described(out: Any) -> str:
-    if not isinstance(out, np.ndarray):
-        return type(out).__name__
-    flags = ("" if out.flags.c_contiguous else ", not contiguous") + ("" if out.flags.writeable else ", read-only")
-    flags += "" if out.flags.aligned else ", not aligned"
-    return f"{out.dtype} {out.shape}{flags}"

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from numbers import Integral
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 
@@ -45,6 +46,15 @@ class BackendUnavailableError(ImportError):
 
 class StoppedError(RuntimeError):
     """A verb ended early because `Plan.stop` was called; what it was writing is undefined."""
+
+
+class Entry(NamedTuple):
+    """The way into C for callers that are C themselves."""
+
+    addresses: tuple[int, ...]
+    """Of the plan, of the optimizer's record, and of the verbs forward, backward, loss_gradient and update."""
+    fail: Callable[[int], NoReturn]
+    """Raises what a code of a verb stands for."""
 
 
 class Plan(Protocol):
@@ -133,6 +143,9 @@ class Plan(Protocol):
 
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
+
+    def entry(self, optimizer: Optimizer) -> Entry | None:
+        """What `pymlp._call` needs to call C directly, as long as the plan lives; None where there is no C."""
 
 
 class Predictor(Protocol):

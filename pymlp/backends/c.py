@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pymlp._engine import ffi, lib
-from pymlp.backends import StoppedError, callable_loss, checked_batch_size
+from pymlp.backends import Entry, StoppedError, callable_loss, checked_batch_size
 from pymlp.config import Choice, requested, resolve_threads
 from pymlp.forks import drawing
 from pymlp.losses import CompiledLoss
@@ -327,6 +327,12 @@ class Plan:
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
         lib.pymlp_stop(self._plan)
+
+    def entry(self, optimizer: Optimizer) -> Entry:
+        """What `pymlp._call` needs to call C directly, as long as the plan lives."""
+        verbs = (ffi.addressof(lib, f"pymlp_{name}") for name in ("forward", "backward", "loss_gradient", "update"))
+        pointers = (self._plan, self._optimizer(optimizer), *verbs)
+        return Entry(tuple(int(ffi.cast("uintptr_t", pointer)) for pointer in pointers), _fail)
 
 
 class Predictor:

@@ -88,6 +88,9 @@ class Plan:
         self._stop[0] = 1
         self._definition.stop()
 
+    def entry(self, optimizer: Optimizer) -> None:
+        """There is no C."""
+
     def forward(
         self, params: np.ndarray, X: np.ndarray, out: np.ndarray, step: int | None = None, row_offset: int = 0
     ) -> None:
