@@ -1,0 +1,36 @@
+"""Models to and from other libraries, each by one function that is imported when it is first used.
+
+What a converted model answers is what it answered before, to rounding; and it goes on training.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pymlp.convert.errors import ConversionError
+    from pymlp.convert.estimators import fitted_estimator
+
+# the module that defines each public name
+_LAZY = {
+    "ConversionError": "pymlp.convert.errors",
+    "fitted_estimator": "pymlp.convert.estimators",
+}
+
+__all__ = [
+    "ConversionError",
+    "fitted_estimator",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
