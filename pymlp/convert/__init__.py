@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pymlp.convert.errors import ConversionError
     from pymlp.convert.estimators import fitted_estimator
+    from pymlp.convert.sklearn_models import from_sklearn, to_sklearn
 
 # the module that defines each public name
 _LAZY = {
     "ConversionError": "pymlp.convert.errors",
     "fitted_estimator": "pymlp.convert.estimators",
+    "from_sklearn": "pymlp.convert.sklearn_models",
+    "to_sklearn": "pymlp.convert.sklearn_models",
 }
 
 __all__ = [
     "ConversionError",
     "fitted_estimator",
+    "from_sklearn",
+    "to_sklearn",
 ]
 
 
