@@ -12,20 +12,25 @@ if TYPE_CHECKING:
     from pymlp.convert.errors import ConversionError
     from pymlp.convert.estimators import fitted_estimator
     from pymlp.convert.sklearn_models import from_sklearn, to_sklearn
+    from pymlp.convert.torch_modules import from_torch, to_torch
 
 # the module that defines each public name
 _LAZY = {
     "ConversionError": "pymlp.convert.errors",
     "fitted_estimator": "pymlp.convert.estimators",
     "from_sklearn": "pymlp.convert.sklearn_models",
+    "from_torch": "pymlp.convert.torch_modules",
     "to_sklearn": "pymlp.convert.sklearn_models",
+    "to_torch": "pymlp.convert.torch_modules",
 }
 
 __all__ = [
     "ConversionError",
     "fitted_estimator",
     "from_sklearn",
+    "from_torch",
     "to_sklearn",
+    "to_torch",
 ]
 
 
