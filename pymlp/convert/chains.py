@@ -88,13 +88,22 @@ class Chain:
         # factor and shift of a scaling that the next product takes in
         self._pending: tuple[np.ndarray, np.ndarray] | None = None
 
+    def expect(self, where: str, width: int) -> None:
+        """Say how many columns there are; ConversionError if it is known otherwise."""
+        if self.width is not None and width != self.width:
+            raise ConversionError(f"{where} takes {width} columns, but {self._before} gives {self.width}")
+        self.width = width
+
+    def columns(self, where: str) -> int:
+        """How many columns there are; ConversionError if nothing has said so yet."""
+        return self._known_width(where)
+
     def dense(self, where: str, weight: Any, bias: Any = None) -> None:
         """``x @ weight + bias``; weight of shape (inputs, outputs)."""
         if getattr(weight, "dtype", None) == np.float64:
             self.dtype = "float64"
         weight = self._numbers(where, "weight", weight, 2)
-        if self.width is not None and len(weight) != self.width:
-            raise ConversionError(f"{where} takes {len(weight)} columns, but {self._before} gives {self.width}")
+        self.expect(where, len(weight))
         if 0 in weight.shape:
             raise ConversionError(f"{where} has a weight of shape {weight.shape}")
         outputs = weight.shape[1]
