@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pymlp.convert.errors import ConversionError
     from pymlp.convert.estimators import fitted_estimator
+    from pymlp.convert.onnx_graphs import from_onnx
 
 # the module that defines each public name
 _LAZY = {
     "ConversionError": "pymlp.convert.errors",
     "fitted_estimator": "pymlp.convert.estimators",
+    "from_onnx": "pymlp.convert.onnx_graphs",
 }
 
 __all__ = [
     "ConversionError",
     "fitted_estimator",
+    "from_onnx",
 ]
 
 
