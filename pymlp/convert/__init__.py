@@ -12,18 +12,23 @@ if TYPE_CHECKING:
     from pymlp.convert.errors import ConversionError
     from pymlp.convert.estimators import fitted_estimator
     from pymlp.convert.onnx_graphs import from_onnx
+    from pymlp.convert.sklearn_models import from_sklearn, to_sklearn
 
 # the module that defines each public name
 _LAZY = {
     "ConversionError": "pymlp.convert.errors",
     "fitted_estimator": "pymlp.convert.estimators",
     "from_onnx": "pymlp.convert.onnx_graphs",
+    "from_sklearn": "pymlp.convert.sklearn_models",
+    "to_sklearn": "pymlp.convert.sklearn_models",
 }
 
 __all__ = [
     "ConversionError",
     "fitted_estimator",
     "from_onnx",
+    "from_sklearn",
+    "to_sklearn",
 ]
 
 
