@@ -180,6 +180,8 @@ def _dimensions(value: Any) -> tuple[int | None, ...] | None:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         raise ConversionError(f"the input {shown(value.name)} is not a tensor")
+    if kind.elem_type not in TENSOR_TYPES and kind.elem_type:
+        raise ConversionError(f"the input {shown(value.name)} does not hold numbers, but type {kind.elem_type} of ONNX")
     if not kind.HasField("shape"):
         return None
     return tuple(

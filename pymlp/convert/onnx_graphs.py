@@ -127,30 +127,41 @@ def from_onnx(path: str | os.PathLike[str], *, loss: Any = None) -> Any:
     >>> from pymlp.convert import from_onnx
     >>> model = from_onnx("iris.onnx")  # doctest: +SKIP
     """
-    graph = read_graph(path)
     try:
-        return _model(graph, loss)
+        return _model(read_graph(path), loss)
     except ConversionError as error:
         raise ConversionError(f"{os.fspath(path)}: {error}") from error
 
 
 def _model(graph: GraphFile, loss: Any) -> Any:
     terms = Terms(graph)
+    if not terms.products:
+        raise ConversionError("it multiplies by no matrix, so it is no perceptron")
+    dtype = "float64" if any(each.weight.dtype == np.float64 for each in terms.products) else "float32"
     out, label = _ends(graph, terms)
     head = _head(out)
     task, labels = (None, None) if label is None else _labels(label, head)
     if task == "binary" and head.activation == "identity" and head.layer.weight.shape[1] == 2:
         _join_scores(head.layer)
-    head = _with_activation(head, loss)
+    told = _told_network(graph)
+    # of a single quantile the activation leaves no trace
+    single = told is not None and told.output_activation == "ascending" and told.loss_function.group == 1
+    head = _with_activation(head, told.loss if loss is None and single else loss)
     layers = read_layers(head.layer, head.source)
-    told = _told_network(graph, terms, layers, head.activation)
+    if told is not None and _structure(told.inputs, told.layers) != _structure(
+        terms.inputs.width, _dense_layers(layers, head.activation)
+    ):
+        # they have outlived a change of the graph
+        told = None
     if task is None and head.activation in PROBABILITIES:
         outputs = layers[-1].weight.shape[1]
         several = "multiclass" if head.activation == "softmax" else "multilabel-indicator"
         task = "binary" if outputs == 1 or (outputs == 2 and several == "multiclass") else several
         given = terms.classes.get(out) if task != "multilabel-indicator" else None
-        labels = np.array(given, object if isinstance(given[0], str) else np.int64) if given else None
-    network = _network(layers, head, told, loss, terms, is_class=task is not None)
+        labels = np.array(given) if given else None
+    if loss is None:
+        loss = told.loss if told is not None else _usual_loss(head, is_class=task is not None)
+    network = _network(terms.inputs.width, layers, head.activation, told, loss, dtype)
     params = _params(network, layers)
     if told is not None and graph.metadata.get("task") not in TASKS:
         return network, params
@@ -292,8 +303,7 @@ def _labels(label: Term, head: Head) -> tuple[str, np.ndarray | None]:
     if columns == 1 and len(set(values)) == 1:
         # a classifier that has seen a single class
         values = values[:1]
-    labels = np.array(values, object if isinstance(values[0], str) else np.int64)
-    return "binary" if columns <= 2 else "multiclass", labels
+    return "binary" if columns <= 2 else "multiclass", np.array(values)
 
 
 def _ask(label: Term, head: Head, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -327,36 +337,29 @@ def _dense_layers(layers: Sequence[Layer], activation: str) -> tuple[Dense, ...]
     return (*found, Dense(layers[-1].weight.shape[1], activation))
 
 
-def _told_network(graph: GraphFile, terms: Terms, layers: Sequence[Layer], activation: str) -> Network | None:
-    """The network that the metadata describe, if the graph is one of that network."""
+def _told_network(graph: GraphFile) -> Network | None:
+    """The network that the metadata describe."""
     text = graph.metadata.get("network")
     if graph.producer != "pymlp" or text is None:
         return None
     try:
-        told = Network.from_description(parse_json("the metadata network", text))
+        return Network.from_description(parse_json("the metadata network", text))
     except ValueError as error:
         raise ConversionError(f"its metadata describe no network: {error}") from error
-    found = _dense_layers(layers, activation)
-    fits = _structure(told.inputs, told.layers) == _structure(terms.inputs.width, found)
-    return told if fits else None
 
 
 def _network(
-    layers: Sequence[Layer], head: Head, told: Network | None, loss: Any, terms: Terms, *, is_class: bool
+    inputs: int, layers: Sequence[Layer], activation: str, told: Network | None, loss: Any, dtype: str
 ) -> Network:
-    matrices = [each for each in terms.values.values() if isinstance(each, Term) and each.leaf == "dense"]
-    dtype = "float64" if any(each.weight.dtype == np.float64 for each in matrices) else "float32"
-    if loss is None:
-        loss = told.loss if told is not None else _usual_loss(head, is_class=is_class)
     known, outputs = _known_loss(loss), layers[-1].weight.shape[1]
-    if known.output_activation != head.activation or outputs % known.group:
+    if known.output_activation != activation or outputs % known.group:
         raise ConversionError(
             f"loss={loss!r} is defined over the output activation {known.output_activation!r} and {known.group} "
-            f"outputs for each target, but the graph ends in {head.activation!r} of {outputs} outputs"
+            f"outputs for each target, but the graph ends in {activation!r} of {outputs} outputs"
         )
     if told is not None:
         return replace(told, loss=loss, dtype=dtype)
-    return Network(terms.inputs.width, _dense_layers(layers, head.activation), loss, dtype)
+    return Network(inputs, _dense_layers(layers, activation), loss, dtype)
 
 
 def _usual_loss(head: Head, *, is_class: bool) -> Any:

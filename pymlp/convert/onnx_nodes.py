@@ -39,6 +39,8 @@ class Terms:
     values : dict of str to (Term or Constant)
     inputs : Term
         All inputs, side by side.
+    products : list of Term
+        All products with matrices.
     classes : dict of Term to list
         Labels that the graph gives to the columns of a term.
     """
@@ -46,6 +48,7 @@ class Terms:
     def __init__(self, graph: GraphFile) -> None:
         self.graph = graph
         self.values: dict[str, Term | Constant] = {name: Constant(array) for name, array in graph.constants.items()}
+        self.products: list[Term] = []
         self.classes: dict[Term, list[Any]] = {}
         self._made = 0
         sizes = [size for array in graph.constants.values() for size in array.shape]
@@ -265,6 +268,7 @@ class Terms:
         term = self._term(node, weight.shape[1:], "dense")
         term.arguments, term.weight = [argument], weight
         term.bias = self._over_columns(node, bias, term.dims)
+        self.products.append(term)
         return term
 
     def scaled(self, node: Node, argument: Term, scale: Any, shift: Any) -> Term:
@@ -391,6 +395,8 @@ def _matrix(node: Node, weight: Any) -> np.ndarray:
 
 
 def _matmul(terms: Terms, node: Node, x: Any, weight: Any) -> Term:
+    if isinstance(x, Constant) and isinstance(weight, Term):
+        raise node.refusal("it multiplies a matrix by what depends on the inputs, and not rows of it by a matrix")
     return terms.dense(node, x, _matrix(node, weight))
 
 

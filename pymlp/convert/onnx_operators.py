@@ -319,6 +319,7 @@ OPERATORS: dict[tuple[str, str], Callable[..., Any]] = {
     ("", "ConstantOfShape"): _constant_of_shape,
     (ML, "ArrayFeatureExtractor"): _extract,
     (ML, "Binarizer"): _binarise,
+    (ML, "FeatureVectorizer"): lambda node, *arrays: np.concatenate(arrays, axis=1),
     (ML, "Normalizer"): _normalise,
 }
 # what numpy raises of arguments that do not fit

@@ -172,7 +172,8 @@ def norm_of(term: Term, argument: Term) -> tuple[float, np.ndarray, np.ndarray] 
     if square <= 1:
         return None
     epsilon = (variance[1] - square * variance[2]) / (square - 1)
-    if not epsilon > 0:
+    # a larger one would be that of a mere multiple, of which the variance decides nothing
+    if not 0 < epsilon < 1:
         return None
     gain = ratios[0] * np.sqrt(variance[1] + epsilon)
     expected = centred / np.sqrt(variance + epsilon)[:, None] * gain + shift
