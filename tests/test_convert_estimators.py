@@ -174,10 +174,11 @@ def test_a_loss_of_ones_own_stays_one(task):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("loss", ["log_loss", pymlp.LogLoss(0.1), pymlp.Focal(1.5)], ids=str)
-def test_two_outputs_with_a_softmax_become_one(loss, dtype):
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_two_outputs_with_a_softmax_become_one(task, loss, dtype):
     network = Network.from_widths((4, 5, 2), loss=loss, dtype=dtype)
     params = network.initial_params(0)
-    model = fitted_estimator(network, params, task="binary", classes=["a", "b"])
+    model = fitted_estimator(network, params, task=task, classes=["a", "b"])
     np.testing.assert_allclose(
         model.predict_proba(X),
         raw_outputs(network, params, X.astype(dtype)),
@@ -242,7 +243,7 @@ def test_parameters_are_copied():
         ("binary", {"params": np.zeros(3)}, "params must be a float64 array"),
         ("binary", {"params": "nan"}, r"layers\.0\.weight holds nan in row 0, column 2"),
         ("binary", {"network": network_of("numbers")[0]}, "has one output, or two with a softmax.*has 2"),
-        ("multiclass", {"network": network_of("binary")[0]}, "at least three outputs"),
+        ("multiclass", {"network": network_of("binary")[0]}, "an output for each class"),
         ("multiclass", {"classes": ["a", "b"]}, "the 3 labels of the outputs"),
         ("multiclass", {"classes": [["a", "b", "c"]]}, "the 3 labels of the outputs"),
         ("multiclass", {"classes": ["a", "b", "a"]}, "a label twice"),

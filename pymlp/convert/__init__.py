@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pymlp.convert.estimators import fitted_estimator
     from pymlp.convert.onnx_graphs import from_onnx
     from pymlp.convert.sklearn_models import from_sklearn, to_sklearn
+    from pymlp.convert.torch_modules import from_torch, to_torch
 
 # the module that defines each public name
 _LAZY = {
@@ -20,7 +21,9 @@ _LAZY = {
     "fitted_estimator": "pymlp.convert.estimators",
     "from_onnx": "pymlp.convert.onnx_graphs",
     "from_sklearn": "pymlp.convert.sklearn_models",
+    "from_torch": "pymlp.convert.torch_modules",
     "to_sklearn": "pymlp.convert.sklearn_models",
+    "to_torch": "pymlp.convert.torch_modules",
 }
 
 __all__ = [
@@ -28,7 +31,9 @@ __all__ = [
     "fitted_estimator",
     "from_onnx",
     "from_sklearn",
+    "from_torch",
     "to_sklearn",
+    "to_torch",
 ]
 
 

@@ -47,8 +47,8 @@ def fitted_estimator(
     params : ndarray of shape (network.n_parameters,)
         Copied.
     task : {"binary", "multiclass", "multilabel-indicator", "numbers"}
-        What the outputs mean: two classes, in one column or in two with a softmax; a column for each of more classes;
-        one for each label; or numbers.
+        What the outputs mean: two classes, in one column or in two with a softmax; a column for each class; one for
+        each label; or numbers.
     classes : array-like of shape (classes,), optional
         The label of each output, in their order; of a single output the label of low values and that of high ones (or
         a single label).  Estimators have labels in ascending order: outputs in another are put into it.  By default 0,
@@ -98,6 +98,8 @@ def fitted_estimator(
     last = len(network.layers) - 1
     if network.layers[last].max_norm is not None:
         raise ConversionError(f"layers[{last}], the output layer, has a max_norm, which no estimator's has")
+    # the classic classifiers have an output for each of two classes too
+    task = "binary" if task == "multiclass" and network.outputs == 2 else task
     network, params = _with_one_output(network, params) if task == "binary" else (network, params.copy())
     found = {**_described(network), **(parameters or {})}
     metadata: dict[str, Any] = {
@@ -215,9 +217,10 @@ def _labels(network: Network, task: str, classes: Any) -> tuple[np.ndarray, np.n
             f"task='binary' has one output, or two with a softmax, but the network has {outputs} with "
             f"{network.output_activation!r}"
         )
-    if task == "multiclass" and outputs < 3:
+    if task == "multiclass" and outputs == 1:
         raise ConversionError(
-            f"task='multiclass' has at least three outputs, but the network has {outputs}: two classes have one output"
+            f"task='multiclass' has an output for each class, but the network has {outputs}: for two classes in one "
+            "output say task='binary'"
         )
     labels = np.arange(columns) if classes is None else np.asarray(classes)
     lengths = (1, 2) if task == "binary" else (columns,)
