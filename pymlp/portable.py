@@ -38,6 +38,8 @@ class PortableModel:
         Names of the inputs.
     output_scale : pair of ndarray of shape (outputs,), optional
         What outputs must be multiplied by, and what then added.
+    input_threshold : float, optional
+        What is above it counts as 1 on the way into the network, all else as 0; by default inputs stay as they are.
     """
 
     network: Network
@@ -47,6 +49,7 @@ class PortableModel:
     threshold: float = 0.0
     feature_names: tuple[str, ...] | None = None
     output_scale: tuple[np.ndarray, np.ndarray] | None = None
+    input_threshold: float | None = None
 
     @property
     def gives_probabilities(self) -> bool:
@@ -102,4 +105,6 @@ def portable(model: Any, params: np.ndarray | None = None) -> PortableModel:
     targets = getattr(model, "_targets", None)
     # only the perceptrons take label matrices
     task = targets.kind if targets is not None else "binary" if network.outputs == 1 else "multiclass"
-    return PortableModel(network, flat.copy(), task, classes, threshold, feature_names, scale)
+    # of the estimators, BernoulliNB alone asks of an input whether it is there
+    binarize = getattr(model, "binarize", None)
+    return PortableModel(network, flat.copy(), task, classes, threshold, feature_names, scale, binarize)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pymlp.convert.errors import ConversionError
     from pymlp.convert.estimators import fitted_estimator
     from pymlp.convert.keras_layers import from_keras
+    from pymlp.convert.onnx_graphs import from_onnx
     from pymlp.convert.sklearn_models import from_sklearn, to_sklearn
     from pymlp.convert.torch_modules import from_torch, to_torch
 
@@ -20,6 +21,7 @@ _LAZY = {
     "ConversionError": "pymlp.convert.errors",
     "fitted_estimator": "pymlp.convert.estimators",
     "from_keras": "pymlp.convert.keras_layers",
+    "from_onnx": "pymlp.convert.onnx_graphs",
     "from_sklearn": "pymlp.convert.sklearn_models",
     "from_torch": "pymlp.convert.torch_modules",
     "to_sklearn": "pymlp.convert.sklearn_models",
@@ -30,6 +32,7 @@ __all__ = [
     "ConversionError",
     "fitted_estimator",
     "from_keras",
+    "from_onnx",
     "from_sklearn",
     "from_torch",
     "to_sklearn",

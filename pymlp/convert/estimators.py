@@ -35,6 +35,7 @@ def fitted_estimator(
     classes: Any = None,
     feature_names: Sequence[str] | None = None,
     sparse_labels: bool = False,
+    output_scale: tuple[np.ndarray, np.ndarray] | None = None,
     parameters: Mapping[str, Any] | None = None,
 ) -> Any:
     """Make a fitted estimator that predicts with a network, and goes on training it.
@@ -56,6 +57,9 @@ def fitted_estimator(
         Names of the inputs.
     sparse_labels : bool, default=False
         Whether label matrices are predicted in sparse form.
+    output_scale : pair of array-like of shape (outputs,), optional
+        What the outputs of a regressor must be multiplied by, and what then added, to be in the units of the target:
+        that of `pymlp.portable.PortableModel`.  The estimator then has ``standardize_target=True``.
     parameters : mapping, optional
         Further parameters of the estimator, such as ``solver`` or ``max_iter``; those that the network decides
         (``hidden_layer_sizes``, ``activation``, ``loss``, ``alpha``, ...) are read from it.
@@ -116,7 +120,13 @@ def fitted_estimator(
             raise ConversionError("classes are given, but task='numbers' has none")
         kind = pymlp.MLPRegressor
         found["loss"] = loss_description(network.loss)
+        if output_scale is not None:
+            scale, shift = (np.asarray(each, np.float64).tolist() for each in output_scale)
+            metadata["standardisation"] = {"inputs": None, "target": [shift, scale]}
+            found["standardize_target"] = True
     else:
+        if output_scale is not None:
+            raise ConversionError(f"output_scale is given, but task={task!r} has no numbers to scale")
         kind = pymlp.MLPClassifier
         labels, order = _labels(network, task, classes)
         if order is not None:

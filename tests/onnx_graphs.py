@@ -1,0 +1,66 @@
+"""ONNX graphs in a few lines of text, for the tests of reading them.
+
+A line is ``y = Operator(x, 1.5, W) alpha=2, axes=[1]``: names of values, numbers of the graph's type, names of
+constants; then the attributes.  Operators of ai.onnx.ml are written with a leading ``ml.``.
+"""
+
+import ast
+import re
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+LINE = re.compile(r"\s*([\w, ]+?) = (ml\.)?(\w+)\((.*?)\)\s*(.*)")
+
+
+def nodes_of(lines, dtype, constants):
+    """The nodes of some lines; numbers in them are added to the constants."""
+    nodes = []
+    for number, line in enumerate(lines):
+        outputs, ml, operator, inputs, attributes = LINE.fullmatch(line).groups()
+        names = []
+        for each in filter(None, map(str.strip, inputs.split(","))):
+            if re.fullmatch(r"-?[\d.]+(e-?\d+)?", each):
+                constants[each] = np.array(float(each), dtype)
+            names.append("" if each == "_" else each)
+        given = ast.parse(f"f({attributes})", mode="eval").body.keywords
+        options = {each.arg: ast.literal_eval(each.value) for each in given}
+        outputs = [each.strip() for each in outputs.split(",")]
+        name = f"{operator.lower()} {number}"
+        domain = "ai.onnx.ml" if ml else ""
+        nodes.append(helper.make_node(operator, names, outputs, name=name, domain=domain, **options))
+    return nodes
+
+
+def model_of(
+    lines,
+    constants=None,
+    *,
+    inputs=None,
+    outputs=("y",),
+    dtype="float32",
+    opset=18,
+    producer="tests",
+    metadata=None,
+    kind=None,
+):
+    """A model with one input X of four columns, if nothing else is said."""
+    constants = dict(constants or {})
+    nodes = nodes_of(lines, dtype, constants)
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) if kind is None else kind
+    described = {"X": ["rows", 4]} if inputs is None else inputs
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "graph",
+            [helper.make_tensor_value_info(name, kind, shape) for name, shape in described.items()],
+            [onnx.ValueInfoProto(name=name) for name in outputs],
+            [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 1)],
+        ir_version=8,
+        producer_name=producer,
+    )
+    helper.set_model_props(model, metadata or {})
+    return model
