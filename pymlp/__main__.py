@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import pymlp
-from pymlp.commands import bench, config, info, predict, train
+from pymlp.commands import bench, config, export, import_, info, predict, train
 
 ERROR = 2
 # as shells report a program ended by SIGINT or SIGPIPE: 128 + the signal
@@ -37,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="pymlp", description="Train and run multilayer perceptrons on CPUs.")
     parser.add_argument("--version", action="version", version=f"pymlp {pymlp.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (train, predict, info, bench, config):
+    for module in (train, predict, info, export, import_, bench, config):
         module.add_parser(commands)
     return parser
 

@@ -600,6 +600,18 @@ def test_scores_become_a_classifier_by_a_loss(tmp_path):
     model = model_of([*LINEAR, "a = Relu(z)", *BEHIND], constants())
     path = written(model, tmp_path)
     assert isinstance(from_onnx(path), tuple)
+    for asked in (
+        {"classes": ["no", "yes"]},
+        {"task": "binary"},
+        {"task": "multilabel-indicator"},
+        {"task": "numbers"},
+    ):
+        found = from_onnx(path, **asked, feature_names=list("abcd"), dtype="float64")
+        assert isinstance(found, pymlp.MLPRegressor if asked.get("task") == "numbers" else pymlp.MLPClassifier)
+        assert list(found.feature_names_in_) == list("abcd")
+        assert found.network_.dtype == "float64"
+    found = from_onnx(path, classes=["yes", "no"])
+    assert found.classes_.tolist() == ["no", "yes"]
     found = from_onnx(path, loss="log_loss")
     (scores,) = ReferenceEvaluator(model).run(None, {"X": X.astype("f")})
     np.testing.assert_array_equal(found.predict(X), scores.argmax(axis=1))
@@ -608,6 +620,13 @@ def test_scores_become_a_classifier_by_a_loss(tmp_path):
     assert found.loss == "focal"
     network, _ = from_onnx(path, loss="huber")
     assert network.loss == "huber"
+    for asked, reason in (
+        ({"task": "none"}, "task='none' is not one of"),
+        ({"dtype": "float16"}, "dtype='float16' is not one of"),
+        ({"classes": ["a", "b", "c"]}, "must be the 2 labels"),
+    ):
+        with pytest.raises(ConversionError, match=reason):
+            from_onnx(path, **asked)
     with pytest.raises(ConversionError, match="loss='none' is unknown"):
         from_onnx(path, loss="none")
     with pytest.raises(ConversionError, match=r"'ascending' and 3 outputs for each target, but .* 2 outputs"):
@@ -915,7 +934,7 @@ def test_other_parts_that_are_refused(tmp_path):
     bad = W.copy()
     bad[1, 2] = np.nan
     model = model_of(["z = Gemm(X, W, B)", "y = Softmax(z)"], {**constants(), "W": bad.astype("f")})
-    with pytest.raises(ConversionError, match=r"layers\.0\.weight holds nan in row 1, column 2"):
+    with pytest.raises(ConversionError, match=r"node 'gemm 0' \(Gemm\) has numbers that are not finite"):
         from_onnx(written(model, tmp_path))
 
 

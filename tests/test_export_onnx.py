@@ -284,7 +284,9 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "classes", [np.array([0.5, 1.5]), np.array([1, 1 << 63], np.uint64), np.array([b"a", b"b"])], ids=str
+    "classes",
+    [np.array(["a", "b\ud800"]), np.array([0.5, 1.5]), np.array([1, 1 << 63], np.uint64), np.array([b"a", b"b"])],
+    ids=str,
 )
 def test_classes_that_onnx_cannot_hold(classes, tmp_path):
     with pytest.raises(ValueError, match="strings or whole numbers of 64 bits for ONNX"):

@@ -37,21 +37,40 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def _read_rows(arguments: argparse.Namespace, names: Sequence[str] | None, network: Network) -> np.ndarray:
-    """The input columns (rows, columns) that the model takes, in its type."""
-    table = read_table(arguments.data, columns=names, drop=arguments.drop, separator=arguments.separator)
-    # of a file with an official test part, that part
+def read_rows(
+    path: str, names: Sequence[str] | None, network: Network, drop: Sequence[str] = (), separator: str | None = None
+) -> np.ndarray:
+    """The input columns (rows, columns) of a file that a model takes, in its type.
+
+    Parameters
+    ----------
+    path : str
+        CSV, NPZ or Parquet file; of one with an official test part, that part.
+    names : sequence of str or None
+        Of the columns; None takes them all in order.
+    network : Network
+    drop : sequence of str, default=()
+        Columns to leave out.
+    separator : str, optional
+        Between the cells of a CSV file.
+
+    Raises
+    ------
+    DataError
+        A ValueError: columns are missing or too many, or a number is missing or too large for the network.
+    """
+    table = read_table(path, columns=names, drop=drop, separator=separator)
     X = table.X if table.X_test is None else table.X_test
     columns = network.inputs
     if X.shape[1] != columns:
         hint = "; leave the target and others out with --drop" if names is None and X.shape[1] > columns else ""
-        raise DataError(f"{arguments.data}: the model takes {columns} columns, found {X.shape[1]}{hint}")
+        raise DataError(f"{path}: the model takes {columns} columns, found {X.shape[1]}{hint}")
     found = first_non_finite(X, network.dtype)
     if found is not None:
         row, column, value = found
         name = column + 1 if table.names is None else repr(table.names[column])
         raise DataError(
-            f"{arguments.data}: {table.place(row)}, column {name}: {value:g} is too large for the model, "
+            f"{path}: {table.place(row)}, column {name}: {value:g} is too large for the model, "
             f"which computes in {network.dtype}"
         )
     return packed(X, network.dtype)
@@ -96,7 +115,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.proba and not hasattr(model, "predict_proba"):
         raise DataError(f"{arguments.model}: --proba is for classifiers")
     names = getattr(model, "feature_names_in_", None)
-    X = _read_rows(arguments, None if names is None else [str(name) for name in names], network)
+    names_asked = None if names is None else [str(name) for name in names]
+    X = read_rows(arguments.data, names_asked, network, arguments.drop, arguments.separator)
     if names is not None:
         # the columns are in the model's order; without names on X, scikit-learn would warn that it cannot tell
         del model.feature_names_in_

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pymlp.container import parse_json, shown
+from pymlp.convert.chains import TASK_LOSSES, Chain
 from pymlp.convert.errors import ConversionError
 from pymlp.convert.estimators import fitted_estimator
 from pymlp.convert.onnx_files import GraphFile, read_graph
@@ -28,22 +29,17 @@ from pymlp.convert.onnx_layers import (
 from pymlp.convert.onnx_nodes import Terms
 from pymlp.convert.onnx_terms import ROWS, Term, evaluate, place_of, sole_arguments
 from pymlp.functions import ACTIVATIONS, PROBABILITIES, logistic, softmax
-from pymlp.layers import Dense
-from pymlp.losses import Loss, loss_of
+from pymlp.layers import NORM_EPSILON
+from pymlp.losses import CustomLoss
 from pymlp.model_state import labels_of
 from pymlp.network import Network
 from pymlp.portable import TASKS
+from pymlp.targets import NUMBER_LOSSES
 
-# what a network is trained for from here on, by its output activation, where nothing says more
-LOSSES = {
-    "identity": "squared_error",
-    "softmax": "log_loss",
-    "logistic": "binary_log_loss",
-    "exp": "poisson",
-    "mean_deviation": "gaussian_nll",
-}
-# the same of classes whose scores are no probabilities
+# what classes are trained for from here on if the graph has scores of them that are no probabilities
 SCORES_LOSS = "hinge"
+# of the activations over the columns of a row, whose losses no other activation has
+ROW_LOSSES = {"mean_deviation": "gaussian_nll"}
 # names that scikit-learn's exporter gives to what a regressor predicts
 REGRESSORS = {"skl2onnx": "variable"}
 
@@ -79,32 +75,48 @@ class Head:
     scale: tuple[np.ndarray, np.ndarray] | None = None
 
 
-def from_onnx(path: str | os.PathLike[str], *, loss: Any = None) -> Any:
+def from_onnx(
+    path: str | os.PathLike[str],
+    *,
+    task: str | None = None,
+    classes: Any = None,
+    loss: Any = None,
+    dtype: str | None = None,
+    feature_names: Sequence[str] | None = None,
+) -> Any:
     """Read a multilayer perceptron from an ONNX file, whoever wrote it; the result can be trained further.
 
     Parameters
     ----------
     path : str or path-like
         Arrays in files of their own are read from the file's folder.  Nothing in a file is executed.
+    task : {"binary", "multiclass", "multilabel-indicator", "numbers"}, optional
+        What the outputs mean, where the file does not say, or otherwise than it says.
+    classes : sequence of labels, optional
+        The label of each output, in their order; of a single output that of low values and that of high ones.
     loss : str or object of `pymlp.losses`, optional
-        What to train for from here on.  Its output activation must be the graph's, or the graph's outputs are scores
-        and it goes behind them: "log_loss" makes a classifier of a PyTorch model that gives logits.  By default what
-        the metadata of `pymlp.export.to_onnx` say, or the usual loss of the output activation: "log_loss" of a softmax,
-        "binary_log_loss" of logistic outputs, "poisson" of exp, "gaussian_nll" of mean and deviation, "hinge" of
-        classes by scores that are no probabilities, and else "squared_error".
+        What to train for from here on; by default what the metadata of `pymlp.export.to_onnx` say, or the usual one of
+        the task or of the last activation, or "hinge" for labels by scores that are no probabilities.
+    dtype : {"float32", "float64"}, optional
+        By default float64 if one of the matrices has it, else float32.
+    feature_names : sequence of str, optional
+        Of an estimator.
 
     Returns
     -------
     MLPClassifier, MLPRegressor or (Network, ndarray)
         A classifier if the graph ends in probabilities (Softmax, LogSoftmax, Sigmoid) or gives labels, with these
         labels, else 0, 1, ...; a regressor if it says so (LinearRegressor, the output ``variable`` of skl2onnx, the
-        metadata of pymlp); else the network and its parameters, as for a PyTorch model that ends in a Linear.
+        metadata of pymlp); else the network and its parameters.
+
+        The answers are those of the graph, but that scores of classes get probabilities if `task`, `classes` or `loss`
+        ask for them: a PyTorch model that ends in a Linear becomes a classifier by ``classes=[...]``.
 
     Raises
     ------
     ConversionError
-        A ValueError: it is not an ONNX file, or has something that no perceptron of this package has; the message names
-        the node and its operator.
+        A ValueError: it is not an ONNX file, or has something that no perceptron of this package has, or the arguments
+        do not fit it; the message names the node and its operator.
     ModuleNotFoundError
         The package onnx is missing; the message has the command that installs it.
     OSError
@@ -118,9 +130,8 @@ def from_onnx(path: str | os.PathLike[str], *, loss: Any = None) -> Any:
     they are next to; LayerNormalization, as an operator or composed; sums of the inputs and outputs of a layer; choices
     of input columns; Softmax, Sigmoid and the labels that scikit-learn's exporter writes.
 
-    A network has float64 if one of its matrices has, else float32; numbers of half precision become float32.  Two
-    columns of a softmax become the one of a binary classifier.  The log-probabilities of a LogSoftmax are what
-    `predict_log_proba` gives.
+    Numbers of half precision become float32.  Two columns of a softmax become the one of a binary classifier.  The
+    log-probabilities of a LogSoftmax are what `predict_log_proba` gives.
 
     Examples
     --------
@@ -128,50 +139,137 @@ def from_onnx(path: str | os.PathLike[str], *, loss: Any = None) -> Any:
     >>> model = from_onnx("iris.onnx")  # doctest: +SKIP
     """
     try:
-        return _model(read_graph(path), loss)
+        return _model(read_graph(path), Asked(task, classes, loss, dtype, feature_names))
     except ConversionError as error:
         raise ConversionError(f"{os.fspath(path)}: {error}") from error
 
 
-def _model(graph: GraphFile, loss: Any) -> Any:
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The arguments of `from_onnx`."""
+
+    task: str | None
+    classes: Any
+    loss: Any
+    dtype: str | None
+    feature_names: Sequence[str] | None
+
+
+def _model(graph: GraphFile, asked: Asked) -> Any:
     terms = Terms(graph)
     if not terms.products:
         raise ConversionError("it multiplies by no matrix, so it is no perceptron")
-    dtype = "float64" if any(each.weight.dtype == np.float64 for each in terms.products) else "float32"
     out, label = _ends(graph, terms)
-    head = _head(out)
-    task, labels = (None, None) if label is None else _labels(label, head)
-    if task == "binary" and head.activation == "identity" and head.layer.weight.shape[1] == 2:
-        _join_scores(head.layer)
+    head = _head(out, labelled=label is not None)
+    said = _said(graph, terms, out, label, head)
     told = _told_network(graph)
-    # of a single quantile the activation leaves no trace
-    single = told is not None and told.output_activation == "ascending" and told.loss_function.group == 1
-    head = _with_activation(head, told.loss if loss is None and single else loss)
+    if asked.task is not None or asked.classes is not None:
+        # whoever says what the labels are says what they are the labels of
+        said = asked.task or _task_of(head), asked.classes
+    elif told is not None and graph.metadata.get("task") in TASKS:
+        said = graph.metadata["task"], _told_labels(graph, said[1])
+    elif told is not None:
+        said = None, None
+    task, classes = said
     layers = read_layers(head.layer, head.source)
-    if told is not None and _structure(told.inputs, told.layers) != _structure(
-        terms.inputs.width, _dense_layers(layers, head.activation)
-    ):
-        # they have outlived a change of the graph
-        told = None
-    if task is None and head.activation in PROBABILITIES:
-        outputs = layers[-1].weight.shape[1]
-        several = "multiclass" if head.activation == "softmax" else "multilabel-indicator"
-        task = "binary" if outputs == 1 or (outputs == 2 and several == "multiclass") else several
-        given = terms.classes.get(out) if task != "multilabel-indicator" else None
-        labels = np.array(given) if given else None
-    if loss is None:
-        loss = told.loss if told is not None else _usual_loss(head, is_class=task is not None)
-    network = _network(terms.inputs.width, layers, head.activation, told, loss, dtype)
-    params = _params(network, layers)
-    if told is not None and graph.metadata.get("task") not in TASKS:
-        return network, params
-    if task is None and (told is not None or _is_regressor(graph)):
+    dtype = asked.dtype
+    if dtype is None:
+        dtype = "float64" if any(each.weight.dtype == np.float64 for each in terms.products) else "float32"
+    found = None
+    if told is not None and (asked.loss is not None or _suits(told, task)):
+        found = _as_told(layers, head, told, asked.loss, dtype)
+    if found is None:
+        loss = _usual_loss(task, label, head) if asked.loss is None else asked.loss
+        if loss == SCORES_LOSS and task == "binary" and head.argument.width == 2:
+            _join_scores(layers[-1])
+        found = _chain(layers, head).network(loss, dtype)
+        if task is None and found[0].output_activation in PROBABILITIES:
+            # the loss has put them behind the scores
+            task = _task_of(replace(head, activation=found[0].output_activation))
+    if task is None and head.scale is not None:
+        # which a network has no place for
         task = "numbers"
     if task is None:
-        return network, params
-    labels = _told_labels(graph, labels)
-    names = _feature_names(graph, network)
-    return fitted_estimator(network, params, task=task, classes=labels, feature_names=names, output_scale=head.scale)
+        return found
+    names = _feature_names(graph, found[0]) if asked.feature_names is None else asked.feature_names
+    return fitted_estimator(*found, task=task, classes=classes, feature_names=names, output_scale=head.scale)
+
+
+def _said(
+    graph: GraphFile, terms: Terms, out: Term, label: Term | None, head: Head
+) -> tuple[str | None, np.ndarray | None]:
+    """Task and labels, as the graph has them; None where it is silent."""
+    if label is not None:
+        return _labels(label, head)
+    if head.activation in PROBABILITIES:
+        task, given = _task_of(head), terms.classes.get(out)
+        return task, np.array(given) if given and task != "multilabel-indicator" else None
+    return "numbers" if _is_regressor(graph) else None, None
+
+
+def _task_of(head: Head) -> str:
+    """What the outputs are, if they are classes."""
+    columns = head.argument.width
+    if columns > 1 and head.activation == "logistic":
+        return "multilabel-indicator"
+    return "binary" if columns <= 2 else "multiclass"
+
+
+def _usual_loss(task: str | None, label: Term | None, head: Head) -> Any:
+    """What to train for where nothing says it; None where the last activation does."""
+    if head.activation in ROW_LOSSES:
+        return ROW_LOSSES[head.activation]
+    if head.activation == "ascending":
+        raise ConversionError(
+            f"the graph ends in quantiles, {head.group} for each target, but says not which: give "
+            "loss=pymlp.Quantile([...])"
+        )
+    if label is not None and head.activation == "identity" and task != "numbers":
+        return SCORES_LOSS
+    if task == "numbers" and head.activation in PROBABILITIES:
+        return "squared_error"
+    if task == "binary":
+        return "binary_log_loss" if head.argument.width == 1 else "log_loss"
+    return TASK_LOSSES.get(task)
+
+
+def _chain(layers: Sequence[Layer], head: Head) -> Chain:
+    """The layers as `pymlp.convert` has them of all libraries."""
+    chain = Chain()
+    for layer in layers:
+        chain.dense(layer.where, layer.weight, layer.bias)
+        if layer.gain is not None:
+            chain.normalise(layer.where, layer.gain, layer.shift, NORM_EPSILON)
+        if layer.mixture is None:
+            chain.activate(layer.where, layer.activation)
+        else:
+            chain.activate_partly(layer.where, layer.activation, layer.mixture)
+        if layer.residual:
+            chain.add_inputs(layer.where, len(chain.layers) - 1)
+    chain.activate(layers[-1].where, head.activation)
+    return chain
+
+
+def _suits(told: Network, task: str | None) -> bool:
+    """Whether the loss of a network is for the task."""
+    known = told.loss_function
+    return task is None or isinstance(known, CustomLoss) or (task == "numbers") == (known.name in NUMBER_LOSSES)
+
+
+def _as_told(
+    layers: Sequence[Layer], head: Head, told: Network, loss: Any, dtype: str
+) -> tuple[Network, np.ndarray] | None:
+    """The network that the metadata describe; None if they have outlived a change of the graph."""
+    network, params = _chain(layers, head).network(told.loss if loss is None else loss, dtype)
+    last = replace(told.layers[-1], activation=network.output_activation)
+    told = replace(told, layers=(*told.layers[:-1], last), loss=network.loss, dtype=dtype)
+    return (told, params) if _structure(told) == _structure(network) else None
+
+
+def _structure(network: Network) -> list[Any]:
+    """What a graph shows of a network."""
+    shown_of = ("outputs", "activation", "normalization", "residual", "parametric")
+    return [network.inputs, *(tuple(getattr(layer, name) for name in shown_of) for layer in network.layers)]
 
 
 def _ends(graph: GraphFile, terms: Terms) -> tuple[Term, Term | None]:
@@ -225,7 +323,7 @@ def _output_functions(columns: int) -> list[tuple[str, int, bool, Callable[[np.n
 SCALABLE = ("ascending", "mean_deviation")
 
 
-def _head(out: Term) -> Head:
+def _head(out: Term, *, labelled: bool) -> Head:
     """The output layer, and the activation behind it."""
     if len(out.dims) != 1:
         raise place_of(out).refusal(f"the outputs of a row have the shape {list(out.dims)}, and not one axis")
@@ -240,36 +338,25 @@ def _head(out: Term) -> Head:
         for name, group, paired, function in _output_functions(argument.width):
             if found.shape[1] != argument.width * (2 if paired else 1):
                 continue
+            if paired and name == "identity" and not labelled:
+                # nothing says that the two scores are those of two classes
+                continue
             is_scaled = not (np.all(scale == 1) and np.all(shift == 0))
             if (is_scaled and name not in SCALABLE) or not close(found, function(z), np.zeros_like(found)):
                 continue
             layer, source = layer_of(argument)
             if layer.gain is not None:
-                layer, source = identity_layer(argument.width), argument
+                layer, source = identity_layer(argument), argument
             scaled = tuple(np.broadcast_to(each, out.dims) for each in (scale, shift)) if is_scaled else None
             return Head(name, layer, source, argument, group, paired, scaled)
     # a hidden layer at the end: handed on by an output layer that does nothing
-    return Head("identity", identity_layer(out.width), out, out)
+    return Head("identity", identity_layer(out), out, out)
 
 
 def _join_scores(layer: Layer) -> None:
     """Put the difference of two columns, whose sign decides, in their place."""
     weight, bias = layer.weight.astype(np.float64), layer.bias
     layer.weight, layer.bias = weight[:, 1:] - weight[:, :1], bias[1:] - bias[:1]
-
-
-def _with_activation(head: Head, loss: Any) -> Head:
-    """The head with the output activation of a loss behind scores that have none."""
-    if loss is None or head.activation != "identity":
-        return head
-    return replace(head, activation=_known_loss(loss).output_activation)
-
-
-def _known_loss(loss: Any) -> Loss:
-    try:
-        return loss_of(loss)
-    except ValueError as error:
-        raise ConversionError(str(error)) from error
 
 
 def _labels(label: Term, head: Head) -> tuple[str, np.ndarray | None]:
@@ -316,27 +403,6 @@ def _ask(label: Term, head: Head, z: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return evaluate(label, {base: given}), given * scale + shift
 
 
-def _structure(inputs: int, layers: Sequence[Dense]) -> list[Any]:
-    return [
-        inputs,
-        *((each.outputs, each.activation, each.normalization, each.residual, each.parametric) for each in layers),
-    ]
-
-
-def _dense_layers(layers: Sequence[Layer], activation: str) -> tuple[Dense, ...]:
-    found = [
-        Dense(
-            layer.weight.shape[1],
-            layer.activation,
-            normalization=None if layer.gain is None else "layer",
-            residual=layer.residual,
-            parametric=layer.mixture is not None,
-        )
-        for layer in layers[:-1]
-    ]
-    return (*found, Dense(layers[-1].weight.shape[1], activation))
-
-
 def _told_network(graph: GraphFile) -> Network | None:
     """The network that the metadata describe."""
     text = graph.metadata.get("network")
@@ -346,41 +412,6 @@ def _told_network(graph: GraphFile) -> Network | None:
         return Network.from_description(parse_json("the metadata network", text))
     except ValueError as error:
         raise ConversionError(f"its metadata describe no network: {error}") from error
-
-
-def _network(
-    inputs: int, layers: Sequence[Layer], activation: str, told: Network | None, loss: Any, dtype: str
-) -> Network:
-    known, outputs = _known_loss(loss), layers[-1].weight.shape[1]
-    if known.output_activation != activation or outputs % known.group:
-        raise ConversionError(
-            f"loss={loss!r} is defined over the output activation {known.output_activation!r} and {known.group} "
-            f"outputs for each target, but the graph ends in {activation!r} of {outputs} outputs"
-        )
-    if told is not None:
-        return replace(told, loss=loss, dtype=dtype)
-    return Network(inputs, _dense_layers(layers, activation), loss, dtype)
-
-
-def _usual_loss(head: Head, *, is_class: bool) -> Any:
-    if is_class and head.activation == "identity":
-        return SCORES_LOSS
-    if head.activation not in LOSSES:
-        raise ConversionError(
-            f"the graph ends in quantiles, {head.group} for each target, but says not which: give "
-            "loss=pymlp.Quantile([...])"
-        )
-    return LOSSES[head.activation]
-
-
-def _params(network: Network, layers: Sequence[Layer]) -> np.ndarray:
-    params = np.empty(network.n_parameters, network.dtype)
-    for row, views in zip(network.table, network.parts(params), strict=True):
-        if row.parts:
-            layer = layers[row.layer]
-            for view, part in zip(views, row.parts, strict=True):
-                view[...] = getattr(layer, part.name)
-    return params
 
 
 def _feature_names(graph: GraphFile, network: Network) -> list[str] | None:
@@ -396,7 +427,10 @@ def _feature_names(graph: GraphFile, network: Network) -> list[str] | None:
 
 
 def _told_list(name: str, text: str) -> list[Any]:
-    found = parse_json(f"the metadata {name}", f'{{"values": {text}}}')["values"]
+    try:
+        found = parse_json(f"the metadata {name}", f'{{"values": {text}}}')["values"]
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
     if not isinstance(found, list):
         raise ConversionError(f"its metadata {name} is not a list")
     return found

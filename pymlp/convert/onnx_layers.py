@@ -23,6 +23,8 @@ from pymlp.layers import NORM_EPSILON
 HIDDEN = [name for name, row in ACTIVATIONS.items() if row.hidden and name != "identity"]
 # of a composed form cancellation leaves so much, where the value itself is smaller
 CANCELLATION = 1e-12
+# of a matrix that is not in the file: 256 MB
+MOST_NUMBERS = 1 << 25
 # operators that may be the sum of a residual layer
 SUMS = ("Add", "Sum")
 
@@ -33,6 +35,8 @@ class Layer:
 
     Parameters
     ----------
+    where : str
+        The node it comes from, for messages.
     weight : ndarray of shape (inputs, outputs)
     bias : ndarray of shape (outputs,)
     activation : str
@@ -43,6 +47,7 @@ class Layer:
     residual : bool
     """
 
+    where: str
     weight: np.ndarray
     bias: np.ndarray
     activation: str = "identity"
@@ -219,17 +224,25 @@ def layer_of(term: Term) -> tuple[Layer, Term]:
 def _matrix_of(term: Term) -> tuple[Layer, Term]:
     *_, (base, scale, shift) = term.scalings()
     if base.leaf == "dense":
-        layer = Layer(base.weight, base.bias)
+        layer = Layer(str(base.node), base.weight, base.bias)
         if np.any(scale != 1):
             layer.weight, layer.bias = layer.weight.astype(np.float64) * scale, layer.bias * scale
         layer.bias = layer.bias + shift
         return layer, base.arguments[0]
-    return identity_layer(term.width), term
+    return identity_layer(term), term
 
 
-def identity_layer(width: int) -> Layer:
-    """A layer that hands on what it reads."""
-    return Layer(np.eye(width), np.zeros(width))
+def identity_layer(term: Term) -> Layer:
+    """A layer that reads a term and hands it on."""
+    where = "the input" if term.node is None else str(term.node)
+    _check_room(where, term.width, term.width)
+    return Layer(where, np.eye(term.width), np.zeros(term.width))
+
+
+def _check_room(where: str, inputs: int, outputs: int) -> None:
+    """ConversionError before a matrix is made that no file holds."""
+    if inputs * outputs > MOST_NUMBERS:
+        raise ConversionError(f"{where} would become a matrix of {inputs:,} x {outputs:,} numbers")
 
 
 def read_layers(last: Layer, source: Term) -> list[Layer]:
@@ -245,7 +258,7 @@ def read_layers(last: Layer, source: Term) -> list[Layer]:
         found, scale, shift = _read(source)
         if exact and not (np.all(scale == 1) and np.all(shift == 0) and not isinstance(found, tuple)):
             # a residual layer hands on its inputs, so nothing can go into its matrix alone
-            layers.append(identity_layer(source.width))
+            layers.append(identity_layer(source))
         if isinstance(found, tuple):
             layers[-1].take_mixed(*found)
             return layers[::-1]
@@ -292,6 +305,7 @@ def _of_inputs(term: Term) -> tuple[np.ndarray, np.ndarray] | None:
     def values(x: np.ndarray) -> np.ndarray:
         return evaluate(term, {inputs: x.reshape(ROWS, *inputs.dims)}).reshape(ROWS, -1)
 
+    _check_room(str(place_of(term)), width, term.width)
     shift = values(np.zeros((ROWS, width)))[0]
     matrix = np.empty((width, term.width))
     for start in range(0, width, ROWS):

@@ -149,13 +149,15 @@ class Terms:
             arguments.append(self.values[name] if name else None)
         special = _SPECIAL.get((node.domain, node.operator))
         if special is not None:
-            results = special(self, node, *arguments)
+            results = compute(node, lambda node, *given: special(self, node, *given), arguments)
         else:
             function = OPERATORS.get((node.domain, node.operator))
             if function is None:
                 raise node.refusal("pymlp has no such function, nor reads one from it")
             results = self._apply(node, function, arguments)
         results = results if isinstance(results, tuple) else (results,)
+        if None in results:
+            raise node.refusal("it has no input")
         for name, result in zip(node.outputs, results, strict=False):
             if name:
                 self.values[name] = result
@@ -183,9 +185,11 @@ class Terms:
                 # only places and digits change, and here not even those
                 return argument
             if node.operator in _KEEPING and found.kind == argument.kind:
-                found.scaled = argument, 1.0, 0.0
+                found.scale_of(argument, 1.0, 0.0)
         elif node.operator in ("Add", "Sub", "Mul", "Div", "Neg", "Sum"):
-            found.scaled = _scaled(node, arrays, found)
+            scaled = _scaled(node, arrays, found)
+            if scaled is not None:
+                found.scale_of(*scaled)
         return self._as_norm(found)
 
     def _fixes_rows(self, arrays: list[Any]) -> bool:
@@ -275,7 +279,7 @@ class Terms:
         """A multiple of a term plus something, in arrays that broadcast to its rows."""
         scale, shift = (self._over_row(node, each, argument.dims) for each in (scale, shift))
         found = self._call(node, lambda node, x: x * scale + shift, [argument])
-        found.scaled = argument, _flat(scale, argument.dims), _flat(shift, argument.dims)
+        found.scale_of(argument, _flat(scale, argument.dims), _flat(shift, argument.dims))
         return found
 
     @staticmethod

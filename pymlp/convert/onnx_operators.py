@@ -323,7 +323,7 @@ OPERATORS: dict[tuple[str, str], Callable[..., Any]] = {
     (ML, "Normalizer"): _normalise,
 }
 # what numpy raises of arguments that do not fit
-MISFITS = (ArithmeticError, IndexError, KeyError, TypeError, ValueError)
+MISFITS = (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 def compute(node: Node, function: Callable[..., Any], arrays: list[Any]) -> Any:

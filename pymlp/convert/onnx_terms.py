@@ -25,6 +25,9 @@ GRID = np.concatenate(
 ROWS = len(GRID)
 # relative to the value: constants of float32 must pass, and two activations must not
 TOLERANCE = 1e-6
+# multiples of multiples, and operators between two layers, that are followed: no exporter writes so many, and what is
+# done with them takes a time that grows with their square
+MOST_SCALINGS, MOST_CALLS = 100, 1000
 
 
 class Constant:
@@ -63,6 +66,8 @@ class Term:
         Of a call: what it computes of which terms and arrays, and which of several results it is.
     scaled : tuple of (Term, scale, shift) or None
         The term that it is a multiple of, plus something: numbers, or arrays over the flattened row.
+    depth : int
+        Of how many others it is so.
     joins : bool
         Whether it takes several columns of a leaf together.
     weight, bias : ndarray
@@ -72,7 +77,7 @@ class Term:
     """
 
     __slots__ = (
-        "arguments", "bias", "dims", "epsilon", "function", "joins", "kind", "leaf", "node", "number", "place",
+        "arguments", "bias", "depth", "dims", "epsilon", "function", "joins", "kind", "leaf", "node", "number", "place",
         "scaled", "weight",
     )  # fmt: skip
 
@@ -82,6 +87,7 @@ class Term:
         self.arguments: list[Any] = []
         self.place: int | None = None
         self.scaled: tuple[Term, Any, Any] | None = None
+        self.depth = 0
         self.joins = False
         self.weight = self.bias = np.empty(0)
         self.epsilon = 0.0
@@ -95,6 +101,11 @@ class Term:
     def terms(self) -> list[Term]:
         """The terms among the arguments."""
         return [each for each in self.arguments if isinstance(each, Term)]
+
+    def scale_of(self, term: Term, scale: Any, shift: Any) -> None:
+        """Note that it is a multiple of a term plus something."""
+        if term.depth < MOST_SCALINGS:
+            self.scaled, self.depth = (term, scale, shift), term.depth + 1
 
     def scalings(self) -> Iterator[tuple[Term, Any, Any]]:
         """Itself and each term that it is a multiple of plus something, with multiple and sum: the nearest first."""
@@ -126,6 +137,8 @@ def between(term: Term, stops: Iterable[Term]) -> tuple[list[Term], set[Term]]:
 def sole_arguments(term: Term) -> list[Term]:
     """The terms that a term is a function of, each by itself alone, from the leaf on; without the term itself."""
     calls, leaves = between(term, ())
+    if len(calls) > MOST_CALLS:
+        return []
     candidates = [*sorted(leaves, key=lambda each: each.number), *calls]
     return [each for each in candidates if each is not term and not between(term, [each])[1]]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from pymlp.replacement import check_replaceable, replacing
 OPSET, IR_VERSION = 17, 8
 # what a protocol buffer can hold
 MOST_BYTES = (1 << 31) - 1
+# halves of characters, which are no text in UTF-8
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
 # the name of the task of a model that is a network and no estimator
 BARE_NETWORK = "network"
 
@@ -137,17 +140,17 @@ def _metadata(found: PortableModel, *, bare: bool) -> dict[str, str]:
         "network": json.dumps(found.network.description, allow_nan=False),
     }
     if found.classes is not None:
-        metadata["classes"] = json.dumps(plain(found.classes), ensure_ascii=False, allow_nan=False)
+        metadata["classes"] = json.dumps(plain(found.classes), allow_nan=False)
         metadata["classes_dtype"] = found.classes.dtype.str
     if found.feature_names is not None:
-        metadata["feature_names"] = json.dumps(found.feature_names, ensure_ascii=False)
+        metadata["feature_names"] = json.dumps(found.feature_names)
     return metadata
 
 
 def exported_labels(classes: np.ndarray) -> np.ndarray:
     """Labels as ONNX can hold them: strings (as objects) or int64; ValueError if they are neither."""
     values = plain(classes)
-    if all(isinstance(value, str) for value in values):
+    if all(isinstance(value, str) and not _SURROGATES.search(value) for value in values):
         return np.array(values, object)
     if all(isinstance(value, (bool, int)) or (isinstance(value, float) and value.is_integer()) for value in values):
         try:
