@@ -41,7 +41,10 @@ def numbers(line):
 
 
 def test_all_examples_are_tested():
-    assert sorted(("custom_loss", "digits", "imbalanced", "memmap", "quantile_bands", "spiral", "surrogate")) == NAMES
+    known = (
+        "custom_loss", "digits", "imbalanced", "memmap", "policy_gradient", "quantile_bands", "spiral", "surrogate",
+    )  # fmt: skip
+    assert sorted(known) == NAMES
 
 
 @pytest.mark.parametrize("printed", ["digits"], indirect=True)
@@ -87,6 +90,16 @@ def test_custom_loss(printed):
 @pytest.mark.parametrize("printed", ["memmap"], indirect=True)
 def test_memmap(printed):
     assert numbers(printed.splitlines()[-1])[0] > 0.95
+
+
+@pytest.mark.parametrize("printed", ["policy_gradient"], indirect=True)
+def test_policy_gradient(printed):
+    *table, last = printed.splitlines()[1:]
+    assert numbers(table[0])[0] < 50
+    # Gymnasium's own measure of a pole that is balanced
+    assert numbers(table[-1])[0] >= 475
+    before, after = (int(number) for number in re.findall(r"\d+", last))
+    assert before < 100 < after
 
 
 def test_starts_from_the_command_line(tmp_path):
