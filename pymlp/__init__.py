@@ -91,6 +91,9 @@ _LAZY = {
     "train": "pymlp.training",
 }
 
+# packages that are imported when they are first asked for
+_SUBMODULES = ("convert", "export")
+
 __all__ = [
     "SGD",
     "Adam",
@@ -150,6 +153,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
