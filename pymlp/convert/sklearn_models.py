@@ -179,7 +179,7 @@ def to_sklearn(model: Any) -> Any:
     >>> from pymlp import MLPClassifier
     >>> from pymlp.convert import to_sklearn
     >>> X, y = load_iris(return_X_y=True)
-    >>> ours = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
+    >>> ours = MLPClassifier(solver="lbfgs", standardize=True, random_state=0).fit(X, y)
     >>> bool((to_sklearn(ours).predict(X) == ours.predict(X)).all())
     True
     """

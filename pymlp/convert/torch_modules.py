@@ -365,7 +365,7 @@ def to_torch(model: Any, *, logits: bool = False) -> Any:
     >>> from pymlp import MLPClassifier
     >>> from pymlp.convert import to_torch
     >>> X, y = load_iris(return_X_y=True)
-    >>> module = to_torch(MLPClassifier(solver="lbfgs", random_state=0).fit(X, y))
+    >>> module = to_torch(MLPClassifier(solver="lbfgs", standardize=True, random_state=0).fit(X, y))
     >>> module(torch.from_numpy(X[:2])).shape
     torch.Size([2, 3])
     """
