@@ -71,7 +71,7 @@ def test_nothing_but_numpy_is_imported():
         "import sys, numpy as np, pymlp; "
         "layers = [dict(class_name='Dense', config={})]; "
         "network, params = pymlp.convert.from_keras(layers, [np.ones((2, 3)), np.ones(3)]); "
-        "print(network.widths, {'keras', 'torch', 'jax', 'tensorflow'} & set(sys.modules))"
+        "print(network.widths, {'keras', 'torch', 'jax', 'tensorflow', 'sklearn', 'scipy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "(2, 3) set()"
@@ -210,7 +210,13 @@ BATCH_NORM = [weight(4), weight(4), weight(4), np.abs(weight(4))]
         ([TWO[0], layer("Dropout", noise_shape=[1])], WEIGHTS[:2], {}, r"has noise_shape=\[1\]"),
         ([TWO[0], layer("BatchNormalization", axis=0)], [*WEIGHTS[:2], *BATCH_NORM], {}, "has axis=0"),
         ([TWO[0], NORM], [*WEIGHTS[:2], *BATCH_NORM[:3]], {}, "none for the moving_variance"),
-        ([TWO[0], NORM], [*WEIGHTS[:2], *[weight(3) ** 2] * 4], {}, r"its scale must be"),
+        ([TWO[0], NORM], [*WEIGHTS[:2], *[weight(3) ** 2] * 4], {}, "its mean must be"),
+        ([TWO[0], NORM], [*WEIGHTS[:2], weight(4), weight(3), weight(4), weight(4) ** 2], {}, "its shift must be"),
+        ([TWO[0], NORM], [*WEIGHTS[:2], *[-np.ones(4)] * 4], {}, "a variance of -1, which is not above 0"),
+        ([TWO[0], layer("PReLU")], [*WEIGHTS[:2], weight(3)], {}, "its slope must be"),
+        ([TWO[0], layer("Rescaling", scale=[1.0, 2.0])], WEIGHTS[:2], {}, "its scale must be"),
+        ([TWO[0], layer("Rescaling", scale="a")], WEIGHTS[:2], {}, "its scale must be numbers"),
+        ("[" * 100_000, WEIGHTS, {}, "not the JSON of a model"),
         ([TWO[0], layer("LayerNormalization", rms_scaling=True)], WEIGHTS[:2], {}, "has rms_scaling=True"),
         ([layer("Activation", activation="relu"), TWO[0]], WEIGHTS[:2], {}, "before the first layer that says"),
         ([input_of(None), TWO[0]], WEIGHTS[:2], {}, "does not say how many columns"),

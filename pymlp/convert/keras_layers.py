@@ -125,7 +125,7 @@ def _described(layers: Any) -> Any:
         return layers
     try:
         return json.loads(layers)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConversionError(f"layers is text, but not the JSON of a model: {error}") from error
 
 
@@ -333,10 +333,7 @@ def _batch_normalization(reader: _Reader) -> None:
     gamma = reader.take("gamma", 1) if reader.option("scale", True) else None
     beta = reader.take("beta", 1) if reader.option("center", True) else None
     mean, variance = reader.take("moving_mean", 1), reader.take("moving_variance", 1)
-    factor = 1 / np.sqrt(variance.astype(np.float64) + reader.number("epsilon", 1e-3))
-    factor = factor if gamma is None else factor * gamma
-    shift = -mean * factor
-    reader.chain.scale(reader.where, factor, shift if beta is None else shift + beta)
+    reader.chain.standardise(reader.where, mean, variance, gamma, beta, reader.number("epsilon", 1e-3))
 
 
 def _layer_normalization(reader: _Reader) -> None:
@@ -369,10 +366,10 @@ def _normalization(reader: _Reader) -> None:
 
 def _rescaling(reader: _Reader) -> None:
     width = reader.chain.columns(reader.where)
-    factor, shift = (np.asarray(reader.option(name, value)) for name, value in (("scale", 1.0), ("offset", 0.0)))
+    factor, shift = (np.ravel(reader.option(name, value)) for name, value in (("scale", 1.0), ("offset", 0.0)))
     if reader.shape is not None and factor.size * shift.size > 1:
         raise ConversionError(f"{reader.where} has a scale for each of several columns, but rows of {reader.shape}")
-    reader.chain.scale(reader.where, *(np.broadcast_to(each.ravel(), (width,)) for each in (factor, shift)))
+    reader.chain.scale(reader.where, *(np.full(width, each[0]) if each.size == 1 else each for each in (factor, shift)))
 
 
 def _flatten(reader: _Reader) -> None:
