@@ -122,6 +122,36 @@ int pymlp_predictor_value_and_gradient(pymlp_predictor *predictor, const void *X
  * a Mersenne Twister, its 624 words and the number of those used; else NULL. */
 void pymlp_shuffle(void *generator, uint32_t *twister, int64_t *order, int64_t first, int64_t last);
 
+/* A predictor as the functions that other programs call back, which are handed a pointer to a record of this kind.  The
+ * caller fills it in, and keeps it and what it points to while it is in use; any number of threads may share one. */
+typedef struct {
+    pymlp_predictor *predictor;
+    int32_t dtype;           /* the predictor's, 32 or 64 */
+    int32_t column;          /* of the answer: the number that a function of one number gives */
+    int64_t inputs, columns; /* of a row, and of its answer */
+    const void *scale, *shift; /* what each column is multiplied by and what then added (columns); or NULL, both */
+} pymlp_callback;
+
+/* Rows of the predictor's dtype: pymlp_predictor_predict and pymlp_predictor_value_and_gradient, scaled. */
+int pymlp_call_rows(const void *callback, const void *X, int64_t rows, void *out);
+int pymlp_call_rows_and_gradient(const void *callback, const void *X, int64_t rows, void *out, void *gradient);
+/* One row of doubles each, whatever the predictor's dtype.  Where there is no number to give, for want of memory or
+ * because n or a size is not the predictor's, they give NaN, those with a status 0 (all is well: 1). */
+/* an integrand of one variable, and of n; with its gradient (n), unless that is NULL, as NLopt calls an objective */
+double pymlp_call_number(double x, void *callback);
+double pymlp_call_point(int n, double *x, void *callback);
+double pymlp_call_number_and_gradient(double x, double *gradient, void *callback);
+double pymlp_call_point_and_gradient(unsigned n, const double *x, double *gradient, void *callback);
+/* filters of SciPy's ndimage: of the numbers under a footprint; of each run of a line that is as long as a row */
+int pymlp_call_window(double *numbers, intptr_t size, double *value, void *callback);
+int pymlp_call_line(double *input, intptr_t input_size, double *output, intptr_t output_size, void *callback);
+/* from the place of a pixel in the output to the place in the input that it is taken from */
+int pymlp_call_coordinates(intptr_t *output, double *input, int output_rank, int input_rank, void *callback);
+/* right-hand side of an ordinary differential equation: rates (columns) of the state (columns); t is the first input
+ * where the predictor has one more than columns; with their derivatives (columns, inputs) unless that is NULL */
+void pymlp_call_rates(double t, double *state, double *rates, void *callback);
+void pymlp_call_rates_and_gradient(double t, const double *state, double *rates, double *gradient, void *callback);
+
 /* out[i] = function(z[i]), or its slope there, for one activation of the registry (an element-wise one), or the
  * function "log"; for tests and tables of error */
 int pymlp_evaluate(const char *instruction_set, int dtype, const char *name, int slope, const void *z, int64_t count,

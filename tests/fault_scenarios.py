@@ -69,6 +69,26 @@ def learnt(model: Any) -> bytes:
     return hashlib.sha256(b"|".join(parts)).digest()
 
 
+def called_back(name: str) -> Scenario:
+    """Calling a function made of a predictor, which has no error but NaN."""
+    network = Network.from_widths((3000, 3, 2), "tanh")
+    x, slopes = np.linspace(-1, 1, 3000), np.empty(3000)
+
+    def prepare() -> Any:
+        predictor = Predictor(network, network.initial_params(0))
+        return predictor.as_cfunc("point", column=1, value_and_gradient=True)
+
+    def run(function: Any) -> bytes:
+        value = function.ctypes(len(x), x.ctypes.data, slopes.ctypes.data, function.user_data)
+        if np.isnan(value):
+            assert np.isnan(slopes).all()
+            engine = backends.get("c")
+            engine._fail(engine.OUT_OF_MEMORY)
+        return np.array(value).tobytes() + slopes.tobytes()
+
+    return Scenario(name, prepare, run)
+
+
 def fit(name: str, model: Any, *data: Any, verb: str = "fit", **options: Any) -> Scenario:
     """Fitting a copy of the model."""
 
@@ -220,6 +240,7 @@ def scenarios(folder: Path) -> list[Scenario]:
         asking("Predictor.jacobian", fitted, lambda model: Predictor(model).jacobian(new_rows)),
         asking("value_and_gradient, four threads", fitted,
                lambda model: Predictor(model).value_and_gradient(new_rows)[1], n_threads=4),
+        called_back("as_cfunc, a row longer than the stack has room for"),
         Scenario("Plan", lambda: fitted.network_, lambda network: bytes([backends.get().Plan(network, 50).n_threads])),
         saving("save", fitted, folder / "saved"),
         checkpointing("fit, checkpoints", small(solver="sgd"), folder / "runs"),

@@ -184,6 +184,26 @@ class Predictor(Protocol):
         """Write into `out`, unless it is None, what `predict` writes, and into `jacobian` (rows, columns, inputs) the
         derivative of each column by each input; X is no `SparseRows`."""
 
+    def callback(self, scale: tuple[np.ndarray, np.ndarray] | None, column: int) -> Callback:
+        """This predictor as functions that other programs call by their addresses (see `pymlp.compiled`).
+
+        `scale` is what the columns are multiplied by and what is then added, `column` the one that functions of one
+        number give.  Raises BackendUnavailableError where there is no compiled code.
+        """
+
+
+class Callback(Protocol):
+    """What functions called by their addresses are handed as their user data.
+
+    It lies in the memory of an array, so `numpy.asarray` of it is one, and keeps alive what the functions need.
+    """
+
+    address: int
+    """Of the user data."""
+
+    def function(self, name: str) -> int:
+        """Address of a function of csrc/callables.c, or one that does the same."""
+
 
 def missing_reason(name: str) -> str | None:
     """Why backend `name` cannot run here, in one line with its remedy; None if it can."""

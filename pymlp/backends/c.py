@@ -373,6 +373,12 @@ class Predictor:
         if code:
             _fail(code)
 
+    def callback(self, scale: tuple[np.ndarray, np.ndarray] | None, column: int) -> Any:
+        """This predictor as functions that other programs call by their addresses."""
+        from pymlp.backends.c_callbacks import Callback
+
+        return Callback(self, scale, column)
+
     def value_and_gradient(self, X: np.ndarray, out: np.ndarray | None, jacobian: np.ndarray) -> None:
         """Write network(X) into `out`, if there is one, and its derivative by X into `jacobian`."""
         rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0

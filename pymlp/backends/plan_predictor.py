@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import numpy as np
 
-from pymlp.backends import Plan
+from pymlp.backends import BackendUnavailableError, Plan
 from pymlp.config import resolve_threads
 from pymlp.network import Network
 
@@ -90,6 +91,13 @@ class PlanPredictor:
                     part[:, column - self.network.outputs] = by_input
                 if self._with_complement:
                     np.negative(by_input, out=part[:, 0])
+
+    def callback(self, scale: tuple[np.ndarray, np.ndarray] | None, column: int) -> NoReturn:
+        """There is nothing to call."""
+        raise BackendUnavailableError(
+            "this predictor has no compiled code that other programs could call: it was made under the NumPy backend; "
+            "make it under pymlp.config_context(backend='c'), or backend='numba'"
+        )
 
     def _predict_both(self, plan: Plan, X: np.ndarray, out: np.ndarray) -> None:
         for start in range(0, len(X), COMPLEMENT_ROWS):
