@@ -20,43 +20,48 @@ numba = pytest.importorskip("numba", reason="Numba is not installed")
 pytestmark = pytest.mark.skipif(backends.missing_reason("c") is not None, reason="no C engine")
 
 ROW = next(case for case in PREDICTION_CASES if case.name == "one row, 4-64-64-2")
-# rows of the loops, which fit into a second-level cache; a call goes over them again and again
+# rows of a loop, which fit into a second-level cache; a round goes over them again and again
 ROWS = 10_000
 # relative error of an integral over the low-level callable
 TOLERANCE = 1e-12
 
 
 @numba.njit(cache=True)
-def each_row(f, X, out, calls):
-    """The answers to the rows of X, `calls` of them, one after the other."""
-    for i in range(calls):
-        f(X[i % len(X)], out[i % len(X)])
+def each_row(f, X, out, times):
+    """The answers to the rows of X, one after the other, so many times."""
+    for _ in range(times):
+        for i in range(len(X)):
+            f(X[i], out[i])
 
 
 @numba.njit(cache=True)
-def each_row_with_gradient(f, X, out, gradient, calls):
+def each_row_with_gradient(f, X, out, gradient, times):
     """The same with gradients."""
-    for i in range(calls):
-        f(X[i % len(X)], out[i % len(X)], gradient[i % len(X)])
+    for _ in range(times):
+        for i in range(len(X)):
+            f(X[i], out[i], gradient[i])
 
 
 @numba.njit(cache=True, parallel=True)
-def each_row_in_parallel(f, X, out, calls):
-    """The same, shared out among the cores."""
-    for i in numba.prange(calls):
-        f(X[i % len(X)], out[i % len(X)])
+def each_row_in_parallel(f, X, out, times):
+    """The same as the first, shared out among the cores."""
+    for _ in range(times):
+        for i in numba.prange(len(X)):
+            f(X[i], out[i])
 
 
-def _loop_in_python(call: Callable, X: np.ndarray, out: np.ndarray, calls: int) -> None:
-    rows, answers = list(X), list(out)
-    for i in range(calls):
-        call(rows[i % ROWS], out=answers[i % ROWS])
+def _loop_in_python(call: Callable, X: np.ndarray, out: np.ndarray, times: int) -> None:
+    rows = list(zip(X, out, strict=True))
+    for _ in range(times):
+        for x, answer in rows:
+            call(x, out=answer)
 
 
-def _gradients_in_python(call: Callable, X: np.ndarray, calls: int) -> None:
+def _gradients_in_python(call: Callable, X: np.ndarray, times: int) -> None:
     rows = list(X)
-    for i in range(calls):
-        call(rows[i % ROWS])
+    for _ in range(times):
+        for x in rows:
+            call(x)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -84,15 +89,15 @@ def test_compiled_loop(benchmark, loop, dtype):
             functools.partial(_gradients_in_python, predictor.value_and_gradient, X),
         ),
     }[loop]
-    calls = units_of_a_round(benchmark, lambda calls: functools.partial(contestant, calls), least=ROWS)
-    reference_calls = units_of_a_round(benchmark, lambda calls: functools.partial(reference, calls), least=ROWS)
+    times = units_of_a_round(benchmark, lambda times: functools.partial(contestant, times))
+    reference_times = units_of_a_round(benchmark, lambda times: functools.partial(reference, times))
 
     race(
         benchmark,
-        functools.partial(contestant, calls),
-        functools.partial(reference, reference_calls),
-        calls,
-        reference_calls,
+        functools.partial(contestant, times),
+        functools.partial(reference, reference_times),
+        times * ROWS,
+        reference_times * ROWS,
     )
 
     assert out.tobytes() == predictor(X).tobytes()

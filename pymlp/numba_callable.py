@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,10 @@ from pymlp.backends.numba_functions import OPTIONS, cached
 
 # places in a function's record, each an int64
 FUNCTION, USER_DATA, INPUTS, COLUMNS, LENGTH = range(5)
+
+# code that others keep on disk has the record's places in it, and must not meet those of another version: the name of
+# the type, by which it is found again, says which these are
+_DIGEST = sha256(Path(__file__).read_bytes()).hexdigest()[:8]
 
 _BYTES = ir.IntType(8).as_pointer()
 _INT64 = ir.IntType(64)
@@ -112,7 +118,8 @@ class PredictorFunctionType(types.Callable):
 
     def __init__(self, dtype: str, flat: bool, value_and_gradient: bool) -> None:
         self.dtype, self.flat, self.value_and_gradient = getattr(types, dtype), flat, value_and_gradient
-        super().__init__(f"PredictorFunction({dtype}, flat={flat}, value_and_gradient={value_and_gradient})")
+        form = f"{dtype}, flat={flat}, value_and_gradient={value_and_gradient}"
+        super().__init__(f"PredictorFunction({form}, {_DIGEST})")
 
     def parameters(self, arguments: tuple, named: dict) -> inspect.Signature:
         """Those of a call that has these arguments; TypingError if there is no such call."""

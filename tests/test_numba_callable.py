@@ -2,12 +2,14 @@
 
 import copy
 import gc
+import importlib.util
 import os
 import pickle
 import subprocess
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import matrix
 import numpy as np
@@ -18,6 +20,7 @@ from pymlp import Predictor, backends, config_context
 from pymlp.losses import LOSSES
 
 numba = pytest.importorskip("numba", reason="Numba is not installed")
+numba_callable = pytest.importorskip("pymlp.numba_callable")
 pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 pytestmark = [
     pytest.mark.skipif(backends.missing_reason("c") is not None, reason="the C engine is not built"),
@@ -283,6 +286,21 @@ def test_only_code_without_addresses_is_kept_on_disk(tmp_path):
     for seed, hits in (("0", "0 0"), ("1", "1 0")):
         command = [sys.executable, str(script), seed]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == hits.split()
+
+
+def test_code_kept_on_disk_is_not_found_by_another_version(tmp_path):
+    source = Path(numba_callable.__file__).read_text()
+    # other places in the record
+    places = "FUNCTION, USER_DATA, INPUTS, COLUMNS, LENGTH = range(5)"
+    assert places in source
+    other = tmp_path / "other_callable.py"
+    other.write_text(source.replace(places, "FUNCTION, USER_DATA, COLUMNS, INPUTS, LENGTH = range(5)"))
+    spec = importlib.util.spec_from_file_location("other_callable", other)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    here, there = (each.PredictorFunctionType("float64", False, False) for each in (numba_callable, module))
+    assert here == numba_callable.PredictorFunctionType("float64", False, False)
+    assert here.name != there.name
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
