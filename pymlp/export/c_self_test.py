@@ -21,6 +21,8 @@ LEAST_ROWS, MOST_ROWS, NUMBERS, DIGITS = 2, 8, 2048, 2
 ALLOWED = {"float32": 1e-4, "float64": 1e-11, "int8": 0.02}
 # largest spread of an input, relative to the median of all: raw features may differ by much, weights may be next to 0
 MOST_SPREAD = 1e8
+# parts of their spread by which inputs go from the middle: the first for which there are finite answers
+REACHES = (1.0, 0.25, 0.05, 0.0)
 # steps of conjugate gradients
 MIDDLE_STEPS = 30
 
@@ -88,19 +90,50 @@ def _middle(weight: np.ndarray, bias: np.ndarray, spread: np.ndarray) -> np.ndar
     return found * spread
 
 
-def inputs_of_test(network: Network, params: np.ndarray, X: Any, draw: np.random.Generator) -> np.ndarray:
-    """Inputs (rows, inputs) with few digits: in the ranges of X, or where that is None, such that the first layer's
-    pre-activations are of the size of 1, to which each input contributes."""
-    count = min(MOST_ROWS, max(LEAST_ROWS, NUMBERS // network.inputs))
+def inputs_of_test(network: Network, params: np.ndarray, X: Any, reach: float = 1.0) -> np.ndarray:
+    """Inputs of the self-test with few digits.
+
+    Parameters
+    ----------
+    network : Network
+    params : ndarray of shape (n_parameters,)
+    X : ndarray or SciPy sparse matrix of shape (rows, inputs), or None
+        Rows in whose ranges they are to lie.  Without them, the first layer's pre-activations are of the size of 1, and
+        each input contributes to them.
+    reach : float
+        How far they may be from the middle of all that.
+
+    Returns
+    -------
+    float64 ndarray of shape (rows, inputs)
+    """
+    draw = np.random.default_rng(0)
+    shape = min(MOST_ROWS, max(LEAST_ROWS, NUMBERS // network.inputs)), network.inputs
     if X is not None:
         low, high = ranges_of(X)
-        return _rounded(low + (high - low) * draw.uniform(size=(count, network.inputs)), high - low)
-    first = next(row.number for row in network.table if row.kind == "dense")
-    weight, bias = (part.astype(np.float64) for part in network.parts(params)[first])
-    length = np.sqrt(np.square(weight).mean(axis=1) * network.inputs)
-    spread = np.divide(1.0, length, out=np.ones_like(length), where=length > 0)
-    spread = np.minimum(spread, MOST_SPREAD * np.median(spread))
-    return _rounded(_middle(weight, bias, spread) + spread * draw.normal(size=(count, network.inputs)), spread)
+        middle, spread, noise = (low + high) / 2, high - low, draw.uniform(-0.5, 0.5, shape)
+    else:
+        first = next(row.number for row in network.table if row.kind == "dense")
+        weight, bias = (part.astype(np.float64) for part in network.parts(params)[first])
+        length = np.sqrt(np.square(weight).mean(axis=1) * network.inputs)
+        spread = np.divide(1.0, length, out=np.ones_like(length), where=length > 0)
+        spread = np.minimum(spread, MOST_SPREAD * np.median(spread))
+        middle, noise = _middle(weight, bias, spread), draw.normal(size=shape)
+    return _rounded(middle + reach * spread * noise, spread)
+
+
+def _test_rows(model: CModel, X: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and answers of the self-test, all of them finite, which they may be only near the middle."""
+    dtype = model.network.dtype
+    for reach in REACHES:
+        rows = inputs_of_test(model.network, model.model.params, X, reach).astype(dtype)
+        with np.errstate(all="ignore"):
+            expected = answers(model.model, model.outputs(rows)).astype(dtype)
+        finite = np.isfinite(expected).all(axis=1)
+        if finite.any():
+            return rows[finite], expected[finite]
+    where = "in the ranges of calibration" if X is not None else "of usual size; give calibration=X for other ones"
+    raise ValueError(f"the model cannot be exported: its answers are not finite for inputs {where}")
 
 
 def self_test(model: CModel, X: Any = None) -> str:
@@ -109,14 +142,10 @@ def self_test(model: CModel, X: Any = None) -> str:
     Raises
     ------
     ValueError
-        An answer is not finite.
+        No answer is finite.
     """
     dtype = model.network.dtype
-    rows = inputs_of_test(model.network, model.model.params, X, np.random.default_rng(0)).astype(dtype)
-    with np.errstate(all="ignore"):
-        expected = answers(model.model, model.outputs(rows)).astype(dtype)
-    if not np.isfinite(expected).all():
-        raise ValueError("the model cannot be exported: its answers for inputs of usual size are not finite")
+    rows, expected = _test_rows(model, X)
     largest = max(float(np.abs(expected).max()), float(np.finfo(dtype).tiny))
 
     def table(numbers: np.ndarray) -> str:
