@@ -1,9 +1,9 @@
 """One batch at a time with a gradient of the caller's own: what a call of `pymlp.Learner` adds to the engine's work.
 
 The reference does the same work through cffi on pointers that were bound before the race, without a look at any array;
-what such a call takes by itself is measured with a verb that does nothing, and taken off.  ``overhead_seconds`` is the
-rest, whose goal is 3 us for a forward and a step together.  A second reference takes all steps in one `train_steps`,
-which packs the weights once and not in every call.  PyTorch does what its users would write.
+what such calls take by themselves is measured where the verbs refuse at once, and taken off.  ``overhead_seconds`` is
+the rest, whose goal is 3 us for a forward and a step together.  A second reference takes all steps in one
+`train_steps`, which packs the weights once and not in every call.  PyTorch does what its users would write.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pymlp.optimizers import new_slots
 HAS_ENGINE = backends.missing_reason("c") is None
 pytestmark = pytest.mark.skipif(not HAS_ENGINE, reason="the C engine was not built")
 CALLS = ("forward", "step", "forward and step", "train")
-# a call that does nothing is timed over so many, so often
+# calls that are refused are timed over so many, so often
 EMPTY_CALLS, EMPTY_ROUNDS = 20_000, 9
 # PyTorch adds up in another order, and Adam's first steps divide a gradient by its own size
 PEER_STEPS, PEER_TOLERANCE = 20, 2e-3
@@ -160,15 +160,38 @@ class BoundPointers(Contestant):
 
         return dict(zip(CALLS, (forward, step, both, train), strict=True))[call]
 
-    def empty_call_seconds(self) -> float:
-        """What a call through cffi takes by itself."""
-        plan, do_nothing = self.plan_address, self.lib.pymlp_plan_threads
+    def call_seconds(self, call: str) -> float:
+        """What the calls through cffi take by themselves: of the same verbs, which refuse at once."""
+        lib, plan, null = self.lib, self.plan_address, self.null
+        params, slots, gradient, X, by_output, out = self.pointers
+        loss, row = self.loss, self.ffi.new("double[4]")
+        nothing = self.ffi.new("pymlp_optimizer *")
+        nothing.kind = -1
 
-        def calls() -> None:
+        def forward() -> None:
             for _ in range(EMPTY_CALLS):
-                do_nothing(plan)
+                lib.pymlp_forward(plan, params, X, null, -1, out, 0, 0)
 
-        return min(seconds_of(calls) for _ in range(EMPTY_ROUNDS)) / EMPTY_CALLS
+        def backward() -> None:
+            for _ in range(EMPTY_CALLS):
+                lib.pymlp_backward(plan, params, X, null, -1, by_output, gradient, null, 0, 0)
+
+        def loss_gradient() -> None:
+            for _ in range(EMPTY_CALLS):
+                lib.pymlp_loss_gradient(plan, params, X, null, by_output, null, -1, gradient, loss, 0, 0)
+
+        def update() -> None:
+            for _ in range(EMPTY_CALLS):
+                lib.pymlp_update(plan, nothing, params, gradient, slots, row)
+
+        of_call = dict(
+            zip(
+                CALLS,
+                ((forward,), (backward, update), (forward, backward, update), (loss_gradient, update)),
+                strict=True,
+            )
+        )[call]
+        return sum(min(seconds_of(each) for _ in range(EMPTY_ROUNDS)) for each in of_call) / EMPTY_CALLS
 
 
 class OneCall(Contestant):
@@ -257,8 +280,7 @@ def test_call(benchmark, case, call):
     info = benchmark.extra_info
     info.update(kind="learner", case=case.name, dtype="float32", contestant=call)
     if not benchmark.disabled:
-        verbs = {"forward": 1, "step": 2, "forward and step": 3, "train": 2}[call]
-        info["engine_seconds"] = info["reference_seconds"] - verbs * bound.empty_call_seconds()
+        info["engine_seconds"] = info["reference_seconds"] - bound.call_seconds(call)
         info["overhead_seconds"] = info["seconds"] - info["engine_seconds"]
 
 

@@ -436,8 +436,8 @@ static PyObject *bind(PyObject *object, PyObject *arguments) {
     Py_ssize_t inputs, outputs, batch_size, n_slots, locked_rows;
     int with_loss;
     double lowest, highest;
-    if (!PyArg_ParseTuple(arguments, "(KKKKKK)OO!(O!O!O!O!O!)(nnnnn)pdd", &at[0], &at[1], &at[2], &at[3], &at[4], &at[5], &fail,
-                          &PyArrayDescr_Type, &dtype, &PyArray_Type, &arrays[0], &PyArray_Type, &arrays[1], &PyArray_Type,
+    if (!PyArg_ParseTuple(arguments, "(KKKKKK)OO!(O!O!O!O!O!)(nnnnn)pdd", &at[0], &at[1], &at[2], &at[3], &at[4], &at[5],
+                          &fail, &PyArrayDescr_Type, &dtype, &PyArray_Type, &arrays[0], &PyArray_Type, &arrays[1], &PyArray_Type,
                           &arrays[2], &PyArray_Type, &arrays[3], &PyArray_Type, &arrays[4], &inputs, &outputs, &batch_size,
                           &n_slots, &locked_rows, &with_loss, &lowest, &highest))
         return NULL;

@@ -26,7 +26,7 @@ from pymlp.memory import plan_bytes
 from pymlp.network import Network
 from pymlp.rows import as_taken
 from pymlp.sparse_rows import SparseRows
-from pymlp.training import check_count, check_data, check_weight
+from pymlp.training import check_data, check_step, check_weight
 
 # plans that wait with their network for the next call, and the most memory of one: to make a plan, and to touch its
 # memory for the first time, takes ten times as long as a step of a small network
@@ -110,7 +110,7 @@ def vjp(
     """See `Network.vjp`."""
     params = network.check_params(finite_numbers("params", params, network.dtype))
     if step is not None:
-        step = check_count("step", step, least=0)
+        step = check_step(step)
     X = checked_rows(network, X)
     shape = (*X.shape[:-1], network.outputs)
     if X.ndim == 1:

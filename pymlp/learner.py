@@ -36,6 +36,7 @@ from pymlp.training import (
     check_params,
     check_rates,
     check_slots,
+    check_step,
 )
 
 try:
@@ -67,8 +68,9 @@ except ImportError:
 STEPS_AHEAD = 256
 # a run so long that it counts as without end, for schedules
 ENDLESS = 1 << 53
-# a direct call must stay this far below what Ctrl-C may wait for
-MARGIN = 2.0
+# a direct call must stay this far below what Ctrl-C may wait for: a step takes three times as long as the forward that
+# may have been measured
+MARGIN = 4.0
 
 
 class Learner(Stepper):
@@ -183,7 +185,7 @@ class Learner(Stepper):
         for name, array in (("params", params), ("slots", slots)):
             if not array.flags.carray:
                 raise ValueError(f"{name} is changed in place and must be C-contiguous and aligned")
-        step = check_count("step", step, least=0)
+        step = check_step(step)
         self._rate_arguments = {
             "rate": rate, "schedule": schedule, "total_steps": total_steps, "epoch_steps": epoch_steps,
         }  # fmt: skip
@@ -200,6 +202,8 @@ class Learner(Stepper):
         self._row_seconds = training_seconds(network.n_parameters, 1)
         loss = network.loss_function
         self._loss_is_called = isinstance(loss, CustomLoss) and not isinstance(loss, CompiledLoss)
+        # compiled code may be a function of Python after all, called by a thread that has to wait for the lock
+        locked_rows = 0 if isinstance(loss, CompiledLoss) else LOCKED_PARAMETERS // network.n_parameters
         self._plan = plan
         entry = plan.entry(self.optimizer) if hasattr(Stepper, "_bind") else None
         self._is_direct = entry is not None
@@ -220,7 +224,7 @@ class Learner(Stepper):
                     network.outputs,
                     self.batch_size,
                     len(slots),
-                    LOCKED_PARAMETERS // network.n_parameters,
+                    locked_rows,
                 ),
                 not self._loss_is_called,
                 *_finite_bounds(loss, network.dtype),
@@ -268,10 +272,14 @@ class Learner(Stepper):
     def rate(self, rate: float) -> None:
         if not hasattr(self._rate_arguments["schedule"], "rates"):
             raise ValueError("rate is what the callable that was given as schedule says, and cannot be set")
+        before = self._course, self._rate_arguments
         arguments = {**self._rate_arguments, "rate": rate}
-        self._course = _checked_course(**arguments)
-        self._rate_arguments = arguments
-        self._look_ahead(anew=True)
+        try:
+            self._course, self._rate_arguments = _checked_course(**arguments), arguments
+            self._look_ahead(anew=True)
+        except BaseException:
+            self._course, self._rate_arguments = before
+            raise
 
     def update(self, gradient: Any) -> None:
         """One step of the optimizer by a gradient at the parameters: of one's own making, or a sum of several.

@@ -29,6 +29,9 @@ from pymlp.optimizers import Adam, Optimizer, new_slots
 from pymlp.rows import is_converted_late, rows_of
 from pymlp.schedules import Constant, is_schedule
 
+# far above any number of steps; what is added to it still fits into 64 bits
+MOST_STEPS = 2**62
+
 
 @dataclass
 class TrainingResult:
@@ -233,7 +236,7 @@ def train(
     X, y, weight = check_data(network, X, y, weight)
     n_rows = X.shape[0]
     batch_size = min(200, n_rows) if batch_size is None else min(check_count("batch_size", batch_size), n_rows)
-    epochs, step = check_count("epochs", epochs), check_count("step", step, least=0)
+    epochs, step = check_count("epochs", epochs), check_step(step)
     slots = check_slots(network, optimizer, slots)
     if patience is not None:
         patience = check_count("patience", patience, least=0)
@@ -349,6 +352,14 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     return int(value)
+
+
+def check_step(step: Any) -> int:
+    """The number of a step as int; ValueError if it is none, or one that 64 bits do not count on from."""
+    step = check_count("step", step, least=0)
+    if step > MOST_STEPS:
+        raise ValueError(f"step must be at most {MOST_STEPS}, got {step}")
+    return step
 
 
 def check_data(

@@ -187,6 +187,7 @@ def test_what_does_not_fit_vjp_is_named():
         ((params, X.astype(complex)), {}, "Complex data not supported: X"),
         ((params, X), {"step": -1}, "step must be an integer of at least 0, got -1"),
         ((params, X), {"step": 1.5}, "step must be an integer"),
+        ((params, X), {"step": 2**64}, "step must be at most"),
         ((params, X), {"n_threads": 0}, "n_threads=0"),
         ((params, X), {"backend": "fortran"}, "backend='fortran'"),
     ):

@@ -1,6 +1,7 @@
 """Learners: the bits of a plan's verbs by any way into them, whole steps or none, and errors that change nothing."""
 
 import copy
+import ctypes
 import inspect
 import os
 import pickle
@@ -665,6 +666,30 @@ def test_compiled_losses_are_called_by_the_engine(monkeypatch):
     np.testing.assert_allclose(own.params, builtin.params, atol=1e-5)
 
 
+@has_engine
+def test_a_compiled_loss_may_be_a_function_of_python():
+    # several threads of the engine call it, each of which takes the interpreter's lock
+    @ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, *[ctypes.POINTER(ctypes.c_float)] * 4)
+    def loss(rows, outputs, y, output, value, gradient):
+        for i in range(rows):
+            value[i] = 0
+            for j in range(i * outputs, (i + 1) * outputs):
+                value[i] += 0.5 * (output[j] - y[j]) ** 2
+                gradient[j] = output[j] - y[j]
+
+    network = Network(4, (Dense(9, "tanh"), Dense(2, "identity")), pymlp.CompiledLoss(address_of(loss)))
+    X, y = data(20)
+    found = set()
+    for n_threads in (1, 3):
+        learner = Learner(network, network.initial_params(0), n_threads=n_threads)
+        found.add((*(learner.train(X, y) for _ in range(10)), *state_of(learner)))
+    assert len(found) == 1
+
+
+def address_of(function: object) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value
+
+
 class Named(Learner):
     """A learner of a user's own kind."""
 
@@ -759,6 +784,7 @@ def test_what_makes_no_learner_is_named():
         ((network, params), {"slots": slots[:1]}, r"slots must be a float32 array of shape \(2, 65\) for Adam"),
         ((network, params), {"slots": np.asfortranarray(slots)}, "slots is changed in place and must be C-contiguous"),
         ((network, params), {"step": -1}, "step must be an integer of at least 0"),
+        ((network, params), {"step": 2**63}, "step must be at most"),
         ((network, params), {"epoch_steps": 0}, "epoch_steps must be an integer of at least 1"),
         ((network, params), {"total_steps": 0}, "total_steps must be an integer of at least 1"),
         ((network, params), {"n_threads": 0}, "n_threads=0"),
