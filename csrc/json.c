@@ -52,31 +52,12 @@ static bool is_within_bounds(struct pymlp_reading *reading, const char *where, c
     return true;
 }
 
-bool pymlp_is_utf8(const char *text, int64_t length) {
-    const unsigned char *at = (const unsigned char *)text, *end = at + length;
-    while (at < end) {
-        const unsigned char lead = *at++;
-        if (lead < 0x80) continue;
-        const int more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1;
-        if (lead < 0xc2 || lead > 0xf4 || end - at < more) return false;
-        /* neither longer than it need be, nor a surrogate, nor past the last character */
-        const unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-        const unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-        if (*at < low || *at > high) return false;
-        for (int i = 1; i < more; i++)
-            if ((at[i] & 0xc0) != 0x80) return false;
-        at += more;
-    }
-    return true;
-}
-
 /* --- texts and numbers -------------------------------------------------------------------------------------------- */
 
 static bool is_malformed(struct parser *parser, const char *what) {
     char shown[SHOWN_BYTES];
-    const int64_t left = parser->end - parser->at;
     return pymlp_complain(parser->reading, "%s is not JSON: %s at %s", parser->where, what,
-                          pymlp_shown_text(parser->at, left < 20 ? left : 20, shown));
+                          pymlp_shown_text(parser->at, parser->end - parser->at, shown));
 }
 
 static void skip_space(struct parser *parser) {
@@ -208,6 +189,8 @@ static bool take_number(struct parser *parser, struct pymlp_json *value) {
     memcpy(parser->texts, start, (size_t)value->length);
     parser->texts[value->length] = '\0';
     value->number = strtod(parser->texts, NULL);
+    /* integers have one zero */
+    if (value->kind == JSON_INTEGER && value->number == 0) value->number = 0;
     return true;
 }
 
@@ -525,7 +508,8 @@ int64_t pymlp_count_of(const struct pymlp_json *list) {
 }
 
 const char *pymlp_shown(const struct pymlp_json *value, char shown[SHOWN_BYTES]) {
-    switch (value == NULL ? JSON_NULL : value->kind) {
+    if (value == NULL) return "nothing";
+    switch (value->kind) {
         case JSON_FALSE: return "false";
         case JSON_TRUE: return "true";
         case JSON_INTEGER: snprintf(shown, SHOWN_BYTES, "%.*s", (int)value->length, value->text); return shown;

@@ -37,9 +37,6 @@ enum { MOST_VALUES = 1 << 15, DEEPEST = 32, LONGEST_INTEGER = 40 };
  * the tree. */
 struct pymlp_json *pymlp_parse_json(struct pymlp_reading *reading, const char *where, const char *text, int64_t length);
 
-/* Whether the bytes are UTF-8 without surrogates. */
-bool pymlp_is_utf8(const char *text, int64_t length);
-
 /* A member of an object by its name; NULL where there is none, or no object. */
 struct pymlp_json *pymlp_member(const struct pymlp_json *object, const char *name);
 /* Whether the object has members of these names alone, NULL past the last; a complaint names another. */

@@ -13,7 +13,7 @@
 /* NumPy gives each string the room of the longest: bytes of the array, beside so many for each character it holds */
 enum { ROOM_OF_LABELS = 1 << 20, ROOM_OF_A_CHARACTER = 64 };
 /* bytes of the text of a number: an integer's digits are more than a real's */
-enum { NUMBER_BYTES = LONGEST_INTEGER + 8 };
+enum { NUMBER_BYTES = LONGEST_INTEGER + 8, DIGIT_BYTES = 32 };
 
 struct type {
     char kind;     /* b, i, u, f, U or O */
@@ -141,25 +141,44 @@ static bool are_labels(struct pymlp_reading *reading, const struct pymlp_json *v
 
 /* --- texts -------------------------------------------------------------------------------------------------------- */
 
+/* Makes the number that is written as d.ddde+dd larger by one of its last digit; false where that has fewer digits. */
+static bool step_up(char *text) {
+    for (char *digit = strchr(text, 'e') - 1; digit >= text && *digit != '-'; digit--) {
+        if (*digit == '.') continue;
+        if (*digit != '9') {
+            ++*digit;
+            return true;
+        }
+        *digit = '0';
+    }
+    return false;
+}
+
 /* What Python's `repr` makes of a real: the fewest digits that tell it from all others. */
 static void write_real(double number, char text[NUMBER_BYTES]) {
-    const double size = number < 0 ? -number : number;
-    if (size > DBL_MAX) {
-        strcpy(text, number < 0 ? "-inf" : "inf");
-        return;
-    }
-    char found[NUMBER_BYTES];
+    /* zero has a sign, too */
+    const bool is_negative = number < 0 || (number == 0 && 1 / number < 0);
+    const double size = is_negative ? -number : number;
+    const char *sign = is_negative ? "-" : "";
+    char found[DIGIT_BYTES];
     int digits = 1;
-    do snprintf(found, sizeof found, "%.*e", digits - 1, number);
-    while (strtod(found, NULL) != number && digits++ < 17);
-    const int exponent = atoi(strchr(found, 'e') + 1);
-    if (exponent < -4 || exponent >= 16) {
-        /* at least two digits of the exponent, as C has it */
-        strcpy(text, found);
+    if (size > DBL_MAX) {
+        snprintf(text, NUMBER_BYTES, "%sinf", sign);
         return;
     }
-    const int behind = digits - 1 - exponent;
-    snprintf(text, NUMBER_BYTES, "%.*f", behind > 1 ? behind : 1, number);
+    for (;; digits++) {
+        snprintf(found, sizeof found, "%.*e", digits - 1, size);
+        if (strtod(found, NULL) == size) break;
+        /* at a power of two, above which numbers lie further apart, the second nearest may do; those that are written
+         * without an exponent have few digits */
+        if (step_up(found) && strtod(found, NULL) == size) break;
+    }
+    const int exponent = atoi(strchr(found, 'e') + 1), behind = digits - 1 - exponent;
+    /* of an exponent at least two digits are written, as C does it */
+    if (exponent < -4 || exponent >= 16)
+        snprintf(text, NUMBER_BYTES, "%s%s", sign, found);
+    else
+        snprintf(text, NUMBER_BYTES, "%s%.*f", sign, behind > 1 ? behind : 1, size);
 }
 
 static const char *text_of(const struct pymlp_json *value, const struct type *type, char room[NUMBER_BYTES],

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #ifdef __APPLE__
@@ -125,12 +124,8 @@ static int finish(struct pymlp_reading *reading, pymlp_model *model) {
                                     .n_numbers = (int32_t)loss->n_numbers,
                                     .numbers = loss->numbers};
     const int code = new_predictor(model, NULL, 1, &model->predictor);
-    if (code == PYMLP_BAD_ARGUMENT) pymlp_complain(reading, "the engine cannot run its network");
-    if (code != PYMLP_OK && reading->code == PYMLP_OK) {
-        reading->code = code;
-        if (reading->message_bytes > 0)
-            snprintf(reading->message, (size_t)reading->message_bytes, "%s", pymlp_error_text(code));
-    }
+    if (code == PYMLP_OUT_OF_MEMORY) return pymlp_complain_of_memory(reading);
+    if (code != PYMLP_OK) pymlp_complain(reading, "the engine cannot run its network: %s", pymlp_error_text(code));
     return reading->code;
 }
 
@@ -141,7 +136,7 @@ static int read_source(struct pymlp_reading *reading, const struct pymlp_source 
     const locale_t before = plain == (locale_t)0 ? (locale_t)0 : uselocale(plain);
     pymlp_model *new = pymlp_kept(reading, 1, sizeof *new);
     if (plain == (locale_t)0 && new != NULL) {
-        reading->code = pymlp_refuse(0);
+        pymlp_complain_of_memory(reading);
         new = NULL;
     }
     if (new != NULL && take_model(reading, source, new)) finish(reading, new);

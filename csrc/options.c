@@ -29,7 +29,7 @@ struct pymlp_option_field {
     const char *name;
     int type;
     struct pymlp_interval interval;
-    double standard; /* of a loss's number: the default */
+    double standard; /* the default, of a loss's number and of what others are compared with */
 };
 
 /* intervals */
@@ -136,6 +136,7 @@ static bool are_epochs(const struct pymlp_json *value) {
     return true;
 }
 
+/* `least` NULL: its default */
 static bool is_least(const struct pymlp_json *value, const struct pymlp_json *least, struct pymlp_interval interval) {
     const struct pymlp_json standard = {.kind = JSON_REAL, .number = 1e-6};
     if (!pymlp_is_in(value, interval)) return false;
@@ -182,6 +183,14 @@ const struct pymlp_option_kind *pymlp_take_option(struct pymlp_reading *reading,
     }
     if (!pymlp_has_only(reading, where, description, keys)) return NULL;
     const struct pymlp_option_kind *kind = &kinds[number];
+    /* a parameter that is not given may not fit one that is */
+    for (const struct pymlp_option_field *field = kind->fields; field->name != NULL; field++) {
+        const struct pymlp_json standard = {.kind = JSON_REAL, .number = field->standard};
+        if (field->type != AT_LEAST_LEAST || pymlp_member(parameters, field->name) != NULL) continue;
+        if (fits(field, &standard, parameters)) continue;
+        pymlp_complain(reading, "%s: the parameter %s of %s must be given", where, field->name, kind->name);
+        return NULL;
+    }
     for (const struct pymlp_json *value = parameters->first; value != NULL; value = value->next) {
         const struct pymlp_option_field *field = field_of(kind->fields, value);
         if (field == NULL) field = field_of(kind->family == OPTIMIZER ? optimizer_fields : no_fields, value);

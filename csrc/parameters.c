@@ -164,8 +164,9 @@ static bool take_dict(struct pymlp_reading *reading, const char *where, const st
         found[count++] = key_of(item);
     }
     qsort(found, (size_t)count, sizeof *found, compare_keys);
+    /* of a JSON text NaN is one object of Python's, which equals itself; of an array each is another */
     for (int64_t i = 1; i < count; i++)
-        if (!is_nan(&found[i]) && compare_keys(&found[i - 1], &found[i]) == 0)
+        if (!(is_nan(&found[i]) && keys->kind == JSON_ARRAY) && compare_keys(&found[i - 1], &found[i]) == 0)
             return pymlp_complain(reading, "%s: a dict has a key twice", where);
     return take_plain_items(reading, where, values);
 }

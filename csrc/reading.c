@@ -62,13 +62,17 @@ bool pymlp_complain_of_system(struct pymlp_reading *reading, int error) {
     return false;
 }
 
+int pymlp_complain_of_memory(struct pymlp_reading *reading) {
+    if (reading->code != PYMLP_OK) return reading->code;
+    reading->code = PYMLP_OUT_OF_MEMORY;
+    if (reading->message != NULL && reading->message_bytes > 0)
+        snprintf(reading->message, (size_t)reading->message_bytes, "out of memory: the engine asked for %.0f bytes",
+                 pymlp_refused_bytes());
+    return reading->code;
+}
+
 static void *noted(struct pymlp_reading *reading, void *block) {
-    if (block == NULL && reading->code == PYMLP_OK) {
-        reading->code = PYMLP_OUT_OF_MEMORY;
-        if (reading->message != NULL && reading->message_bytes > 0)
-            snprintf(reading->message, (size_t)reading->message_bytes, "out of memory: %.0f bytes were asked for",
-                     pymlp_refused_bytes());
-    }
+    if (block == NULL) pymlp_complain_of_memory(reading);
     return block;
 }
 
@@ -80,15 +84,38 @@ void *pymlp_kept(struct pymlp_reading *reading, int64_t count, size_t bytes) {
     return noted(reading, pymlp_add_block(&reading->kept, (double)count * (double)bytes));
 }
 
+bool pymlp_is_utf8(const char *text, int64_t length) {
+    const unsigned char *at = (const unsigned char *)text, *end = at + length;
+    while (at < end) {
+        const unsigned char lead = *at++;
+        if (lead < 0x80) continue;
+        const int more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1;
+        if (lead < 0xc2 || lead > 0xf4 || end - at < more) return false;
+        /* neither longer than it need be, nor a surrogate, nor past the last character */
+        const unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+        const unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+        if (*at < low || *at > high) return false;
+        for (int i = 1; i < more; i++)
+            if ((at[i] & 0xc0) != 0x80) return false;
+        at += more;
+    }
+    return true;
+}
+
 const char *pymlp_shown_text(const char *text, int64_t length, char shown[SHOWN_BYTES]) {
     char *to = shown;
+    /* the rest of a character */
+    for (; length > 0 && ((unsigned char)*text & 0xc0) == 0x80; length--) text++;
+    const bool is_utf8 = pymlp_is_utf8(text, length);
     *to++ = '\'';
-    int64_t i = 0;
-    for (int characters = 0; i < length; characters += (text[i] & 0xc0) != 0x80, i++) {
+    int64_t i = 0, characters = 0;
+    for (; i < length; i++) {
+        const unsigned char byte = (unsigned char)text[i];
         /* whole characters alone, and room for dots and quotes */
-        const bool begins = ((unsigned char)text[i] & 0xc0) != 0x80;
-        if (begins && (characters >= SHOWN_CHARACTERS || to - shown > SHOWN_BYTES - 10)) break;
-        *to++ = (unsigned char)text[i] < 32 || text[i] == 127 ? '?' : text[i];
+        if ((byte & 0xc0) != 0x80 || !is_utf8) {
+            if (characters++ == SHOWN_CHARACTERS || to - shown > SHOWN_BYTES - 10) break;
+        }
+        *to++ = byte < 32 || byte == 127 || (byte > 127 && !is_utf8) ? '?' : text[i];
     }
     if (i < length) to += sprintf(to, "...");
     *to++ = '\'';
