@@ -11,20 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pymlp import backends
 from pymlp.arrays import finite_numbers, packed, refuse_others
-from pymlp.backends import Plan
+from pymlp.backends import BLOCK_ROWS, Plan
 from pymlp.config import config_context, requested, resolve_threads
 from pymlp.full_batch import FullBatch, penalty
-from pymlp.inference import block_rows, checked_rows, outputs_of
+from pymlp.inference import block_rows, checked_rows
 from pymlp.interruptible import DIRECT_SECONDS, copied, run_interruptibly, training_seconds
 from pymlp.memory import plan_bytes
 from pymlp.network import Network
-from pymlp.rows import as_taken
+from pymlp.rows import as_taken, dense_blocks
 from pymlp.sparse_rows import SparseRows
 from pymlp.training import check_data, check_step, check_weight
 
@@ -211,11 +212,13 @@ class FlatObjective:
         loss, (X, y, weight) = self.network.loss_function, self._data
         if training_seconds(self.network.n_parameters, len(y)) < BRIEF_SECONDS:
             return self(params)[0]
-        total, at_once = 0.0, block_rows(self.network.n_parameters)
+        total = 0.0
         with self._batch() as batch, np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
-            for start in range(0, len(y), at_once):
-                part = slice(start, start + at_once)
-                values = loss.value(y[part], outputs_of(batch.plan, params, X[part])).astype(np.float64)
+            for part, block in _blocks(X, self.network.dtype):
+                outputs = np.empty((block.shape[0], self.network.outputs), self.network.dtype)
+                forward = partial(batch.plan.forward, params, block, outputs)
+                _run(batch.plan, len(outputs), forward)
+                values = loss.value(y[part], outputs).astype(np.float64)
                 if weight is not None:
                     # a row of weight 0 counts as removed, even where its loss is infinite
                     values = np.where(weight[part] == 0, 0.0, values * weight[part])
@@ -303,6 +306,16 @@ class _Choice:
             waiting[self] = plan
             for oldest in list(waiting)[:-KEPT_PLANS]:
                 waiting.pop(oldest, None)
+
+
+def _blocks(X: Any, dtype: str) -> Iterator[tuple[slice, Any]]:
+    """Walk over X in blocks as a plan takes them, not too many rows at once."""
+    if not isinstance(X, SparseRows):
+        yield from dense_blocks(X, BLOCK_ROWS, dtype)
+        return
+    for start in range(0, len(X), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        yield part, X[part]
 
 
 def _run(plan: Plan, rows: int, call: Callable[[], Any]) -> Any:

@@ -451,5 +451,11 @@ def _checked_course(rate: Any, schedule: Any, total_steps: int | None, epoch_ste
 
 
 def _finite_bounds(loss: Any, dtype: str) -> tuple[float, float]:
-    most = float(np.finfo(dtype).max)
-    return max(-most, float(loss.lowest_target)), min(most, float(loss.highest_target))
+    """The least and the largest finite target, as numbers of `dtype`."""
+    kind = np.dtype(dtype).type
+    most = np.finfo(dtype).max
+    low, high = max(-most, kind(loss.lowest_target)), min(most, kind(loss.highest_target))
+    # rounded into the interval
+    low = np.nextafter(low, most) if low < loss.lowest_target else low
+    high = np.nextafter(high, -most) if high > loss.highest_target else high
+    return float(low), float(high)

@@ -34,9 +34,6 @@ def output_gradient_of(case: Case) -> np.ndarray:
     return np.random.default_rng(5).normal(size=case.y.shape).astype(case.network.dtype)
 
 
-# --- vjp
-
-
 @pytest.mark.parametrize("dtype", matrix.DTYPES)
 @pytest.mark.parametrize("engine", ENGINES, ids=str)
 def test_a_pullback_has_the_bits_of_backward(engine, dtype):
@@ -272,9 +269,6 @@ def test_ctrl_c_ends_a_pullback_and_an_objective_and_the_next_call_works():
         call()
 
 
-# --- flat_objective
-
-
 def cases_of_losses(**options):
     for loss in LOSSES:
         yield smooth_case("tanh", loss, **options)
@@ -320,7 +314,7 @@ def test_the_value_alone_takes_a_way_of_its_own_where_it_pays(backend, monkeypat
         objective = case.network.flat_objective(case.X, case.y, case.weight, backend=backend)
         expected = objective(case.params)[0]
         monkeypatch.setattr(derivatives, "BRIEF_SECONDS", 0.0)
-        monkeypatch.setattr(derivatives, "block_rows", lambda n_parameters: 64)
+        monkeypatch.setattr(derivatives, "BLOCK_ROWS", 64)
         assert objective.value(case.params) == pytest.approx(expected, rel=1e-10), loss
 
 
@@ -395,6 +389,18 @@ def test_float64_points_for_a_float32_network():
     # points of whole numbers, and where the numbers leave float32
     assert objective(np.zeros(network.n_parameters, int))[0] == pytest.approx(np.log(3), rel=1e-6)
     assert not np.isfinite(objective(point * 1e300)[0])
+
+
+def test_the_value_of_sparse_rows(monkeypatch):
+    network = Network.from_widths((500, 7, 2), "tanh", dtype="float64")
+    X, params = sparse.random(150, 500, 0.02, "csr", random_state=0), network.initial_params(0)
+    y = np.random.default_rng(0).normal(size=(150, 2))
+    objective = network.flat_objective(X, y)
+    expected = objective(params)[0]
+    assert expected == pytest.approx(network.flat_objective(X.toarray(), y)(params)[0], rel=1e-14)
+    monkeypatch.setattr(derivatives, "BRIEF_SECONDS", 0.0)
+    monkeypatch.setattr(derivatives, "BLOCK_ROWS", 64)
+    assert objective.value(params) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["csr", "bytes", "float16"])
