@@ -190,6 +190,20 @@ def test_a_float64_model(tmp_path):
         to_c((network, network.initial_params(0)), tmp_path / "m.c", "int8", calibration=np.full((2, 6), 1e200))
 
 
+def test_a_single_layer_of_raw_features(tmp_path):
+    X = (rows_of(4) * np.array([1e-3, 1, 1e3, 1e5])).astype(np.float32)
+    y = X @ [1e3, 1, 1e-3, 1e-5] > 0
+    model = pymlp.LogisticRegression().fit(X / X.std(axis=0), y)
+    network, params = model.to_network()
+    network.weights(params)[0][:] /= X.std(axis=0)[:, np.newaxis]
+    report = to_c((network, params), tmp_path / "m.c", "int8", calibration=X)
+    assert "m_quantise_each(" in report.path.read_text()
+    assert "void m_quantise(" not in report.path.read_text()
+    expected = pymlp.Predictor(network, params)(X)
+    assert np.abs(predicted(library([report.path]), "m", X) - expected).max() < 0.02
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_report_of_a_classifier(tmp_path):
     X = rows_of(8, 500)
     y = np.digitize(X[:, 0] + X[:, 1] ** 2, [0, 1, 2])

@@ -3,8 +3,8 @@
 They are the engine's (``csrc/vector.inc.h``, ``cosine.inc.h``, ``functions.inc.h``) for one number at a time, in the
 order of operations of its portable instruction set, which has no fused multiply-add: so results are the same to the
 bit, but for numbers below the smallest normal one, which the engine takes for 0 throughout and these when they come
-out.  Terms that only a fused operation would make other than 0 are left out.  There is no branch in them, so that a
-compiler can work on a vector of numbers at a time.
+out.  Terms that only a fused operation would make other than 0 are left out.  Activations have no branch, but for the
+cosine's large arguments, so that a compiler can work on a vector of numbers at a time.
 
 In the text ``$p`` stands for the prefix of all names in the file, ``$real`` for the type of its numbers, ``$bits`` for
 that of whole numbers as long, ``$f`` for the suffix of constants; other names are in `constants`.

@@ -142,6 +142,7 @@ def quantised_outputs(network: Network, params: np.ndarray, layers: Mapping[int,
     return out
 
 
+@np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")
 def _outputs_of_block(
     network: Network, params: np.ndarray, layers: Mapping[int, QuantisedDense], X: np.ndarray
 ) -> np.ndarray:
