@@ -8,7 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import saved_models
-from c_models import BAD_ARGUMENT, GOLDEN, NO_INSTRUCTION_SET, CModel, predictor_of, saved
+from c_models import (
+    BAD_ARGUMENT,
+    GOLDEN,
+    NO_INSTRUCTION_SET,
+    CModel,
+    predictor_of,
+    saved,
+)
 
 import pymlp
 from pymlp import Dense, Network, backends, losses
@@ -20,11 +27,6 @@ from pymlp.portable import portable
 pytestmark = pytest.mark.skipif(backends.missing_reason("c") is not None, reason="the C engine is not built")
 if backends.missing_reason("c") is None:
     from pymlp._engine import ffi, lib
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "model"
 
 
 def check_model(content, model):
@@ -84,24 +86,24 @@ def test_golden_files(path):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_every_activation(activation, dtype, path):
+def test_every_activation(activation, dtype, model_path):
     own = CustomLoss(losses._not_stored, activation)
     hidden = activation if ACTIVATIONS[activation].hidden else "tanh"
     network = Network.from_widths((4, 5, 6), hidden, loss=own, dtype=dtype)
     model = network, network.initial_params(0)
-    check_model(saved(model, path), model)
+    check_model(saved(model, model_path), model)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_every_loss(loss, path):
+def test_every_loss(loss, model_path):
     for given in (loss, LOSSES[loss]):
         network = Network.from_widths((4, 5, 2 * LOSSES[loss].group), loss=given, dtype="float64")
         model = network, network.initial_params(0)
-        check_model(saved(model, path), model)
+        check_model(saved(model, model_path), model)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_layer_kind(kind, path):
+def test_every_layer_kind(kind, model_path):
     features = {
         "layer_norm": {"normalization": "layer"}, "parametric": {"parametric": True}, "dropout": {"dropout": 0.25},
         "add": {"residual": True},
@@ -110,7 +112,7 @@ def test_every_layer_kind(kind, path):
     network = Network(4, layers, "log_loss", input_dropout=0.5, l1=0.25, l2=10, seed=2**64 - 1)
     assert kind in {row.kind for row in network.table}
     model = network, network.initial_params(0)
-    check_model(saved(model, path), model)
+    check_model(saved(model, model_path), model)
 
 
 def classifier(labels, **options):
@@ -133,12 +135,12 @@ def classifier(labels, **options):
     ],
     ids=str,
 )  # fmt: skip
-def test_labels(labels, path):
+def test_labels(labels, model_path):
     model = classifier(labels)
-    check_model(saved(model, path), model)
+    check_model(saved(model, model_path), model)
 
 
-def test_long_lists_of_labels_and_features(path):
+def test_long_lists_of_labels_and_features(model_path):
     # more than a JSON text has room for: they lie in arrays
     draw = np.random.RandomState(0)
     X = draw.normal(size=(600, 300))
@@ -156,13 +158,13 @@ def test_long_lists_of_labels_and_features(path):
                 (3,), max_iter=1, random_state=0, class_weight=dict.fromkeys(set(labels.tolist()), 2.0)
             )
             model.fit(frame, labels)
-        check_model(saved(model, path), model)
+        check_model(saved(model, model_path), model)
 
 
-def test_instruction_sets_and_threads_give_the_same_bits(path):
+def test_instruction_sets_and_threads_give_the_same_bits(model_path):
     network = Network.from_widths((20, 300, 300, 3), "gelu", loss="log_loss")
     model = network, network.initial_params(0)
-    found = CModel(saved(model, path))
+    found = CModel(saved(model, model_path))
     X = np.random.RandomState(0).normal(size=(500, 20)).astype("float32")
     values, gradient = (array.tobytes() for array in found.value_and_gradient(X))
     for isa in backends.get("c").instruction_sets():
@@ -177,9 +179,9 @@ def test_instruction_sets_and_threads_give_the_same_bits(path):
     assert found.predict(X).tobytes() == values
 
 
-def test_many_threads_use_one_model(path):
+def test_many_threads_use_one_model(model_path):
     model = classifier(["low", "middle", "high"])
-    content = saved(model, path)
+    content = saved(model, model_path)
     found, expected = CModel(content), model.predict_proba(saved_models.rows())
 
     def ask(number):
@@ -196,14 +198,14 @@ def test_many_threads_use_one_model(path):
         assert all(pool.map(ask, range(32)))
 
 
-def test_files_of_other_locales(path):
+def test_files_of_other_locales(model_path):
     for name in ("de_DE.UTF-8", "fr_FR.UTF-8", "de_DE", "nl_NL.UTF-8"):
         with contextlib.suppress(locale.Error):
             before = locale.setlocale(locale.LC_NUMERIC)
             locale.setlocale(locale.LC_NUMERIC, name)
             try:
                 model = classifier([1.0, 2.0], dtype="float32")
-                check_model(saved(model, path), model)
+                check_model(saved(model, model_path), model)
                 assert locale.localeconv()["decimal_point"] == ","
             finally:
                 locale.setlocale(locale.LC_NUMERIC, before)
