@@ -353,6 +353,13 @@ def test_slopes_become_parametric_layers(slope, tmp_path):
         np.testing.assert_allclose(network.views(params)["layers.0.mixture"], np.broadcast_to(1 - slopes, 3), rtol=1e-6)
 
 
+def test_slopes_behind_another_function(tmp_path):
+    # both together are a mixture of relu too, of another slope
+    model = model_of([*LINEAR, "t = Abs(z)", "a = PRelu(t, 0.25)", *BEHIND], constants())
+    network, params = check(model, tmp_path)
+    np.testing.assert_allclose(network.views(params)["layers.0.mixture"], 2, rtol=1e-6)
+
+
 def test_products_in_every_form(tmp_path):
     further = constants(WT=W.T, VT=V.T, B2=B / 2, row=B[None, :], number=0.5, W2=W / 2)
     for lines in (
@@ -629,10 +636,10 @@ def test_scores_become_a_classifier_by_a_loss(tmp_path):
             from_onnx(path, **asked)
     with pytest.raises(ConversionError, match="loss='none' is unknown"):
         from_onnx(path, loss="none")
-    with pytest.raises(ConversionError, match=r"'ascending' and 3 outputs for each target, but .* 2 outputs"):
+    with pytest.raises(ConversionError, match=r"'quantile' has 3 outputs for each target, but there are 2"):
         from_onnx(path, loss="quantile")
     path = written(model_of([*LINEAR, "y = Softmax(z)"], constants()), tmp_path)
-    with pytest.raises(ConversionError, match=r"loss='poisson' is defined over .*'exp'.*ends in 'softmax' of 3"):
+    with pytest.raises(ConversionError, match=r"ends the network with 'softmax', but loss='poisson' is .* 'exp'"):
         from_onnx(path, loss="poisson")
 
 
