@@ -1,6 +1,8 @@
 """`pymlp.convert.from_onnx`: networks from ONNX graphs, whoever wrote them, and what is refused by name."""
 
+import os
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -967,6 +969,23 @@ def test_damaged_files_are_models_or_refused(tmp_path):
                 # a flag has become that of an array in a file of its own
                 outcomes.add("elsewhere")
     assert {"read", "refused"} <= outcomes <= {"read", "refused", "elsewhere"}
+
+
+def test_networks_need_no_scikit_learn(tmp_path):
+    program = """
+import sys
+sys.modules["sklearn"] = sys.modules["scipy"] = None
+import pymlp
+network = pymlp.Network.from_widths((4, 3, 1), "gelu")
+params = network.initial_params(pymlp.network.np.random.RandomState(0))
+pymlp.export.to_onnx((network, params), sys.argv[1])
+found, numbers = pymlp.convert.from_onnx(sys.argv[1])
+assert found == network and (numbers == params).all()
+"""
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    command = [sys.executable, "-c", program, str(tmp_path / "model.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_the_package_one_line_names_the_command(monkeypatch, tmp_path):

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import small_models
+from sklearn.exceptions import NotFittedError
 
 import pymlp
 from pymlp import Dense, Network
@@ -26,6 +27,15 @@ nn = torch.nn
 X = np.random.RandomState(0).normal(size=(40, 5))
 LABELS = {"binary": ["no", "yes"], "multiclass": ["a", "b", "c"]}
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads wait for each other longer than these modules compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def rows_of(dtype):
@@ -232,14 +242,14 @@ def test_nothing_is_drawn_and_nothing_shared():
     assert made.n_parameters == len(flat)
 
 
-def test_torch_is_not_imported_to_read_a_state_dict():
+def test_nothing_but_numpy_is_imported_to_read_a_state_dict():
     code = (
         "import sys, numpy as np, pymlp; "
         "network, params = pymlp.convert.from_torch({'0.weight': np.ones((2, 3), 'float32')}); "
-        "print(network.widths, 'torch' in sys.modules)"
+        "print(network.widths, {'torch', 'sklearn', 'scipy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "(3, 2) False"
+    assert done.stdout.strip() == "(3, 2) set()"
 
 
 # modules of all kinds
@@ -275,11 +285,11 @@ MODULES = {
 @pytest.mark.parametrize("second", ["ReLU", "LayerNorm", "BatchNorm1d", "Dropout"])
 @pytest.mark.parametrize("first", MODULES)
 def test_layers_in_any_order(first, second):
-    # each of them behind a product, before one or as the last, in both orders, and nested
+    # each pair of them in both orders, nested, between products and at the end
     for pair in ((first, second), (second, first)):
         inner = nn.Sequential(*(copy.deepcopy(MODULES[name]) for name in pair))
         agrees(filled(nn.Sequential(nn.Linear(5, 6), inner, nn.Sequential(nn.Sequential(), nn.Linear(6, 2)))))
-        agrees(filled(nn.Sequential(nn.Linear(5, 6), inner)))
+    agrees(filled(nn.Sequential(nn.Linear(5, 6), inner)))
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -301,6 +311,13 @@ def test_layers_before_the_first_product(name):
     assert network.input_dropout == (0.25 if name == "Dropout" else 0)
 
 
+def test_one_module_in_several_places():
+    relu, linear = nn.ReLU(), nn.Linear(6, 6)
+    network, _ = agrees(nn.Sequential(nn.Linear(5, 6), relu, linear, relu, linear, relu, nn.Linear(6, 1)))
+    assert network.widths == (5, 6, 6, 6, 1)
+    assert {layer.activation for layer in network.layers[:-1]} == {"relu"}
+
+
 def test_batch_norms_are_folded_where_they_can_be():
     layers = [nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.5), nn.BatchNorm1d(6), nn.Linear(6, 2)]
     network, _ = agrees(filled(nn.Sequential(nn.BatchNorm1d(5), *layers)))
@@ -317,6 +334,18 @@ def test_batch_norms_are_folded_where_they_can_be():
 def test_ends(last, loss):
     network, _ = agrees(nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3), last))
     assert network.loss == loss
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(dim=1), nn.Sigmoid(), nn.Tanh(), nn.Identity()], ids=str)
+def test_a_layer_norm_before_the_last_activation(last):
+    module = filled(nn.Sequential(nn.Linear(5, 3), nn.LayerNorm(3), last))
+    network, _ = agrees(module)
+    assert network.layers[0].normalization == "layer"
+    if not isinstance(last, nn.Sigmoid):
+        model = from_torch(module, classes=list("abc"))
+        expected = said(module, X)
+        expected = expected if isinstance(last, nn.Softmax) else probabilities(expected)
+        close(model.predict_proba(X), expected, "float64")
 
 
 def test_a_single_linear_layer():
@@ -480,7 +509,7 @@ class ReLU(nn.Module):
         (chain_of(nn.Softmax(dim=1)), {}, r"layer '1' \(Softmax\): 'softmax' can only be the last"),
         (chain_of(nn.Flatten(2)), {}, r"\(Flatten\) has start_dim=2"),
         (chain_of(nn.BatchNorm1d(6, track_running_stats=False)), {}, r"\(BatchNorm1d\) has track_running_stats=False"),
-        (chain_of(nn.BatchNorm1d(4)), {}, r"layer '1' \(BatchNorm1d\): its scale must be of shape \(6,\)"),
+        (chain_of(nn.BatchNorm1d(4)), {}, r"layer '1' \(BatchNorm1d\): its mean must be of shape \(6,\)"),
         (chain_of(nn.LayerNorm((2, 3))), {}, r"normalized_shape=\(2, 3\)"),
         (chain_of(nn.LayerNorm(4)), {}, r"layer '1' \(LayerNorm\): its gain must be of shape \(6,\)"),
         (chain_of(nn.LayerNorm(6, eps=0)), {}, r"epsilon=0"),
@@ -494,7 +523,10 @@ class ReLU(nn.Module):
         (chain_of(nn.Linear(4, 6)), {}, r"layer '1' \(Linear\) takes 4 columns, but layer '0' \(Linear\) gives 6"),
         (chain_of(nn.Sequential(nn.Tanh(), nn.Linear(4, 6))), {}, r"layer '1.1' \(Linear\) takes 4 columns"),
         (nn.Sequential(), {}, "no layer with weights"),
+        (nn.Sequential(ONE, nn.Sigmoid(), nn.BatchNorm1d(1)), {"classes": [0, 1]}, "and something behind it"),
         ("module", {}, r"str.*cannot be converted"),
+        (nn.utils.spectral_norm(nn.Linear(5, 1)), {}, "Linear has forward hooks"),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(5, 1)), {}, "ParametrizedLinear.*cannot be converted"),
         (ONE, {"activation": "relu"}, "activation goes with a state_dict"),
         (ONE, {"output_activation": "relu"}, "output_activation goes with a state_dict"),
         (ONE, {"dtype": "float16"}, "dtype='float16'"),
@@ -526,8 +558,7 @@ def test_refusals(module, options, message):
 
 
 def test_residuals_of_what_is_no_single_layer():
-    from pymlp.convert.torch_layers import Residual
-
+    Residual = type(to_torch((Network(5, (Dense(5, residual=True), Dense(1, "identity"))), np.zeros(36, "float32")))[0])
     for inner in (nn.ReLU(), nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)), nn.BatchNorm1d(6)):
         with pytest.raises(ConversionError, match=r"layer '1' \(Residual\) adds its inputs"):
             from_torch(chain_of(Residual(inner)))
@@ -536,8 +567,6 @@ def test_residuals_of_what_is_no_single_layer():
 def test_what_cannot_be_taken_there():
     with pytest.raises(TypeError, match="fitted estimator of pymlp"):
         to_torch("model")
-    from sklearn.exceptions import NotFittedError
-
     with pytest.raises(NotFittedError):
         to_torch(pymlp.MLPClassifier())
 

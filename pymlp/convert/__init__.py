@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pymlp.convert.errors import ConversionError
     from pymlp.convert.estimators import fitted_estimator
+    from pymlp.convert.keras_layers import from_keras
     from pymlp.convert.onnx_graphs import from_onnx
     from pymlp.convert.sklearn_models import from_sklearn, to_sklearn
     from pymlp.convert.torch_modules import from_torch, to_torch
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "ConversionError": "pymlp.convert.errors",
     "fitted_estimator": "pymlp.convert.estimators",
+    "from_keras": "pymlp.convert.keras_layers",
     "from_onnx": "pymlp.convert.onnx_graphs",
     "from_sklearn": "pymlp.convert.sklearn_models",
     "from_torch": "pymlp.convert.torch_modules",
@@ -29,6 +31,7 @@ _LAZY = {
 __all__ = [
     "ConversionError",
     "fitted_estimator",
+    "from_keras",
     "from_onnx",
     "from_sklearn",
     "from_torch",

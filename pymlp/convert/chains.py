@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from pymlp.convert.errors import ConversionError
-from pymlp.convert.estimators import fitted_estimator
 from pymlp.functions import ACTIVATIONS, PROBABILITIES
 from pymlp.layers import NORM_EPSILON, Dense
 from pymlp.losses import loss_of
@@ -88,13 +87,22 @@ class Chain:
         # factor and shift of a scaling that the next product takes in
         self._pending: tuple[np.ndarray, np.ndarray] | None = None
 
+    def expect(self, where: str, width: int) -> None:
+        """Say how many columns there are; ConversionError if it is known otherwise."""
+        if self.width is not None and width != self.width:
+            raise ConversionError(f"{where} takes {width} columns, but {self._before} gives {self.width}")
+        self.width = width
+
+    def columns(self, where: str) -> int:
+        """How many columns there are; ConversionError if nothing has said so yet."""
+        return self._known_width(where)
+
     def dense(self, where: str, weight: Any, bias: Any = None) -> None:
         """``x @ weight + bias``; weight of shape (inputs, outputs)."""
         if getattr(weight, "dtype", None) == np.float64:
             self.dtype = "float64"
         weight = self._numbers(where, "weight", weight, 2)
-        if self.width is not None and len(weight) != self.width:
-            raise ConversionError(f"{where} takes {len(weight)} columns, but {self._before} gives {self.width}")
+        self.expect(where, len(weight))
         if 0 in weight.shape:
             raise ConversionError(f"{where} has a weight of shape {weight.shape}")
         outputs = weight.shape[1]
@@ -122,6 +130,20 @@ class Chain:
             layer.norm = gain * factor, level * factor + shift
         else:
             self._pending = factor, shift
+
+    def standardise(
+        self, where: str, mean: Any, variance: Any, gain: Any = None, shift: Any = None, epsilon: float = 0.0
+    ) -> None:
+        """``(x - mean) / sqrt(variance + epsilon) * gain + shift``, column by column."""
+        width = self._known_width(where, mean)
+        mean, variance = self._vector(where, "mean", mean, width), self._vector(where, "variance", variance, width)
+        if not np.all(variance + epsilon > 0):
+            raise ConversionError(f"{where} has a variance of {variance.min():g}, which is not above 0")
+        factor = 1 / np.sqrt(variance + epsilon)
+        if gain is not None:
+            factor = factor * self._vector(where, "gain", gain, width)
+        level = np.zeros(width) if shift is None else self._vector(where, "shift", shift, width)
+        self.scale(where, factor, level - mean * factor)
 
     def normalise(self, where: str, gain: Any, shift: Any, epsilon: float) -> None:
         """Layer norm over all columns, then ``* gain + shift``."""
@@ -155,8 +177,8 @@ class Chain:
     def leak(self, where: str, slope: Any) -> None:
         """``x`` above 0, ``slope * x`` below; the slope of a column, or one for all."""
         width = self._known_width(where)
-        slope = np.broadcast_to(np.asarray(slope, np.float64), (width,))
-        self.activate_partly(where, "relu", 1.0 - slope)
+        slope = np.full(width, slope) if np.size(slope) == 1 else slope
+        self.activate_partly(where, "relu", 1.0 - self._vector(where, "slope", slope, width))
 
     def dropout(self, where: str, rate: float) -> None:
         """Dropout, which only training knows."""
@@ -233,6 +255,7 @@ class Chain:
             wanted = None if loss is None else loss_of(loss).output_activation
         except ValueError as error:
             raise ConversionError(str(error)) from error
+        self._part_end()
         where, found = self.layers[-1].where, self.output_activation
         if found is not None and (found == wanted or (wanted is None and found in LOSSES)):
             return
@@ -242,10 +265,19 @@ class Chain:
                 needed = (
                     f"loss={loss!r} is defined over {wanted!r}" if wanted else "no loss is defined over it: give loss"
                 )
-                raise ConversionError(f"{where} ends the network with {last!r}, but {needed}")
+                behind = "" if found else " and something behind it"
+                raise ConversionError(f"{where} ends the network with {last!r}{behind}, but {needed}")
             self._product(where)
         if wanted is not None:
             self.layers[-1].activation = wanted
+
+    def _part_end(self) -> None:
+        """Give the activation of a last layer with a norm to an output layer behind it: that can have no norm."""
+        last = self.layers[-1]
+        more = last.mixture is not None or last.dropout or last.residual or self._pending is not None
+        if last.norm is not None and last.activation in LOSSES and not more:
+            name, last.activation = last.activation, "identity"
+            self._product(last.where).activation = name
 
     def _open(self, where: str, *, bare: bool = False) -> _Layer:
         """The last layer, if what comes next can be a part of it, else a new one."""
@@ -314,6 +346,9 @@ def answered(
             # numbers between 0 and 1 that are no probabilities of classes
             loss = "squared_error"
     network, params = chain.network(loss, dtype)
+    # a network alone needs no scikit-learn
+    from pymlp.convert.estimators import fitted_estimator
+
     return fitted_estimator(network, params, task=task, classes=classes, feature_names=feature_names)
 
 

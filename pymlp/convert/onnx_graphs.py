@@ -16,7 +16,6 @@ import numpy as np
 from pymlp.container import parse_json, shown
 from pymlp.convert.chains import TASK_LOSSES, Chain
 from pymlp.convert.errors import ConversionError
-from pymlp.convert.estimators import fitted_estimator
 from pymlp.convert.onnx_files import GraphFile, read_graph
 from pymlp.convert.onnx_layers import (
     Layer,
@@ -34,7 +33,6 @@ from pymlp.losses import CustomLoss
 from pymlp.model_state import labels_of
 from pymlp.network import Network
 from pymlp.portable import TASKS
-from pymlp.targets import NUMBER_LOSSES
 
 # what classes are trained for from here on if the graph has scores of them that are no probabilities
 SCORES_LOSS = "hinge"
@@ -189,6 +187,9 @@ def _model(graph: GraphFile, asked: Asked) -> Any:
         task = "numbers"
     if task is None:
         return network, params
+    # a network alone needs no scikit-learn
+    from pymlp.convert.estimators import fitted_estimator
+
     names = _feature_names(graph, network) if asked.feature_names is None else asked.feature_names
     return fitted_estimator(network, params, task=task, classes=classes, feature_names=names, output_scale=head.scale)
 
@@ -251,7 +252,11 @@ def _chain(layers: Sequence[Layer], head: Head) -> Chain:
 def _suits(told: Network, task: str | None) -> bool:
     """Whether the loss of a network is for the task."""
     known = told.loss_function
-    return task is None or isinstance(known, CustomLoss) or (task == "numbers") == (known.name in NUMBER_LOSSES)
+    if task is None or isinstance(known, CustomLoss):
+        return True
+    from pymlp.targets import NUMBER_LOSSES
+
+    return (task == "numbers") == (known.name in NUMBER_LOSSES)
 
 
 def _as_told(network: Network, told: Network) -> Network:

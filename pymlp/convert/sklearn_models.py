@@ -93,17 +93,26 @@ def from_sklearn(model: Any, *, dtype: str | None = None) -> Any:
     """
     if dtype is not None and dtype not in DTYPES:
         raise ConversionError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}")
-    # what a search has found stands for it
-    model = getattr(model, "best_estimator_", model)
-    if not isinstance(model, Pipeline):
-        return _converted(model, None, dtype)
-    before = [(name, step) for name, step in model.steps[:-1] if step is not None and step != "passthrough"]
-    name, last = model.steps[-1]
+    *before, (name, last) = _steps("", model)
+    for _, step in before:
+        check_is_fitted(step)
     columns = None
     if not isinstance(last, _AS_THEY_ARE):
         before, columns = _folded(before, last)
     converted = _converted(last, columns, dtype)
     return Pipeline([*copy.deepcopy(before), (name, converted)]) if before else converted
+
+
+def _steps(name: str, model: Any) -> list[tuple[str, Any]]:
+    """The steps of a pipeline, and of pipelines in it; of anything else itself."""
+    # what a search has found stands for it
+    model = getattr(model, "best_estimator_", model)
+    if not isinstance(model, Pipeline):
+        return [(name, model)]
+    prefix = f"{name}-" if name else ""
+    *before, last = model.steps
+    steps = [(inner, step) for inner, step in before if step is not None and step != "passthrough"]
+    return [each for inner, step in (*steps, last) for each in _steps(prefix + inner, step)]
 
 
 def _folded(before: list[tuple[str, Any]], last: Any) -> tuple[list[tuple[str, Any]], Columns | None]:
@@ -170,7 +179,7 @@ def to_sklearn(model: Any) -> Any:
     >>> from pymlp import MLPClassifier
     >>> from pymlp.convert import to_sklearn
     >>> X, y = load_iris(return_X_y=True)
-    >>> ours = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
+    >>> ours = MLPClassifier(solver="lbfgs", standardize=True, random_state=0).fit(X, y)
     >>> bool((to_sklearn(ours).predict(X) == ours.predict(X)).all())
     True
     """

@@ -135,6 +135,11 @@ def _read(chain: Chain, module: Any, place: str) -> None:
             f"{_told(place, module)} is of {kind.__module__}.{kind.__qualname__}, which cannot be converted; what can "
             f"are Sequential and {', '.join(sorted(set(_READERS) - {'Sequential'}))} of torch.nn{advice}"
         )
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise ConversionError(
+            f"{_told(place, module)} has forward hooks, and what they do cannot be converted: remove them, and weight "
+            "norms, spectral norms or prunings that act by them, first"
+        )
     reader(chain, module, place)
 
 
@@ -144,7 +149,8 @@ def _refuse(place: str, module: Any, option: str, wanted: str) -> None:
 
 
 def _sequential(chain: Chain, module: Any, place: str) -> None:
-    for name, child in module.named_children():
+    # named_children() leaves out what has come before, such as one ReLU in several places
+    for name, child in module._modules.items():
         _read(chain, child, f"{place}.{name}" if place else name)
 
 
@@ -165,15 +171,8 @@ def _batch_norm(chain: Chain, module: Any, place: str) -> None:
     where = _told(place, module)
     if module.running_mean is None or module.running_var is None:
         _refuse(place, module, "track_running_stats", "running means and variances")
-    _scale_by(chain, where, module.running_mean, module.running_var, module.weight, module.bias, module.eps)
-
-
-def _scale_by(chain: Chain, where: str, mean: Any, variance: Any, gain: Any, shift: Any, epsilon: float) -> None:
-    factor = 1 / np.sqrt(_array(variance).astype(np.float64) + epsilon)
-    if gain is not None:
-        factor = factor * _array(gain)
-    moved = -_array(mean) * factor
-    chain.scale(where, factor, moved if shift is None else moved + _array(shift))
+    statistics = _array(module.running_mean), _array(module.running_var)
+    chain.standardise(where, *statistics, _optional(module.weight), _optional(module.bias), module.eps)
 
 
 def _layer_norm(chain: Chain, module: Any, place: str) -> None:
@@ -242,7 +241,7 @@ def _scaling(chain: Chain, module: Any, place: str) -> None:
 
 
 # where the classes come from whose names follow
-_MODULES = ("torch.nn.", "torch.ao.nn.", "pymlp.convert.torch_layers")
+_MODULES = ("torch.nn.modules.", "pymlp.convert.torch_layers")
 _READERS: dict[str, Callable[[Chain, Any, str], None]] = {
     "Sequential": _sequential,
     "Linear": _linear,
@@ -295,7 +294,7 @@ def _read_state(
         elif "running_mean" in arrays and "running_var" in arrays:
             known |= {"running_mean", "running_var", "num_batches_tracked"}
             statistics = arrays["running_mean"], arrays["running_var"]
-            _scale_by(chain, where, *statistics, arrays.get("weight"), arrays.get("bias"), BATCH_EPSILON)
+            chain.standardise(where, *statistics, arrays.get("weight"), arrays.get("bias"), BATCH_EPSILON)
         elif np.ndim(arrays.get("weight", 0)) == np.ndim(arrays.get("bias", 0)) == 1:
             chain.normalise(where, arrays["weight"], arrays["bias"], NORM_EPSILON)
         else:
@@ -366,7 +365,7 @@ def to_torch(model: Any, *, logits: bool = False) -> Any:
     >>> from pymlp import MLPClassifier
     >>> from pymlp.convert import to_torch
     >>> X, y = load_iris(return_X_y=True)
-    >>> module = to_torch(MLPClassifier(solver="lbfgs", random_state=0).fit(X, y))
+    >>> module = to_torch(MLPClassifier(solver="lbfgs", standardize=True, random_state=0).fit(X, y))
     >>> module(torch.from_numpy(X[:2])).shape
     torch.Size([2, 3])
     """
