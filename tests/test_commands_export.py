@@ -13,6 +13,7 @@ from pymlp.convert import fitted_estimator
 from pymlp.network import Dense, Network
 from pymlp.predictor import Predictor
 
+pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 
 

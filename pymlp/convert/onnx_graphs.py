@@ -159,16 +159,16 @@ def _model(graph: GraphFile, asked: Asked) -> Any:
         raise ConversionError("it multiplies by no matrix, so it is no perceptron")
     out, label = _ends(graph, terms)
     head = _head(out, labelled=label is not None)
-    said = _said(graph, terms, out, label, head)
     layers = read_layers(head.layer, head.source)
     told = _told_network(graph, layers, head)
     if asked.task is not None or asked.classes is not None:
         # whoever says what the labels are says what they are the labels of
-        said = asked.task or _task_of(head), asked.classes
-    elif told is not None:
-        task = graph.metadata.get("task")
-        said = (task, _told_labels(graph, said[1])) if task in TASKS else (None, None)
-    task, classes = said
+        task, classes = asked.task or _task_of(head), asked.classes
+    else:
+        task, classes = _said(graph, terms, out, label, head)
+        if told is not None:
+            task = graph.metadata["task"] if graph.metadata.get("task") in TASKS else None
+            classes = _told_labels(graph, classes)
     loss, dtype = asked.loss, asked.dtype
     if loss is None:
         loss = told.loss if told is not None and _suits(told, task) else _usual_loss(task, label, head)
