@@ -18,7 +18,7 @@ from training_run import RATE, TrainingRun
 from pymlp import Network
 
 
-def _model(network: Network, params: np.ndarray) -> torch.nn.Sequential:
+def sequential(network: Network, params: np.ndarray) -> torch.nn.Sequential:
     """The network's scores: relu between linear layers, no output activation."""
     layers: list[torch.nn.Module] = []
     for weight, bias in zip(network.weights(params), network.biases(params), strict=True):
@@ -55,7 +55,7 @@ class TorchTraining:
 
     def rewind(self) -> None:
         """Go back to the first parameters."""
-        self._model = _model(self.run.network, self.run.first_params)
+        self._model = sequential(self.run.network, self.run.first_params)
         self._optimizer = torch.optim.Adam(self._model.parameters(), lr=RATE, fused=True)
 
     def take(self) -> None:
@@ -74,7 +74,7 @@ class TorchTraining:
 
 def forward(network: Network, params: np.ndarray) -> Callable[[np.ndarray, np.ndarray], None]:
     """Scores in inference mode: a function of X (rows, inputs) and `out` (rows, outputs)."""
-    model = _model(network, params)
+    model = sequential(network, params)
 
     def run(X: np.ndarray, out: np.ndarray) -> None:
         with torch.inference_mode():

@@ -2,8 +2,9 @@
  * rows, and the parameters' gradient over units (a panel of outputs by UNIT_INPUTS inputs).
  */
 
-/* rows of the batch that a unit's tiles go through at once: 256 rows of a panel of deltas stay in L1 */
-enum { NAME(BATCH_BLOCK) = 256 };
+/* rows of the batch that a unit's tiles go through at once: so many of a band of inputs and of a panel of deltas, 16 KB and at
+ * most 16 more, stay in L1 */
+enum { NAME(BATCH_BLOCK) = 512 / sizeof(REAL) };
 
 static void NAME(dense_forward)(const struct NAME(strip) *strip) {
     const struct layer *layer = strip->layer;
@@ -143,10 +144,30 @@ static void NAME(given_sums)(const struct NAME(gradient_job) *job, const struct 
         memcpy(sums + row * layer->pitch, from + row * layer->outputs, (size_t)unit->columns * sizeof(REAL));
 }
 
+/* Cache lines from `from` on that another unit will read, `lines` of them: asked for bit by bit while this one is computed. */
+struct NAME(ahead) {
+    const REAL *from;
+    int64_t lines;
+};
+
+/* rows of a block from which on the next group's inputs are asked for ahead: fewer are at hand anyway */
+enum { NAME(LEAST_ROWS_AHEAD) = 256 };
+
+/* The unit's part of what the next group's units will read: the band before, since groups are taken from the last.  Long bands
+ * come from memory, which no machine asks for early enough. */
+static struct NAME(ahead) NAME(next_inputs)(const struct NAME(unit) *unit, const REAL *a, int64_t band, int64_t rows) {
+    struct NAME(ahead) ahead = {.from = a, .lines = 0};
+    if (unit->input == 0 || rows < NAME(LEAST_ROWS_AHEAD)) return ahead;
+    const int64_t lines = rows * BAND / CACHE_LINE, first = lines * unit->turn / unit->turns;
+    ahead.from = a - band + first * CACHE_LINE;
+    ahead.lines = lines * (unit->turn + 1) / unit->turns - first;
+    return ahead;
+}
+
 /* Gradient sums of a unit over the block's rows: sums[input][column] = chain over the rows of a * delta.  What is pending
  * (or NULL) is woven in where the heights of the tiles allow it. */
 static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const REAL *a, const REAL *deltas, REAL *sums,
-                                struct NAME(pending) *pending) {
+                                struct NAME(pending) *pending, struct NAME(ahead) ahead) {
     const int64_t tiles = (inputs + TILE_ROWS - 1) / TILE_ROWS;
     const bool woven = WEAVES && inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL &&
                        pending->job->rule.woven;
@@ -157,9 +178,12 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
         pending->run = depth > left ? depth / left : 1;
         pending->pace = (left + depth - 1) / depth;
     }
-    for (int64_t row = 0; row < rows; row += NAME(BATCH_BLOCK)) {
+    const int64_t calls = (rows + NAME(BATCH_BLOCK) - 1) / NAME(BATCH_BLOCK) * tiles;
+    for (int64_t row = 0, call = 0; row < rows; row += NAME(BATCH_BLOCK)) {
         int64_t count = rows - row < NAME(BATCH_BLOCK) ? rows - row : NAME(BATCH_BLOCK);
-        for (int64_t tile = 0; tile < tiles; tile++) {
+        for (int64_t tile = 0; tile < tiles; tile++, call++) {
+            for (int64_t line = ahead.lines * call / calls; line < ahead.lines * (call + 1) / calls; line++)
+                __builtin_prefetch(ahead.from + line * CACHE_LINE, 0, 2);
             int64_t first = NAME(tile_start)(inputs, tiles, tile);
             int64_t height = NAME(tile_start)(inputs, tiles, tile + 1) - first;
             REAL *c = sums + first * PANEL;
@@ -174,10 +198,11 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
  * same. */
 static void NAME(narrow_gradient_sums)(int64_t rows, int64_t inputs, int64_t columns, const REAL *a, const REAL *deltas,
                                        REAL *sums, struct NAME(pending) *pending) {
+    const struct NAME(ahead) none = {.from = a, .lines = 0};
     for (int64_t part = 0; part < inputs; part += PANEL) {
         REAL turned[LANES * PANEL] __attribute__((aligned(64))) = {0};
         int vectors = NAME(vectors_of)(inputs - part);
-        NAME(gradient_sums)(rows, columns, vectors, deltas, a + part, turned, pending);
+        NAME(gradient_sums)(rows, columns, vectors, deltas, a + part, turned, pending, none);
         for (int v = 0; v < vectors; v++) {
             VECTOR square[LANES];
 #pragma GCC unroll 16
@@ -228,6 +253,7 @@ static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradi
     else if (NAME(is_narrow)(layer))
         NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums, pending);
     else
-        NAME(gradient_sums)(job->rows, unit.inputs, NAME(vectors_of)(unit.columns), a, deltas, sums, pending);
+        NAME(gradient_sums)(job->rows, unit.inputs, NAME(vectors_of)(unit.columns), a, deltas, sums, pending,
+                            NAME(next_inputs)(&unit, a, input->band, job->rows));
     NAME(end_unit)(plan, job, &unit, deltas, pending);
 }

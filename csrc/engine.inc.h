@@ -16,6 +16,7 @@
 #include "head.inc.h"
 #include "predict.inc.h"
 #include "step.inc.h"
+#include "jacobian.inc.h"
 #include "measure.inc.h"
 
 static const struct operations NAME(operations) = {
@@ -30,6 +31,8 @@ static const struct operations NAME(operations) = {
     .pack = NAME(pack),
     .predict = NAME(predict),
     .predict_row = NAME(predict_row),
+    .transpose = NAME(transpose),
+    .differentiate = NAME(differentiate),
     .evaluate = NAME(evaluate),
     .product = NAME(product),
     .measure_peak = NAME(measure_peak),

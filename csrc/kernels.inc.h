@@ -5,11 +5,16 @@
  * takes it up again.
  */
 
+/* numbers of a cache line, on most machines */
+#define CACHE_LINE ((int64_t)(64 / sizeof(REAL)))
+
 /* where chains start that have no bias */
 static const REAL NAME(zeros)[PANEL] __attribute__((aligned(64))) = {0};
 
 /* depth that is carried through a row block at once: 512 rows of a panel are 64 KB, and stay in L2 with the block of A */
 enum { NAME(DEPTH_BLOCK) = 512 };
+/* tiles to a panel from which on they ask for the next one: of fewer, each would ask for more than it hides */
+enum { NAME(LEAST_TILES) = 4 };
 
 /* What a product does with its sums: a kind of tile, and for a slope the distance from the sums to the outputs. */
 struct NAME(fused) {
@@ -42,7 +47,7 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
 #define HALF_TILE_WIDTH(rows, kind)                                                                                  \
     case HALF_VECTOR:                                                                                                \
         NAME(half_tile)(rows, 1, depth, a, BAND, 1, BAND, band - BAND, b, b_depth, start, start_row, c, BAND, 0,     \
-                        NULL, kind, outputs);                                                                        \
+                        NULL, kind, outputs, next, lines);                                                           \
         break;
 #else
 #define HALF_LANES 0
@@ -54,13 +59,13 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
  * rows a panel apart. */
 #define ROW_TILE_ARGUMENTS                                                                                           \
     int vectors, int64_t depth, const REAL *a, int64_t band, const REAL *b, int64_t b_depth, const REAL *start,      \
-        int64_t start_row, REAL *c, UNREAD int64_t outputs
+        int64_t start_row, REAL *c, UNREAD int64_t outputs, const REAL *next, int64_t lines
 /* a function for each kind: ways that part after the loop would have the sums go through memory, see tile.inc.h */
 #define ROW_TILE(name, rows, kind)                                                                                   \
     static __attribute__((noinline)) void NAME(name)(ROW_TILE_ARGUMENTS) {                                           \
         switch (vectors) {                                                                                           \
             HALF_TILE_WIDTH(rows, kind)                                                                              \
-            TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, b_depth, BAND, 0, NULL, kind, outputs)                     \
+            TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, b_depth, BAND, 0, NULL, kind, outputs, next, lines)        \
         }                                                                                                            \
     }
 #define PLAIN_TILE(rows, x) ROW_TILE(row_tile_##rows, rows, TILE_PLAIN)
@@ -74,19 +79,20 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
         UNREAD struct NAME(pending) *pending
 #define COLUMN_TILE(rows, x)                                                                                         \
     static __attribute__((noinline)) void NAME(column_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                          \
-        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, FETCH_AHEAD, NULL, TILE_PLAIN, 0) }     \
+        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, FETCH_AHEAD, NULL, TILE_PLAIN, 0, b, 0) } \
     }
 /* a column tile with a unit's update woven in, for the heights that 32 inputs are dealt in */
 #define WOVEN_TILE(rows)                                                                                             \
     static __attribute__((noinline)) void NAME(woven_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                           \
         switch (vectors) {                                                                                           \
-            TILE_WIDTHS(rows, 1, BAND, pending->run, 0, BAND, PANEL, FETCH_AHEAD, pending, TILE_PLAIN, 0)            \
+            TILE_WIDTHS(rows, 1, BAND, pending->run, 0, BAND, PANEL, FETCH_AHEAD, pending, TILE_PLAIN, 0, b, 0)      \
         }                                                                                                            \
     }
-#define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row, fetch_ahead, pending, kind, outputs)    \
+#define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row, fetch_ahead, pending, kind, outputs,    \
+                   next, lines)                                                                                      \
     case count:                                                                                                      \
         NAME(tile)(rows, count, depth, a, a_row, a_depth, run, a_skip, b, b_depth, start, start_row, c, c_row,       \
-                   fetch_ahead, pending, kind, outputs);                                                             \
+                   fetch_ahead, pending, kind, outputs, next, lines);                                                \
         break;
 #if TILE_VECTORS == 2
 #define TILE_WIDTHS(...) TILE_WIDTH(1, __VA_ARGS__) TILE_WIDTH(2, __VA_ARGS__)
@@ -146,10 +152,17 @@ ALWAYS_INLINE int NAME(vectors_of)(int64_t columns) {
 /* Where column `column` of row 0 is, in a buffer whose bands are `band` apart */
 ALWAYS_INLINE int64_t NAME(place_of)(int64_t column, int64_t band) { return column / BAND * band + column % BAND; }
 
+/* Asks for `rows` rows of a panel in a band, to be written. */
+ALWAYS_INLINE void NAME(fetch_rows)(const REAL *from, int64_t rows) {
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t i = 0; i < PANEL; i += CACHE_LINE) __builtin_prefetch(from + row * BAND + i, 1, 3);
+}
+
 /* C = start + A B over `rows` rows; A (rows, depth) and C (rows, columns) in bands, B in packed panels `b_panel` apart whose
  * rows are `pitch` apart.  start: C itself if it `adds`, else the bias in every row, or zeros if that is NULL.  `fused`: what
- * becomes of whole sums.  Gives up between panels when the plan is told to stop.  Inlined: of what a layer does, forward or
- * back, this is nearly all. */
+ * becomes of whole sums.  The weights of a large layer come from afar: where many tiles meet a panel, they ask for the next
+ * panel meanwhile, each for its part of every band's depth of it, and for the sums that the next tile takes up.  Gives up
+ * between panels when the plan is told to stop.  Inlined: of what a layer does, forward or back, this is nearly all. */
 ALWAYS_INLINE void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t columns, int64_t depth, const REAL *a,
                                   int64_t a_band, const REAL *b, int64_t b_panel, int64_t pitch, const REAL *bias,
                                   REAL *c, int64_t c_band, bool adds, struct NAME(fused) fused) {
@@ -163,14 +176,18 @@ ALWAYS_INLINE void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t 
             int vectors = columns - column <= HALF_LANES ? HALF_VECTOR : NAME(vectors_of)(columns - column);
             const REAL *right = b + panel * b_panel + k * pitch;
             REAL *result = c + NAME(place_of)(column, c_band);
+            const int64_t ahead = tiles >= NAME(LEAST_TILES) && column + PANEL < columns ? BAND * pitch / CACHE_LINE : 0;
+            const bool on_top = adds || k > 0;
             for (int64_t tile = 0; tile < tiles; tile++) {
                 int64_t row = NAME(tile_start)(rows, tiles, tile);
                 int64_t height = NAME(tile_start)(rows, tiles, tile + 1) - row;
                 REAL *to = result + row * BAND;
-                const bool on_top = adds || k > 0;
+                if (on_top && tile + 1 < tiles) NAME(fetch_rows)(to + height * BAND, height);
+                const int64_t line = ahead * tile / tiles;
                 const REAL *start = on_top ? to : bias == NULL ? NAME(zeros) : bias + column;
                 functions[height](vectors, count, left + row * BAND, a_band, right, pitch, start, on_top ? BAND : 0, to,
-                                  fused.outputs);
+                                  fused.outputs, right + (ahead > 0 ? b_panel : 0) + line * CACHE_LINE,
+                                  ahead * (tile + 1) / tiles - line);
             }
         }
     }
@@ -237,8 +254,8 @@ static void NAME(scatter_columns)(int64_t rows, int64_t columns, const REAL *fro
 }
 
 /* Units are numbered so that a group of inputs meets the panels of a block one after the other: the group's activations
- * and the block's deltas then stay in L2. */
-enum { NAME(BLOCK_PANELS) = 128 / PANEL };
+ * and the block's deltas, 512 KB of 1024 rows, then stay in L2. */
+enum { NAME(BLOCK_PANELS) = 512 / sizeof(REAL) / PANEL };
 
 /* Panels in the block that starts at panel `first` */
 ALWAYS_INLINE int64_t NAME(panels_in_block)(const struct layer *layer, int64_t first) {
@@ -250,7 +267,9 @@ static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number
     const int64_t block = (number - layer->first_unit) / (NAME(BLOCK_PANELS) * layer->row_groups);
     const int64_t within = (number - layer->first_unit) % (NAME(BLOCK_PANELS) * layer->row_groups);
     const int64_t panels = NAME(panels_in_block)(layer, block * NAME(BLOCK_PANELS));
-    const int64_t panel = block * NAME(BLOCK_PANELS) + within % panels;
+    unit.turn = within % panels;
+    unit.turns = panels;
+    const int64_t panel = block * NAME(BLOCK_PANELS) + unit.turn;
     unit.input = within / panels * UNIT_INPUTS;
     unit.inputs = layer->matrix_inputs - unit.input < UNIT_INPUTS ? layer->matrix_inputs - unit.input : UNIT_INPUTS;
     unit.column = panel * PANEL;

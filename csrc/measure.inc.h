@@ -37,7 +37,8 @@ static void NAME(product)(const struct product *given, int64_t sizes[4]) {
     if (given == NULL) return;
     REAL *c = given->c;
     if (given->by_columns) {
-        NAME(gradient_sums)(given->depth, given->rows, NAME(vectors_of)(given->columns), given->a, given->b, c, NULL);
+        NAME(gradient_sums)(given->depth, given->rows, NAME(vectors_of)(given->columns), given->a, given->b, c, NULL,
+                            (struct NAME(ahead)){.from = given->a, .lines = 0});
         return;
     }
     struct NAME(fused) fused = {.kind = (int)given->kind};
@@ -75,9 +76,9 @@ static void NAME(peak_work)(void *context, int index, UNREAD int members) {
 
 static double NAME(measure_peak)(int n_threads, double seconds) {
     struct NAME(peak_run) run = {.seconds = seconds};
-    int members = team_begin(n_threads);
-    team_run(members, NAME(peak_work), &run);
-    team_end(members);
+    int members = pymlp_team_begin(n_threads);
+    pymlp_team_run(members, NAME(peak_work), &run);
+    pymlp_team_end(members);
     double sum = 0;
     for (int i = 0; i < members; i++) sum += run.rate[i];
     return sum;
@@ -94,7 +95,7 @@ static double NAME(measure_tile)(int64_t depth, double seconds) {
     while (now - start < seconds) {
         for (int repeat = 0; repeat < 100; repeat++) {
             NAME(row_tiles)[TILE_PLAIN][TILE_ROWS](TILE_VECTORS, depth, a, TILE_ROWS * BAND, b, PANEL, NAME(zeros), 0,
-                                                   c, 0);
+                                                   c, 0, b, 0);
             /* the result counts as used, and the operands as changed: no call may be left out */
             __asm__ volatile("" : : "r"(a), "r"(b), "r"(c) : "memory");
         }

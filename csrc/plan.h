@@ -62,6 +62,8 @@ struct buffer {
     void *outputs;
     void *inputs; /* pre-activations; the same as outputs where slopes are taken from those */
     void *deltas; /* gradient to the outputs, then to the pre-activations */
+    /* The same three of a strip of inference's derivative, in numbers of a row before them. */
+    int64_t outputs_at, inputs_at, deltas_at;
     /* while the plan is laid out */
     bool is_read;      /* by a layer that was looked at */
     int place;         /* piece of memory it has in inference */
@@ -88,6 +90,14 @@ struct layer {
     int64_t first_penalty; /* number of the layer's first partial sum */
 };
 
+/* Units of phase 2 that fall to a thread, by cost: `first` .. `last` - 1, begun from the last.  `taken`: how many were begun, by
+ * that thread or by one that had done its own; a cache line for each thread. */
+struct share {
+    int64_t first, last;
+    atomic_llong taken;
+    char rest[64 - 2 * sizeof(int64_t) - sizeof(atomic_llong)];
+};
+
 struct engine;
 struct operations;
 
@@ -104,6 +114,7 @@ struct pymlp_plan {
     int64_t widest;                 /* numbers of a row of the widest layer, in whole bands */
     int64_t prediction_rows;        /* the same in inference, at most */
     int64_t strip_numbers;          /* of so many rows of the widest layer */
+    int64_t row_numbers;            /* of a row in a strip of inference's derivative: all buffers */
     int64_t n_layers, n_parameters, n_units, n_penalties, packed_size, transpose_size;
     int64_t n_scalars;              /* kept of a row, by all layers */
     int n_strips;                   /* pieces of memory that inference needs */
@@ -129,6 +140,7 @@ struct pymlp_plan {
     double filled;           /* share of the inputs of the verb at work that are not 0 */
     double inputs_count;     /* numbers of a buffer of dense inputs that is an allocation of its own; 0: it is not */
     void *inputs;            /* that, twice; NULL before a verb needs it */
+    struct share *shares;    /* a thread's each */
     void *scratch;           /* a piece for each thread */
     size_t scratch_bytes;    /* of one piece */
     size_t bytes;
@@ -188,6 +200,12 @@ struct operations {
                    int n_threads);
     /* the same for one row on the calling thread; scratch: the widest layer for each of the strips */
     void (*predict_row)(const pymlp_plan *plan, void *scratch, const void *X, void *out, bool with_complement);
+    /* the plan's transposes of all layers, from the packed weights */
+    void (*transpose)(const pymlp_plan *plan);
+    /* outputs, unless NULL, and their derivatives by the inputs; scratch: a piece of pymlp_derivation_bytes for each thread.
+     * Of `pairs` pairs of a row and a column of the outputs, at most, that go back together. */
+    void (*differentiate)(const pymlp_plan *plan, void *scratch, int64_t pairs, const void *X, int64_t rows, void *out,
+                          void *jacobian, bool with_complement, int n_threads);
     int (*evaluate)(int activation, bool slope, const void *z, int64_t count, void *out);
     void (*product)(const struct product *product, int64_t sizes[4]);
     double (*measure_peak)(int n_threads, double seconds);
@@ -222,6 +240,8 @@ bool pymlp_is_table(const pymlp_layer *rows, int64_t n_rows);
 int pymlp_describe_layers(pymlp_plan *plan, const pymlp_layer *given);
 /* Threads for a piece of work of so many multiply-adds between two barriers. */
 int pymlp_threads_for(const pymlp_plan *plan, double multiply_adds);
+/* Bytes of the scratch memory of one thread that carries so many pairs of a row and an output column back together. */
+double pymlp_derivation_bytes(const pymlp_plan *plan, int64_t pairs);
 /* What a training step of so many rows is worth in multiply-adds. */
 double pymlp_step_work(const pymlp_plan *plan, double rows);
 /* What inference of so many rows is worth in multiply-adds.  A weight that serves a single row costs two to three of

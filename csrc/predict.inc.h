@@ -275,7 +275,7 @@ static bool NAME(predict_by_columns)(const struct NAME(prediction) *call, int in
         part.outputs = (end < part.outputs ? end : part.outputs) - column;
         if (pymlp_layer_kind_rows[part.kind].nature & SAME_COLUMNS) in += place;
         if (part.outputs > 0) NAME(layer_forward)(call, &part, 0, rows, in, second + place, out + place, band);
-        if (team_barrier(members, &plan->stop)) return true;
+        if (pymlp_team_barrier(members, &plan->stop)) return true;
     }
     if (index == 0) NAME(write_outputs)(call, 0, rows, out, band, 0);
     return false;
@@ -288,7 +288,7 @@ static void NAME(prediction_work)(void *context, int index, int members) {
     bool stopped = false;
     if (call->params != NULL) {
         NAME(repack)(plan, index, members, (REAL *)call->params, plan->packed, false);
-        stopped = team_barrier(members, &plan->stop);
+        stopped = pymlp_team_barrier(members, &plan->stop);
     }
     if (call->by_columns && !stopped) {
         stopped = NAME(predict_by_columns)(call, index, members);
@@ -315,7 +315,7 @@ static int64_t NAME(prediction_rows)(const pymlp_plan *plan) {
 
 static int NAME(run_prediction)(struct NAME(prediction) *call, int n_threads) {
     pymlp_plan *plan = call->plan;
-    const int members = team_begin(n_threads);
+    const int members = pymlp_team_begin(n_threads);
     call->by_columns = members > 1 && call->rows <= members * TILE_ROWS && call->rows <= plan->prediction_rows &&
                        plan->splits_columns && call->batch->step < 0 && call->batch->columns == NULL;
     const int64_t most = NAME(prediction_rows)(plan);
@@ -325,8 +325,8 @@ static int NAME(run_prediction)(struct NAME(prediction) *call, int n_threads) {
     const int64_t share = strips > 0 ? (call->rows + strips - 1) / strips : 0;
     call->strip_rows = (share + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
     call->strips = share > 0 ? (call->rows + call->strip_rows - 1) / call->strip_rows : 0;
-    team_run(members, NAME(prediction_work), call);
-    team_end(members);
+    pymlp_team_run(members, NAME(prediction_work), call);
+    pymlp_team_end(members);
     if (!atomic_load(&call->stopped)) return PYMLP_OK;
     atomic_store(&plan->stop, 0);
     return PYMLP_STOPPED;

@@ -80,6 +80,8 @@ const char *pymlp_error_text(int code) {
         case PYMLP_ROW_OUT_OF_RANGE: return "order holds a row number outside X";
         case PYMLP_BAD_ARGUMENT: return "an argument is out of its range";
         case PYMLP_NO_INSTRUCTION_SET: return "this machine cannot run that instruction set";
+        case PYMLP_UNREADABLE: return "the file cannot be read";
+        case PYMLP_BAD_MODEL: return "not a valid model file";
         default: return "unknown error code";
     }
 }
@@ -163,6 +165,23 @@ static void *piece(pymlp_plan *plan, double count, size_t bytes) {
     return at;
 }
 
+/* Where a row of the buffer lies among those of a strip of inference's derivative. */
+static void place_in_row(pymlp_plan *plan, struct buffer *buffer, bool keeps_inputs) {
+    const int64_t width = pymlp_rounded_up(buffer->width, BAND);
+    buffer->outputs_at = plan->row_numbers;
+    buffer->inputs_at = keeps_inputs ? buffer->outputs_at + width : buffer->outputs_at;
+    buffer->deltas_at = buffer->inputs_at + width;
+    plan->row_numbers = buffer->deltas_at + width;
+}
+
+double pymlp_derivation_bytes(const pymlp_plan *plan, int64_t pairs) {
+    const double outputs = (double)plan->layers[plan->n_layers - 1].outputs;
+    const double numbers = (double)pairs * ((double)plan->row_numbers + (double)plan->n_scalars) +
+                           HEAD_PIECES * outputs * plan->operations->lanes;
+    /* pieces of whole cache lines */
+    return (double)(((size_t)numbers * plan->operations->real_bytes + 63) & ~(size_t)63);
+}
+
 /* Deals out all pieces; called once to count the bytes, and once more where they are. */
 static void deal_out(pymlp_plan *plan) {
     const size_t real = plan->operations->real_bytes;
@@ -180,6 +199,7 @@ static void deal_out(pymlp_plan *plan) {
     plan->scalars = piece(plan, (double)plan->block_rows * (double)plan->n_scalars, real);
     plan->entry_ends = piece(plan, (double)plan->layers[0].row_groups, sizeof(int64_t));
     int64_t widest = 0;
+    plan->row_numbers = 0;
     for (int64_t b = 0; b <= plan->n_layers; b++) {
         struct buffer *buffer = &plan->buffers[b];
         const struct layer *layer = b > 0 ? &plan->layers[b - 1] : NULL;
@@ -190,6 +210,7 @@ static void deal_out(pymlp_plan *plan) {
         const bool keeps_inputs =
             nature & KEEPS_VALUE ||
             (nature & ACTIVATES && pymlp_activation_rows[layer->activation].slope == SLOPE_FROM_INPUT);
+        place_in_row(plan, buffer, keeps_inputs || b == plan->n_layers);
         if (b == 0 && plan->takes_sparse && 2 * count * (double)real > LARGE_INPUTS_BYTES) {
             /* by the first verb that needs them; until then an address that is none of its own */
             plan->inputs_count = count;
@@ -211,6 +232,7 @@ static void deal_out(pymlp_plan *plan) {
     const double numbers =
         plan->n_strips * (double)plan->strip_numbers + HEAD_PIECES * outputs * plan->operations->lanes;
     plan->scratch_bytes = ((size_t)numbers * real + 63) & ~(size_t)63;
+    plan->shares = piece(plan, (double)plan->n_threads, sizeof(struct share));
     plan->scratch = piece(plan, (double)plan->n_threads * (numbers * (double)real + 64) / (double)real, real);
 }
 
@@ -294,7 +316,7 @@ void pymlp_plan_disown(pymlp_plan **plan) {
 /* --- the verbs ---------------------------------------------------------------------------------------------------- */
 
 static bool take(pymlp_plan *plan) {
-    int now = process_generation(), found = atomic_load(&plan->busy);
+    int now = pymlp_process_generation(), found = atomic_load(&plan->busy);
     /* a flag from before a fork belongs to a thread that does not exist here */
     return found != now && atomic_compare_exchange_strong(&plan->busy, &found, now);
 }

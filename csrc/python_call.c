@@ -6,58 +6,61 @@
  * Part of the engine only where setup.py builds it as a module: the rest of csrc knows nothing of Python.
  */
 #if defined(PYMLP_PYTHON)
-#define PY_SSIZE_T_CLEAN
-#define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
-#include <Python.h>
-#include <numpy/arrayobject.h>
+#define PYMLP_FILLS_NUMPY
+#include "python_arrays.h"
 
 #include "pymlp.h"
 
 typedef int predict_function(pymlp_predictor *predictor, const void *X, int64_t rows, void *out);
+typedef int gradient_function(pymlp_predictor *predictor, const void *X, int64_t rows, void *out, void *jacobian);
 
 typedef struct {
     PyObject_HEAD
     predict_function *predict; /* NULL: every call is general */
+    gradient_function *differentiate;
     pymlp_predictor *predictor;
     PyObject *dtype;
-    npy_intp width, columns, most_rows;
+    npy_intp width, columns, most_rows, most_gradient_rows;
     int flat;       /* the answer has no axis for columns */
     int keeps_lock; /* the interpreter's lock stays taken: the work is shorter than to return it */
 } Caller;
 
 static PyObject *general_name, *out_name;
 
-/* Whether `array` is an array itself, not of a derived class, whose numbers C can take as they lie. */
-static int is_plain(const Caller *self, PyObject *array, int flags) {
-    return Py_TYPE(array) == &PyArray_Type && (PyObject *)PyArray_DESCR((PyArrayObject *)array) == self->dtype &&
-           (PyArray_FLAGS((PyArrayObject *)array) & flags) == flags;
+/* Whether C can take X as it lies; its dimensions, and its rows. */
+static int is_taken(const Caller *self, PyObject *X, int *ndim, npy_intp *rows) {
+    if (self->predict == NULL || !pymlp_is_plain(X, self->dtype, NPY_ARRAY_CARRAY_RO)) return 0;
+    PyArrayObject *array = (PyArrayObject *)X;
+    *ndim = PyArray_NDIM(array);
+    if (*ndim < 1 || *ndim > 2 || PyArray_DIM(array, *ndim - 1) != self->width) return 0;
+    *rows = *ndim == 2 ? PyArray_DIM(array, 0) : 1;
+    return 1;
 }
 
-static int overlap(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
-    return a < b + b_bytes && b < a + a_bytes;
+static PyObject *new_array(const Caller *self, int ndim, npy_intp *shape) {
+    Py_INCREF(self->dtype);
+    return PyArray_NewFromDescr(&PyArray_Type, (PyArray_Descr *)self->dtype, ndim, shape, NULL, NULL, 0, NULL);
 }
 
 /* The answer as a new reference; NULL without an exception where the general way is to be taken. */
 static PyObject *direct(const Caller *self, PyObject *X, PyObject *out) {
-    if (self->predict == NULL || !is_plain(self, X, NPY_ARRAY_CARRAY_RO)) return NULL;
+    int ndim;
+    npy_intp rows;
+    if (!is_taken(self, X, &ndim, &rows) || rows > self->most_rows) return NULL;
     PyArrayObject *from = (PyArrayObject *)X, *to = (PyArrayObject *)out;
-    const int ndim = PyArray_NDIM(from);
-    if (ndim < 1 || ndim > 2 || PyArray_DIM(from, ndim - 1) != self->width) return NULL;
-    npy_intp shape[2] = {ndim == 2 ? PyArray_DIM(from, 0) : self->columns, self->columns};
-    const npy_intp rows = ndim == 2 ? shape[0] : 1;
+    npy_intp shape[2] = {ndim == 2 ? rows : self->columns, self->columns};
     const int out_ndim = ndim - self->flat;
-    if (rows > self->most_rows) return NULL;
     if (out == NULL) {
-        Py_INCREF(self->dtype);
-        out = PyArray_NewFromDescr(&PyArray_Type, (PyArray_Descr *)self->dtype, out_ndim, shape, NULL, NULL, 0, NULL);
+        out = new_array(self, out_ndim, shape);
         if (out == NULL) return NULL;
         to = (PyArrayObject *)out;
     } else {
-        if (!is_plain(self, out, NPY_ARRAY_CARRAY) || PyArray_NDIM(to) != out_ndim) return NULL;
+        if (!pymlp_is_plain(out, self->dtype, NPY_ARRAY_CARRAY) || PyArray_NDIM(to) != out_ndim) return NULL;
         for (int i = 0; i < out_ndim; i++)
             if (PyArray_DIM(to, i) != shape[i]) return NULL;
         const size_t bytes = (size_t)PyArray_ITEMSIZE(from) * (size_t)rows;
-        if (overlap(PyArray_BYTES(from), bytes * (size_t)self->width, PyArray_BYTES(to), bytes * (size_t)self->columns))
+        if (pymlp_overlap(PyArray_BYTES(from), bytes * (size_t)self->width, PyArray_BYTES(to),
+                          bytes * (size_t)self->columns))
             return NULL;
         Py_INCREF(out);
     }
@@ -95,24 +98,54 @@ static PyObject *caller_call(PyObject *object, PyObject *arguments, PyObject *ke
     return answer;
 }
 
-/* _set_entry(function, predictor, dtype, width, columns, most_rows, flat, keeps_lock): addresses as integers */
+/* _direct_gradient(X): values and gradient; None where the general way is to be taken */
+static PyObject *direct_gradient(PyObject *object, PyObject *X) {
+    const Caller *self = (const Caller *)object;
+    int ndim;
+    npy_intp rows;
+    if (!is_taken(self, X, &ndim, &rows) || rows > self->most_gradient_rows) Py_RETURN_NONE;
+    npy_intp shape[3], values_ndim = 0;
+    if (ndim == 2) shape[values_ndim++] = rows;
+    if (!self->flat) shape[values_ndim++] = self->columns;
+    shape[values_ndim] = self->width;
+    PyObject *values = new_array(self, (int)values_ndim, shape);
+    PyObject *gradient = values == NULL ? NULL : new_array(self, (int)values_ndim + 1, shape);
+    PyObject *both = gradient == NULL ? NULL : PyTuple_Pack(2, values, gradient);
+    Py_XDECREF(values);
+    Py_XDECREF(gradient);
+    if (both == NULL) return NULL;
+    void *const from = PyArray_DATA((PyArrayObject *)X), *const out = PyArray_DATA((PyArrayObject *)values);
+    void *const jacobian = PyArray_DATA((PyArrayObject *)gradient);
+    int code;
+    Py_BEGIN_ALLOW_THREADS
+    code = self->differentiate(self->predictor, from, rows, out, jacobian);
+    Py_END_ALLOW_THREADS
+    if (code == 0) return both;
+    Py_DECREF(both);
+    Py_RETURN_NONE;
+}
+
+/* _set_entry(function, predictor, dtype, width, columns, most_rows, flat, keeps_lock, gradient function, most of its rows):
+ * addresses as integers */
 static PyObject *set_entry(PyObject *object, PyObject *arguments) {
     Caller *self = (Caller *)object;
-    unsigned long long function, predictor;
-    Py_ssize_t width, columns, most_rows;
+    unsigned long long function, predictor, differentiate;
+    Py_ssize_t width, columns, most_rows, most_gradient_rows;
     int flat, keeps_lock;
     PyObject *dtype;
-    if (!PyArg_ParseTuple(arguments, "KKO!nnnpp", &function, &predictor, &PyArrayDescr_Type, &dtype, &width, &columns,
-                          &most_rows, &flat, &keeps_lock))
+    if (!PyArg_ParseTuple(arguments, "KKO!nnnppKn", &function, &predictor, &PyArrayDescr_Type, &dtype, &width, &columns,
+                          &most_rows, &flat, &keeps_lock, &differentiate, &most_gradient_rows))
         return NULL;
     Py_INCREF(dtype);
     Py_XDECREF(self->dtype);
     self->dtype = dtype;
     self->predict = (predict_function *)(uintptr_t)function;
+    self->differentiate = (gradient_function *)(uintptr_t)differentiate;
     self->predictor = (pymlp_predictor *)(uintptr_t)predictor;
     self->width = width;
     self->columns = columns;
     self->most_rows = most_rows;
+    self->most_gradient_rows = most_gradient_rows;
     self->flat = flat;
     self->keeps_lock = keeps_lock;
     Py_RETURN_NONE;
@@ -127,6 +160,7 @@ static void caller_free(PyObject *object) {
 
 static PyMethodDef caller_methods[] = {
     {"_set_entry", set_entry, METH_VARARGS, "Say what a call runs: addresses of the function and of the predictor."},
+    {"_direct_gradient", direct_gradient, METH_O, "Values and gradient of X; None where this is not the way."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -153,7 +187,7 @@ static int fill_module(PyObject *module) {
     if (type == NULL) return -1;
     int code = PyModule_AddObjectRef(module, "Caller", type);
     Py_DECREF(type);
-    return code;
+    return code < 0 ? code : pymlp_add_stepper(module);
 }
 
 static PyModuleDef_Slot module_slots[] = {

@@ -2,7 +2,8 @@
  *
  *   phase 1   each thread carries its rows through all layers: forward, loss, deltas back to the first layer
  *   barrier
- *   phase 2   each thread takes units of weights: gradient over all rows of the block, then the optimizer in place
+ *   phase 2   each thread takes units of weights: gradient over all rows of the block, then the optimizer in place; one that
+ *             is done with its share goes on with those of others
  *   barrier
  * Two barriers at any depth, no private gradients, no reduction.  Every thread works out the same plan of steps by
  * itself; what is summed in order is summed by thread 0.  A stop is agreed on at barriers, so that none is left waiting.
@@ -52,8 +53,9 @@ static double NAME(unit_cost)(const pymlp_plan *plan, const struct NAME(unit) *u
     return (double)(unit->inputs * NAME(vectors_of)(unit->columns)) * (rows + 13 + turning);
 }
 
-/* The units of thread `index`, `*first` to `*last` - 1: they are dealt by their cost, in their order. */
-static void NAME(share_of_units)(const pymlp_plan *plan, int index, int members, int64_t *first, int64_t *last) {
+/* Writes down the share of thread `index`: units are dealt by their cost, in their order. */
+static void NAME(deal_units)(const pymlp_plan *plan, int index, int members) {
+    int64_t *first = &plan->shares[index].first, *last = &plan->shares[index].last;
     *first = 0;
     *last = plan->n_units;
     if (members == 1) return;
@@ -86,7 +88,7 @@ static const struct layer *NAME(layer_of)(const pymlp_plan *plan, int64_t unit) 
     return &plan->layers[l];
 }
 
-/* The transposes of a thread's units, from the packed weights */
+/* The transposes of units `first` .. `last` - 1, from the packed weights */
 static void NAME(transpose_weights)(const pymlp_plan *plan, int64_t first, int64_t last, bool first_layers_too) {
     for (int64_t number = first; number < last; number++) {
         if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) return;
@@ -156,20 +158,31 @@ static double NAME(weight_sum)(const struct batch *batch) {
     return sum;
 }
 
-/* Phase 2 for units `first` .. `last` - 1; `sparse`: the batch's inputs are. */
-static void NAME(unit_phase)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, int64_t first, int64_t last,
+/* The unit of a share to begin next, or -1 if all have been: from the last, so that a narrow output layer's update finds products
+ * to hide under, and the first layer's weights, which the next step needs first, are left in the caches. */
+ALWAYS_INLINE int64_t NAME(next_unit)(struct share *share) {
+    /* a look is cheaper than an exchange, and most are in vain once all threads have done their own */
+    if (atomic_load_explicit(&share->taken, memory_order_relaxed) >= share->last - share->first) return -1;
+    const int64_t number = share->last - 1 - atomic_fetch_add_explicit(&share->taken, 1, memory_order_relaxed);
+    return number < share->first ? -1 : number;
+}
+
+/* Phase 2 for thread `index`: its own units, then what is left of others', who may share their core with other programs or
+ * have further to memory.  Who computes a unit does not change its bits.  `sparse`: the batch's inputs are. */
+static void NAME(unit_phase)(const pymlp_plan *plan, const struct NAME(gradient_job) *job, int index, int members,
                              bool sparse) {
     struct NAME(pending) pending;
     pending.job = NULL;
     pending.turn = 0;
     /* without a unit after, a row asks for itself */
     pending.ahead = 0;
-    /* from the last: a narrow output layer's update finds products to hide under, and the first layer's weights, which the
-     * next step needs first, are left in the caches */
-    for (int64_t number = last - 1; number >= first; number--) {
-        if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) break;
-        const struct layer *layer = NAME(layer_of)(plan, number);
-        NAME(functions_of)(layer, sparse)->gradient(plan, job, layer, number, &pending);
+    for (int turn = 0; turn < members; turn++) {
+        struct share *share = &plan->shares[(index + turn) % members];
+        for (int64_t number; (number = NAME(next_unit)(share)) >= 0;) {
+            if (atomic_load_explicit(&plan->stop, memory_order_relaxed)) break;
+            const struct layer *layer = NAME(layer_of)(plan, number);
+            NAME(functions_of)(layer, sparse)->gradient(plan, job, layer, number, &pending);
+        }
     }
     NAME(finish_update)(plan, &pending);
 }
@@ -177,24 +190,25 @@ static void NAME(unit_phase)(const pymlp_plan *plan, const struct NAME(gradient_
 /* Both phases over all blocks of a batch; false if told to stop.  *loss, on thread 0 alone, becomes the sum of the rows'
  * losses; the penalties' sums are complete after the last barrier. */
 static bool NAME(batch_phases)(const struct NAME(run) *run, const struct batch *batch, struct NAME(gradient_job) *job,
-                               int64_t first, int64_t last, int index, int members, double *loss) {
+                               int index, int members, double *loss) {
     pymlp_plan *plan = run->plan;
     REAL *scratch = NAME(scratch)(plan, index);
     *loss = 0;
     for (int64_t block = 0; block < batch->rows; block += BLOCK_ROWS) {
         int64_t rows = batch->rows - block < BLOCK_ROWS ? batch->rows - block : BLOCK_ROWS;
+        atomic_store_explicit(&plan->shares[index].taken, 0, memory_order_relaxed);
         NAME(row_phase)(run, batch, block, rows * index / members, rows * (index + 1) / members, scratch);
         if (batch->columns != NULL) NAME(deal_entries)(plan, batch, block, rows, index, members);
-        if (team_barrier(members, &plan->stop)) return false;
+        if (pymlp_team_barrier(members, &plan->stop)) return false;
         if (index == 0 && batch->output_gradient == NULL)
             for (int64_t i = 0; i < rows; i++) *loss += (double)((const REAL *)plan->row_losses)[i];
         if (job != NULL) {
             job->rows = rows;
             job->first = block == 0;
             job->last = block + rows == batch->rows;
-            NAME(unit_phase)(plan, job, first, last, batch->columns != NULL);
+            NAME(unit_phase)(plan, job, index, members, batch->columns != NULL);
         }
-        if (team_barrier(members, &plan->stop)) return false;
+        if (pymlp_team_barrier(members, &plan->stop)) return false;
     }
     return true;
 }
@@ -219,13 +233,12 @@ static struct NAME(gradient_job) NAME(job_of)(const pymlp_plan *plan, double wei
     };
 }
 
-/* One optimizer step on units `first` .. `last` - 1 from the gradient in plan->gradient, whose norm is limited; false if told
- * to stop. */
-static bool NAME(limited_update)(const struct NAME(run) *run, struct NAME(gradient_job) *job, int64_t first, int64_t last,
-                                 int index, int members) {
+/* One optimizer step from the gradient in plan->gradient, whose norm is limited; false if told to stop. */
+static bool NAME(limited_update)(const struct NAME(run) *run, struct NAME(gradient_job) *job, int index, int members) {
     pymlp_plan *plan = run->plan;
+    atomic_store_explicit(&plan->shares[index].taken, 0, memory_order_relaxed);
     NAME(square_chunks)(plan, plan->gradient, run->optimizer->clip_value, index, members);
-    if (team_barrier(members, &plan->stop)) return false;
+    if (pymlp_team_barrier(members, &plan->stop)) return false;
     NAME(limit_norm)(plan, run->optimizer->clip_norm, &job->rule);
     job->bias_rule = job->rule;
     NAME(spare)(&job->bias_rule);
@@ -236,15 +249,14 @@ static bool NAME(limited_update)(const struct NAME(run) *run, struct NAME(gradie
     job->inverse = 1;
     job->gradient = NULL;
     job->given = plan->gradient;
-    NAME(unit_phase)(plan, job, first, last, false);
-    return !team_barrier(members, &plan->stop);
+    NAME(unit_phase)(plan, job, index, members, false);
+    return !pymlp_team_barrier(members, &plan->stop);
 }
 
 /* Steps `from` .. `to`, on `members` threads of which this is number `index`; false if told to stop. */
 static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, int index, int members) {
     pymlp_plan *plan = run->plan;
-    int64_t first, last;
-    NAME(share_of_units)(plan, index, members, &first, &last);
+    NAME(deal_units)(plan, index, members);
     double began = run->tries && index == 0 ? NAME(seconds_now)() : 0;
     for (int64_t step = from; step < to; step++) {
         struct batch batch = *run->data;
@@ -261,12 +273,12 @@ static bool NAME(take_steps)(struct NAME(run) *run, int64_t from, int64_t to, in
         job.rule = NAME(rule_of)(run->optimizer, run->coefficients + N_COEFFICIENTS * step);
         job.bias_rule = job.rule;
         NAME(spare)(&job.bias_rule);
-        if (!NAME(batch_phases)(run, &batch, &job, first, last, index, members, &loss)) return false;
+        if (!NAME(batch_phases)(run, &batch, &job, index, members, &loss)) return false;
         if (index == 0) run->losses[step] = (loss + NAME(penalty)(plan)) / weight_sum;
-        if (limited && !NAME(limited_update)(run, &job, first, last, index, members)) return false;
+        if (limited && !NAME(limited_update)(run, &job, index, members)) return false;
         if (plan->has_max_norm) {
             NAME(shorten_weights)(plan, &job.rule, index, members);
-            if (team_barrier(members, &plan->stop)) return false;
+            if (pymlp_team_barrier(members, &plan->stop)) return false;
         }
         if (run->tries && index == 0 && (step - from + 1) % NAME(TRIAL_GROUP) == 0) {
             const double now = NAME(seconds_now)(), seconds = (now - began) / NAME(TRIAL_GROUP);
@@ -289,12 +301,11 @@ static void NAME(training)(void *context, int index, int members) {
     NAME(repack)(plan, index, members, run->trained, plan->packed, false);
     for (int slot = 0; slot < n_slots; slot++)
         NAME(repack)(plan, index, members, run->slots + slot * plan->n_parameters, plan->slots[slot], false);
-    bool stopped = team_barrier(members, &plan->stop);
+    bool stopped = pymlp_team_barrier(members, &plan->stop);
     if (!stopped) {
-        int64_t first, last;
-        NAME(share_of_units)(plan, index, members, &first, &last);
-        NAME(transpose_weights)(plan, first, last, false);
-        stopped = team_barrier(members, &plan->stop);
+        NAME(deal_units)(plan, index, members);
+        NAME(transpose_weights)(plan, plan->shares[index].first, plan->shares[index].last, false);
+        stopped = pymlp_team_barrier(members, &plan->stop);
     }
     if (index == 0) run->members = members;
     /* all threads, then one, then as many as were faster; those that have nothing to do wait at the barrier */
@@ -309,14 +320,14 @@ static void NAME(training)(void *context, int index, int members) {
             run->active = plan->trial_seconds[1] < plan->trial_seconds[0] ? 1 : members;
         }
         step = end;
-        if (team_barrier(members, &plan->stop)) stopped = true;
+        if (pymlp_team_barrier(members, &plan->stop)) stopped = true;
     }
     if (!stopped) {
         NAME(repack)(plan, index, members, run->trained, plan->packed, true);
         for (int slot = 0; slot < n_slots; slot++)
             NAME(repack)(plan, index, members, run->slots + slot * plan->n_parameters, plan->slots[slot], true);
         /* told to stop, any of them may have left numbers out */
-        stopped = team_barrier(members, &plan->stop);
+        stopped = pymlp_team_barrier(members, &plan->stop);
     }
     if (index == 0 && stopped) run->stopped = true;
     RESTORE_FLOAT_MODE(mode);
@@ -326,21 +337,19 @@ static void NAME(differentiation)(void *context, int index, int members) {
     struct NAME(run) *run = context;
     pymlp_plan *plan = run->plan;
     __typeof__(SAVE_FLOAT_MODE()) mode = SAVE_FLOAT_MODE();
-    int64_t first, last;
-    NAME(share_of_units)(plan, index, members, &first, &last);
+    NAME(deal_units)(plan, index, members);
     NAME(repack)(plan, index, members, (REAL *)run->params, plan->packed, false);
-    bool stopped = team_barrier(members, &plan->stop);
+    bool stopped = pymlp_team_barrier(members, &plan->stop);
     if (!stopped) {
-        NAME(transpose_weights)(plan, first, last, run->x_gradient != NULL);
-        stopped = team_barrier(members, &plan->stop);
+        NAME(transpose_weights)(plan, plan->shares[index].first, plan->shares[index].last, run->x_gradient != NULL);
+        stopped = pymlp_team_barrier(members, &plan->stop);
     }
     if (!stopped) {
         bool with_loss = run->losses != NULL;
         double weight_sum = with_loss ? NAME(weight_sum)(run->data) : 1, loss;
         struct NAME(gradient_job) job = NAME(job_of)(plan, weight_sum, run->gradient);
         job.penalised = job.penalised && with_loss;
-        stopped = !NAME(batch_phases)(run, run->data, run->gradient == NULL ? NULL : &job, first, last, index, members,
-                                      &loss);
+        stopped = !NAME(batch_phases)(run, run->data, run->gradient == NULL ? NULL : &job, index, members, &loss);
         if (index == 0 && with_loss && !stopped) *run->losses = (loss + NAME(penalty)(plan)) / weight_sum;
     }
     if (index == 0 && stopped) run->stopped = true;
@@ -349,9 +358,9 @@ static void NAME(differentiation)(void *context, int index, int members) {
 
 /* Runs `work` on so many threads. */
 static int NAME(run_threads)(struct NAME(run) *run, void (*work)(void *context, int index, int members), int threads) {
-    int members = team_begin(threads);
-    team_run(members, work, run);
-    team_end(members);
+    int members = pymlp_team_begin(threads);
+    pymlp_team_run(members, work, run);
+    pymlp_team_end(members);
     if (!run->stopped) return PYMLP_OK;
     atomic_store(&run->plan->stop, 0);
     return PYMLP_STOPPED;

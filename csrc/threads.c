@@ -169,7 +169,7 @@ static void *worker(void *argument) {
         follow_caller(&own);
 #endif
         pool.work(pool.context, index, members);
-        team_barrier(members, NULL);
+        pymlp_team_barrier(members, NULL);
         return_to_cores();
     }
     return NULL;
@@ -190,7 +190,7 @@ static bool forks_are_watched;
 
 static void watch_forks(void) { forks_are_watched = pthread_atfork(NULL, NULL, forget_parents_threads) == 0; }
 
-int process_generation(void) {
+int pymlp_process_generation(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_forks);
     return atomic_load(&generation);
@@ -213,8 +213,8 @@ static bool start_worker(int index) {
     return started;
 }
 
-int team_begin(int wanted) {
-    process_generation();
+int pymlp_team_begin(int wanted) {
+    pymlp_process_generation();
     int free_pool = 0;
     if (wanted <= 1 || !forks_are_watched || !atomic_compare_exchange_strong(&pool.taken, &free_pool, 1)) return 1;
     if (wanted > MOST_THREADS) wanted = MOST_THREADS;
@@ -229,7 +229,7 @@ int team_begin(int wanted) {
     return members;
 }
 
-void team_run(int members, void (*work)(void *context, int index, int members), void *context) {
+void pymlp_team_run(int members, void (*work)(void *context, int index, int members), void *context) {
     if (members > 1) {
         pool.work = work;
         pool.context = context;
@@ -237,15 +237,15 @@ void team_run(int members, void (*work)(void *context, int index, int members), 
         change(&pool.job, (int)((number & 0x7fffff) << 8 | (unsigned)members), &pool.sleepers);
     }
     work(context, 0, members);
-    if (members > 1) team_barrier(members, NULL);
+    if (members > 1) pymlp_team_barrier(members, NULL);
     return_to_cores();
 }
 
-void team_end(int members) {
+void pymlp_team_end(int members) {
     if (members > 1) atomic_store(&pool.taken, 0);
 }
 
-bool team_barrier(int members, const atomic_int *stop) {
+bool pymlp_team_barrier(int members, const atomic_int *stop) {
     if (members == 1) return stop != NULL && atomic_load_explicit(stop, memory_order_relaxed) != 0;
     int phase = atomic_load_explicit(&pool.phase, memory_order_relaxed);
     if (atomic_fetch_add(&pool.arrived, 1) + 1 == members) {

@@ -7,7 +7,8 @@
  * values of k, after which a moves on by a_skip; b[k, :] at b + k * b_depth; the rows of c are c_row apart, those of start
  * start_row (0: one row for all, a bias or zeros).  depth and run are at least 1.  The cache lines of a and b are asked for
  * fetch_ahead values of k before their turn (0: left to the machine).  After each run, `pending` (NULL: none)
- * is updated by some rows.
+ * is updated by some rows, and so many cache lines of what a later product will read are asked for, from `next` on, which
+ * moves on like b.
  *
  * kind says what becomes of the sums before they are stored: nothing, an activation, or a multiplication by the slope of
  * one, whose outputs are `outputs` numbers from where the sums go.
@@ -15,7 +16,8 @@
 ALWAYS_INLINE void TILE(const int rows, const int vectors, int64_t depth, const REAL *a, const int64_t a_row,
                         const int64_t a_depth, int64_t run, int64_t a_skip, const REAL *b, const int64_t b_depth,
                         const REAL *start, int64_t start_row, REAL *c, const int64_t c_row,
-                        const int fetch_ahead, struct NAME(pending) *pending, const int kind, int64_t outputs) {
+                        const int fetch_ahead, struct NAME(pending) *pending, const int kind, int64_t outputs, const REAL *next,
+                        int64_t lines) {
     typedef REAL loose __attribute__((vector_size(TILE_LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
     TILE_VECTOR sums[TILE_ROWS][TILE_VECTORS];
     /* no branch on where a chain starts, and loops that run at least once: where two ways meet, the compiler would have
@@ -35,12 +37,14 @@ ALWAYS_INLINE void TILE(const int rows, const int vectors, int64_t depth, const 
             if (fetch_ahead > 0) {
                 __builtin_prefetch(a + fetch_ahead * a_depth, 0, 3);
                 __builtin_prefetch(b + fetch_ahead * b_depth, 0, 3);
-                __builtin_prefetch(b + fetch_ahead * b_depth + 64 / sizeof(REAL), 0, 3);
+                __builtin_prefetch(b + fetch_ahead * b_depth + CACHE_LINE, 0, 3);
             }
             a += a_depth;
             b += b_depth;
         } while (--count > 0);
         a += a_skip;
+        for (int64_t line = 0; line < lines; line++) __builtin_prefetch(next + line * CACHE_LINE, 0, 2);
+        next += run * b_depth;
         if (pending != NULL && pending->rows > 0) NAME(update_rows)(pending, pending->pace);
     } while (depth > 0);
     for (int row = 0; row < rows; row++)

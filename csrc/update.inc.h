@@ -215,6 +215,7 @@ struct NAME(unit) {
     const struct layer *layer;
     int64_t input, inputs, column, columns;
     int64_t place; /* of its first number in the packed arrays */
+    int64_t turn, turns; /* of the panels that its group of inputs meets one after the other, this is so many-th of so many */
 };
 
 /* A unit whose gradient sums are complete, and how far its update has come. */

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pymlp.displays.training_curve import TrainingCurveDisplay
     from pymlp.estimators import MLPClassifier, MLPRegressor
     from pymlp.files import ModelFormatError, load, load_network, save, save_network
+    from pymlp.learner import Learner
+    from pymlp.library import get_include, get_library
     from pymlp.linear import LogisticRegression, Perceptron
     from pymlp.loggers import CSVLog, JSONLinesLog, TensorBoardLog
     from pymlp.losses import CompiledLoss, CustomLoss, Focal, GaussianNLL, Huber, LogLoss, Quantile, Tweedie
@@ -57,6 +59,7 @@ _LAZY = {
     "Huber": "pymlp.losses",
     "InverseScaling": "pymlp.schedules",
     "JSONLinesLog": "pymlp.loggers",
+    "Learner": "pymlp.learner",
     "LinearSVC": "pymlp.support_vectors",
     "Lion": "pymlp.optimizers",
     "LogLoss": "pymlp.losses",
@@ -83,6 +86,8 @@ _LAZY = {
     "TrainingCurveDisplay": "pymlp.displays.training_curve",
     "Tweedie": "pymlp.losses",
     "find_learning_rate": "pymlp.range_test",
+    "get_include": "pymlp.library",
+    "get_library": "pymlp.library",
     "load": "pymlp.files",
     "load_network": "pymlp.files",
     "save": "pymlp.files",
@@ -114,6 +119,7 @@ __all__ = [
     "Huber",
     "InverseScaling",
     "JSONLinesLog",
+    "Learner",
     "LinearSVC",
     "Lion",
     "LogLoss",
@@ -142,6 +148,8 @@ __all__ = [
     "config_context",
     "find_learning_rate",
     "get_config",
+    "get_include",
+    "get_library",
     "load",
     "load_network",
     "save",
@@ -172,7 +180,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_SUBMODULES})
 
 
 def _warn_without_engine() -> None:

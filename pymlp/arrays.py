@@ -85,3 +85,21 @@ def finite_numbers(name: str, values: Any, dtype: str) -> np.ndarray:
             raise kind(f"{name} must hold real numbers: {error}") from error
     check_finite(name, values, dtype)
     return packed(values, dtype)
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype, **others: Any) -> None:
+    """ValueError if `out` is no array that C can write so many numbers of `dtype` to, or overlaps one of the `others`,
+    arrays by their names."""
+    if not isinstance(out, np.ndarray) or out.dtype != dtype or out.shape != shape or not out.flags.carray:
+        raise ValueError(f"out must be a writeable C-contiguous {dtype} array of shape {shape}, got {_described(out)}")
+    for name, other in others.items():
+        if isinstance(other, np.ndarray) and np.may_share_memory(other, out):
+            raise ValueError(f"out must not overlap {name}")
+
+
+def _described(out: Any) -> str:
+    if not isinstance(out, np.ndarray):
+        return type(out).__name__
+    flags = ("" if out.flags.c_contiguous else ", not contiguous") + ("" if out.flags.writeable else ", read-only")
+    flags += "" if out.flags.aligned else ", not aligned"
+    return f"{out.dtype} {out.shape}{flags}"

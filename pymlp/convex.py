@@ -17,7 +17,7 @@ import numpy as np
 from scipy import linalg, optimize
 
 from pymlp.blas import one_blas_thread
-from pymlp.lbfgs import FullBatch
+from pymlp.full_batch import FullBatch
 from pymlp.rows import dense_blocks
 
 # beyond so many features their Gram matrix costs more than it saves, and each has a scale of its own instead

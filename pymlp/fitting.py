@@ -22,9 +22,10 @@ from pymlp.checkpoints import Checkpoints
 from pymlp.course import Course
 from pymlp.epochs import EpochLoop, new_history
 from pymlp.finiteness import first_non_finite
+from pymlp.full_batch import FullBatch
 from pymlp.inference import outputs_of
 from pymlp.interruptible import copied, run_interruptibly
-from pymlp.lbfgs import FullBatch, Iterate, Minimisation
+from pymlp.lbfgs import Iterate, Minimisation
 from pymlp.network import Network
 from pymlp.optimizers import OPTIMIZERS, Optimizer, new_slots
 from pymlp.rows import chosen_rows, rows_of

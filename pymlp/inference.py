@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pymlp.arrays import packed
+from pymlp.arrays import finite_numbers, packed, refuse_others
 from pymlp.backends import Plan, Predictor
+from pymlp.finiteness import check_finite
 from pymlp.interruptible import ASSUMED_FLOPS_PER_SECOND, DIRECT_SECONDS
 from pymlp.network import Network
 from pymlp.rows import as_taken, dense_blocks, is_gathered
@@ -25,6 +26,27 @@ def block_rows(n_parameters: int) -> int:
     return max(LEAST_BLOCK_ROWS, int(DIRECT_SECONDS * ASSUMED_FLOPS_PER_SECOND / (2.0 * n_parameters)))
 
 
+def checked_rows(network: Network, X: Any) -> np.ndarray | SparseRows:
+    """X as the verbs of a plan take it, but that one row may have one dimension.
+
+    Raises
+    ------
+    TypeError, ValueError
+        X does not hold finite numbers, or not as many in a row as the network has inputs.
+    """
+    refuse_others("X", X)
+    sparse = hasattr(X, "tocsr")
+    X = X if sparse else np.asarray(X)
+    if X.ndim not in ((2,) if sparse else (1, 2)) or X.shape[-1] != network.inputs:
+        shapes = f"(rows, {network.inputs}), or ({network.inputs},) for one row"
+        raise ValueError(f"X must be of shape {shapes}, got {tuple(X.shape)}")
+    if not sparse:
+        return finite_numbers("X", X, network.dtype)
+    check_finite("X", X, network.dtype)
+    X = as_taken(network, X)
+    return X if isinstance(X, SparseRows) else packed(X.toarray(), network.dtype)
+
+
 def predict_rows(predictor: Predictor, X: Any, out: np.ndarray) -> None:
     """Write what the network says of X into `out`.
 
@@ -37,6 +59,29 @@ def predict_rows(predictor: Predictor, X: Any, out: np.ndarray) -> None:
         C-contiguous, of the network's dtype.
     """
     _in_blocks(predictor.network, predictor.predict, X, out, grows=predictor.exact_cuts)
+
+
+def gradient_rows(network: Network) -> int:
+    """Rows of one call for values and gradients: forward, and back for each of the outputs."""
+    flops = 2.0 * network.n_parameters * (1 + network.outputs)
+    return max(1, int(DIRECT_SECONDS * ASSUMED_FLOPS_PER_SECOND / flops))
+
+
+def differentiate_rows(predictor: Predictor, X: Any, out: np.ndarray | None, jacobian: np.ndarray) -> None:
+    """Write what the network says of X into `out`, if there is one, and its derivative by X into `jacobian`.
+
+    Parameters
+    ----------
+    predictor : pymlp.backends.Predictor
+    X : ndarray or SciPy sparse matrix of shape (rows, inputs)
+        Converted block by block where it is not of the network's dtype, not C-contiguous, or sparse.
+    out : ndarray of shape (rows, predictor.columns), or None
+    jacobian : ndarray of shape (rows, predictor.columns, inputs)
+        As `out` C-contiguous, of the network's dtype.
+    """
+    network = predictor.network
+    for part, block in dense_blocks(X, gradient_rows(network), network.dtype):
+        predictor.value_and_gradient(block, None if out is None else out[part], jacobian[part])
 
 
 def outputs_of(plan: Plan, params: np.ndarray, X: Any) -> np.ndarray:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import contextvars
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from operator import setitem
 from threading import Lock, Thread
 from typing import Any
 
@@ -45,6 +48,20 @@ def copied(array: np.ndarray) -> np.ndarray:
     copy = np.empty(array.shape, array.dtype)
     copy_in_pieces(copy, array)
     return copy
+
+
+def fill_together(targets: Sequence[np.ndarray], sources: Sequence[np.ndarray]) -> None:
+    """Fill all arrays or none, whatever a signal's handler raises."""
+    if sum(target.nbytes for target in targets) <= COPIED_BYTES:
+        # sooner done than a thread is started; one call that runs no code of Python, so that no signal comes between
+        deque(map(setitem, targets, repeat(...), sources), maxlen=0)
+        return
+
+    def copy() -> None:
+        for target, source in zip(targets, sources, strict=True):
+            copy_in_pieces(target, source)
+
+    run_interruptibly(copy)
 
 
 class _HelpedCall:

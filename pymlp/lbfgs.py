@@ -11,21 +11,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 from scipy import optimize
 
-from pymlp.backends import Plan
 from pymlp.blas import one_blas_thread
 from pymlp.callbacks import Announcer
 from pymlp.container import ModelFormatError
 from pymlp.epochs import Keeper, new_history
-from pymlp.interruptible import DIRECT_SECONDS, run_interruptibly, training_seconds
-from pymlp.network import Network
-from pymlp.rows import DENSE_BYTES, as_taken, dense_blocks, is_gathered
+from pymlp.full_batch import FullBatch
 
 
 @dataclass(frozen=True)
@@ -105,83 +102,6 @@ class Evaluations:
 
 class StopAskedError(Exception):
     """A callback asked to stop, or the time limit was reached; ends the minimisation from within."""
-
-
-class FullBatch:
-    """Loss and gradient over all rows, as SciPy asks for them.
-
-    Parameters
-    ----------
-    module : module
-        A backend.
-    network : Network
-    X : ndarray or CSR matrix of shape (rows, inputs)
-        One that an engine does not take as it is (another dtype, say) is converted block by block, never as a whole.
-    y : ndarray of shape (rows, outputs)
-    weight : ndarray of shape (rows,), or None
-    """
-
-    def __init__(self, module: Any, network: Network, X: Any, y: np.ndarray, weight: np.ndarray | None) -> None:
-        X = as_taken(network, X)
-        self.network, self.X, self.y, self.weight = network, X, y, weight
-        rows = X.shape[0]
-        self.gathered = is_gathered(X, network.dtype)
-        self.block = rows
-        planned = network
-        if self.gathered:
-            self.block = max(1, min(rows, DENSE_BYTES // (X.shape[1] * np.dtype(network.dtype).itemsize)))
-            # over blocks every call would add the penalty: `_over_blocks` adds it once
-            planned = replace(network, l1=0.0, l2=0.0)
-        self.plan: Plan = module.Plan(planned, self.block)
-        self.gradient = np.empty(network.n_parameters, network.dtype)
-        self.evaluations = 0
-        self.last_loss = np.inf
-        self._seconds = training_seconds(network.n_parameters, self.block)
-
-    def __call__(self, point: np.ndarray) -> tuple[float, np.ndarray]:
-        """Loss and gradient (float64) at a point of shape (n_parameters,)."""
-        params = np.ascontiguousarray(point, self.network.dtype)
-        if self.gathered:
-            self.last_loss, gradient = self._over_blocks(params)
-        else:
-            self.last_loss = self._call(params, self.X, self.y, self.weight)
-            gradient = self.gradient.astype(np.float64)
-        self.evaluations += 1
-        return self.last_loss, gradient
-
-    @property
-    def gradient_dtype(self) -> str:
-        """The type in which a gradient loses nothing."""
-        return "float64" if self.gathered else self.network.dtype
-
-    def recall(self, loss: float, gradient: np.ndarray) -> tuple[float, np.ndarray]:
-        """Give what an earlier call has given."""
-        self.last_loss = loss
-        self.evaluations += 1
-        return loss, gradient
-
-    def _call(self, params: np.ndarray, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
-        def call() -> float:
-            return self.plan.loss_gradient(params, X, y, weight, self.gradient)
-
-        began = perf_counter()
-        loss = run_interruptibly(call, self.plan.stop) if self._seconds > DIRECT_SECONDS else call()
-        self._seconds = perf_counter() - began
-        return loss
-
-    def _over_blocks(self, params: np.ndarray) -> tuple[float, np.ndarray]:
-        loss, gradient, whole = 0.0, np.zeros(len(params)), 0.0
-        for part, block in dense_blocks(self.X, self.block, self.network.dtype):
-            weight = None if self.weight is None else self.weight[part]
-            share = float(len(block)) if weight is None else float(weight.sum(dtype=np.float64))
-            loss += share * self._call(params, block, self.y[part], weight)
-            gradient += share * self.gradient
-            whole += share
-        for layer in self.network.layout:
-            W = params[layer.weight].astype(np.float64)
-            loss += 0.5 * self.network.l2 * float(W @ W) + self.network.l1 * float(np.abs(W).sum())
-            gradient[layer.weight] += self.network.l2 * W + self.network.l1 * np.sign(W)
-        return loss / whole, gradient / whole
 
 
 class Minimisation:

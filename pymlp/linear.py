@@ -28,8 +28,8 @@ from pymlp.classifiers import (
     unchanged_on_failure,
 )
 from pymlp.convex import Problem, minimise
+from pymlp.full_batch import FullBatch
 from pymlp.layer_descent import BiasRule, Terms, descend
-from pymlp.lbfgs import FullBatch
 from pymlp.network import Dense, Network
 from pymlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from pymlp.targets import ClassTargets

@@ -23,6 +23,7 @@ from pymlp.losses import Loss, described_loss, loss_description, loss_of
 from pymlp.options import check_number, of_python
 
 if TYPE_CHECKING:
+    from pymlp.derivatives import FlatObjective, Pullback
     from pymlp.summary import Summary
 
 DTYPES = ("float32", "float64")
@@ -278,6 +279,121 @@ class Network:
         from pymlp.summary import Summary
 
         return Summary(self)
+
+    def vjp(
+        self,
+        params: Any,
+        X: Any,
+        *,
+        step: int | None = None,
+        n_threads: int | None = None,
+        backend: str | None = None,
+    ) -> tuple[np.ndarray, Pullback]:
+        """Outputs, and the function that carries a gradient by them back: the vector-Jacobian product.
+
+        For objectives of one's own: say how they follow the outputs, and get how they follow the parameters and X.
+
+        Parameters
+        ----------
+        params : array-like of shape (n_parameters,)
+        X : array-like or SciPy sparse matrix of shape (rows, inputs), or array-like of shape (inputs,)
+            Any number of rows; one dimension is one row, and nothing then has an axis for rows.
+        step : int, optional
+            Number of a training step, whose masks of dropout are applied on both ways; by default there is no dropout.
+        n_threads : int, optional
+            Upper bound on the threads; see `pymlp.config`.
+        backend : {"c", "numba", "numpy"}, optional
+
+        Returns
+        -------
+        outputs : ndarray of shape (rows, outputs)
+        pullback : Pullback
+            ``pullback(output_gradient)`` gives the gradient of ``sum(outputs * output_gradient)`` by the parameters, of
+            shape (n_parameters,); with ``x_gradient=True`` that by X as well, and with ``gradient=False`` alone.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument does not hold finite numbers, or does not fit; the message names it.
+
+        Notes
+        -----
+        `params` and X are copied: the pullback is of this moment.  What the backend made ready for the call waits with
+        the network for the next one of about as many rows, where it takes at most 256 MB.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pymlp import Network
+        >>> network = Network.from_widths((4, 8, 2))
+        >>> params = network.initial_params(0)
+        >>> outputs, pullback = network.vjp(params, np.ones((5, 4)))
+        >>> pullback(2 * outputs).shape  # of the sum of squares
+        (58,)
+        """
+        from pymlp.derivatives import vjp
+
+        return vjp(self, params, X, step=step, n_threads=n_threads, backend=backend)
+
+    def flat_objective(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        n_threads: int | None = None,
+        backend: str | None = None,
+    ) -> FlatObjective:
+        """The loss over these rows as a function of the flat parameters: for any optimiser or sampler.
+
+        Parameters
+        ----------
+        X : array-like or SciPy sparse matrix of shape (rows, inputs)
+        y : array-like of shape (rows, targets), or (rows,) for one target
+            Targets as the loss takes them; see `pymlp.train`.
+        sample_weight : array-like of shape (rows,), optional
+            Weight of each row, at least 0.
+        n_threads : int, optional
+            Upper bound on the threads; see `pymlp.config`.
+        backend : {"c", "numba", "numpy"}, optional
+
+        Returns
+        -------
+        FlatObjective
+            ``objective(params)`` gives value and gradient, ``objective.value(params)`` the value alone.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument does not hold finite numbers, or does not fit; the message names it.
+
+        Notes
+        -----
+        Arrays that are as the engine takes them are not copied: X and y must stay as they are.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pymlp import Network
+        >>> from scipy.optimize import minimize
+        >>> network = Network.from_widths((1, 8, 1), "tanh")
+        >>> x = np.linspace(-2, 2, 50)
+        >>> objective = network.flat_objective(x[:, None], np.sin(x))
+        >>> found = minimize(objective, network.initial_params(0), jac=True, method="L-BFGS-B")
+        >>> bool(found.fun < 1e-3)
+        True
+        """
+        from pymlp.derivatives import FlatObjective
+
+        return FlatObjective(self, X, y, sample_weight, n_threads=n_threads, backend=backend)
+
+    @cached_property
+    def free_plans(self) -> dict[Any, Any]:
+        """Plans that nobody uses at the moment, kept by `vjp`; no part of what the network is."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "free_plans"}
 
     @property
     def takes_sparse(self) -> bool:

@@ -7,11 +7,9 @@ is the same, `pymlp.epochs`.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from operator import setitem
 from time import perf_counter
 from typing import Any
 
@@ -25,11 +23,14 @@ from pymlp.course import Course
 from pymlp.epochs import Completed, EpochLoop, check_histories, new_history
 from pymlp.finiteness import check_finite
 from pymlp.inference import outputs_of
-from pymlp.interruptible import COPIED_BYTES, copied, copy_in_pieces, run_interruptibly
+from pymlp.interruptible import copied, fill_together
 from pymlp.network import Network, random_source
 from pymlp.optimizers import Adam, Optimizer, new_slots
 from pymlp.rows import is_converted_late, rows_of
 from pymlp.schedules import Constant, is_schedule
+
+# far above any number of steps; what is added to it still fits into 64 bits
+MOST_STEPS = 2**62
 
 
 @dataclass
@@ -229,14 +230,14 @@ def train(
     began = perf_counter()
     check_params(network, params)
     check_optimizer(optimizer)
-    _check_rates(rate, schedule)
+    check_rates(rate, schedule)
     if max_time is not None:
-        _check_above_zero("max_time", max_time)
+        check_above_zero("max_time", max_time)
     X, y, weight = check_data(network, X, y, weight)
     n_rows = X.shape[0]
     batch_size = min(200, n_rows) if batch_size is None else min(check_count("batch_size", batch_size), n_rows)
-    epochs, step = check_count("epochs", epochs), check_count("step", step, least=0)
-    slots = _check_slots(network, optimizer, slots)
+    epochs, step = check_count("epochs", epochs), check_step(step)
+    slots = check_slots(network, optimizer, slots)
     if patience is not None:
         patience = check_count("patience", patience, least=0)
         if not isinstance(tol, Real) or not 0 <= tol < np.inf:
@@ -285,17 +286,7 @@ def train(
 
 
 def _publish(completed: Completed, params: np.ndarray, slots: np.ndarray) -> None:
-    """Fill both arrays or none, whatever a signal's handler raises."""
-    if params.nbytes + slots.nbytes <= COPIED_BYTES:
-        # sooner done than a thread is started; one call that runs no code of Python, so that no signal comes between
-        deque(map(setitem, (params, slots), (..., ...), (completed.params, completed.slots)), maxlen=0)
-        return
-
-    def copy() -> None:
-        copy_in_pieces(params, completed.params)
-        copy_in_pieces(slots, completed.slots)
-
-    run_interruptibly(copy)
+    fill_together((params, slots), (completed.params, completed.slots))
 
 
 def _check_validation(network: Network, X: Any, y: Any, weight: Any) -> tuple | None:
@@ -328,7 +319,7 @@ def check_params(network: Network, params: np.ndarray) -> None:
         raise ValueError("params is changed in place, but the array is read-only")
 
 
-def _check_slots(network: Network, optimizer: Optimizer, slots: np.ndarray | None) -> np.ndarray:
+def check_slots(network: Network, optimizer: Optimizer, slots: np.ndarray | None) -> np.ndarray:
     if slots is None:
         return new_slots(optimizer, network.n_parameters, network.dtype)
     expected = (optimizer.n_slots, network.n_parameters)
@@ -345,13 +336,13 @@ def check_optimizer(optimizer: Any) -> None:
         raise ValueError(f"optimizer must be an object such as SGD(), Adam() or AdamW(), got {optimizer!r}")
 
 
-def _check_rates(rate: Any, schedule: Any) -> None:
-    _check_above_zero("rate", rate)
+def check_rates(rate: Any, schedule: Any) -> None:
+    check_above_zero("rate", rate)
     if not is_schedule(schedule):
         raise ValueError(f"schedule must be an object such as Constant() or Cosine(), or a callable, got {schedule!r}")
 
 
-def _check_above_zero(name: str, value: Any) -> None:
+def check_above_zero(name: str, value: Any) -> None:
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < np.inf:
         raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
 
@@ -361,6 +352,14 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     return int(value)
+
+
+def check_step(step: Any) -> int:
+    """The number of a step as int; ValueError if it is none, or one that 64 bits do not count on from."""
+    step = check_count("step", step, least=0)
+    if step > MOST_STEPS:
+        raise ValueError(f"step must be at most {MOST_STEPS}, got {step}")
+    return step
 
 
 def check_data(

@@ -205,6 +205,28 @@ static void fill_coefficients(const struct task *task, double *coefficients) {
     }
 }
 
+/* The derivatives of the first rows' outputs by all inputs, in one call and row by row, with outputs that must be those of
+ * `predicted`; values: room for them. */
+static void differentiate(const struct task *task, int dtype, pymlp_predictor *predictor, int64_t columns, const void *X,
+                          const void *predicted, void *values, struct hash *hash) {
+    const int64_t inputs = task->layers[0].inputs, size = columns * inputs, rows = task->rows < 40 ? task->rows : 40;
+    const size_t bytes = (size_t)dtype / 8;
+    char *whole = room(dtype, rows * size), *cut = room(dtype, rows * size);
+    check(pymlp_predictor_value_and_gradient(predictor, X, rows, values, whole), "value_and_gradient", task);
+    for (int64_t row = 0; row < rows; row++)
+        check(pymlp_predictor_value_and_gradient(predictor, (const char *)X + (size_t)(row * inputs) * bytes, 1, NULL,
+                                                 cut + (size_t)(row * size) * bytes),
+              "value_and_gradient", task);
+    if (memcmp(values, predicted, (size_t)(rows * columns) * bytes) != 0 ||
+        memcmp(whole, cut, (size_t)(rows * size) * bytes) != 0) {
+        fprintf(stderr, "float%d, case \"%s\": derivatives depend on how the rows are cut\n", dtype, task->name);
+        exit(1);
+    }
+    take_in_numbers(hash, dtype, whole, rows * size);
+    free(whole);
+    free(cut);
+}
+
 /* What a predictor says of all rows, in one call and cut into several. */
 static void predict(const struct task *task, const char *isa, int dtype, int threads, const void *params, const void *X,
                     const pymlp_sparse *sparse, struct hash *hash) {
@@ -234,6 +256,7 @@ static void predict(const struct task *task, const char *isa, int dtype, int thr
             exit(1);
         }
         take_in_numbers(hash, dtype, out, task->rows * columns);
+        differentiate(task, dtype, predictor, columns, X, out, cut, hash);
         pymlp_predictor_free(predictor);
         free(out);
         free(cut);

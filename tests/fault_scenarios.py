@@ -69,6 +69,26 @@ def learnt(model: Any) -> bytes:
     return hashlib.sha256(b"|".join(parts)).digest()
 
 
+def called_back(name: str) -> Scenario:
+    """Calling a function made of a predictor, which has no error but NaN."""
+    network = Network.from_widths((3000, 3, 2), "tanh")
+    x, slopes = np.linspace(-1, 1, 3000), np.empty(3000)
+
+    def prepare() -> Any:
+        predictor = Predictor(network, network.initial_params(0))
+        return predictor.as_cfunc("point", column=1, value_and_gradient=True)
+
+    def run(function: Any) -> bytes:
+        value = function.ctypes(len(x), x.ctypes.data, slopes.ctypes.data, function.user_data)
+        if np.isnan(value):
+            assert np.isnan(slopes).all()
+            engine = backends.get("c")
+            engine._fail(engine.OUT_OF_MEMORY)
+        return np.array(value).tobytes() + slopes.tobytes()
+
+    return Scenario(name, prepare, run)
+
+
 def fit(name: str, model: Any, *data: Any, verb: str = "fit", **options: Any) -> Scenario:
     """Fitting a copy of the model."""
 
@@ -172,6 +192,31 @@ def loading(name: str, model: Any, path: Path) -> Scenario:
     )
 
 
+def reading(name: str, model: Any, path: Path) -> Scenario:
+    """Reading a model file without Python, and what it says of rows."""
+    from pymlp._engine import ffi, lib
+
+    model.save(path)
+
+    def run(subject: Path) -> bytes:
+        read, message = ffi.new("pymlp_model **"), ffi.new("char[200]")
+        code = lib.pymlp_model_load(read, str(subject).encode(), message, 200)
+        assert (code == 0) == (read[0] != ffi.NULL)
+        if code == 1:
+            raise MemoryError(ffi.string(message).decode())
+        assert code == 0, ffi.string(message)
+        try:
+            out = np.empty((ROWS, lib.pymlp_model_columns(read[0])))
+            code = lib.pymlp_predict(read[0], ffi.from_buffer(X), ROWS, ffi.from_buffer(out))
+            if code == 1:
+                raise MemoryError("the engine asked for scratch")
+            return out.tobytes()
+        finally:
+            lib.pymlp_model_free(read[0])
+
+    return Scenario(name, lambda: path, run, lambda subject: subject.read_bytes())
+
+
 def scenarios(folder: Path) -> list[Scenario]:
     """All of them; those of files work in `folder`."""
     fitted = small(hidden_layer_sizes=(30, 20)).fit(X, LABELS)
@@ -217,11 +262,16 @@ def scenarios(folder: Path) -> list[Scenario]:
         asking("Predictor", fitted, lambda model: Predictor(model)(new_rows)),
         Scenario("Predictor, first call", lambda: Predictor(fitted), lambda subject: subject(new_rows).tobytes()),
         Scenario("Predictor, sparse rows", lambda: Predictor(rare), lambda subject: subject(THIN).tobytes()),
+        asking("Predictor.jacobian", fitted, lambda model: Predictor(model).jacobian(new_rows)),
+        asking("value_and_gradient, four threads", fitted,
+               lambda model: Predictor(model).value_and_gradient(new_rows)[1], n_threads=4),
+        called_back("as_cfunc, a row longer than the stack has room for"),
         Scenario("Plan", lambda: fitted.network_, lambda network: bytes([backends.get().Plan(network, 50).n_threads])),
         saving("save", fitted, folder / "saved"),
         checkpointing("fit, checkpoints", small(solver="sgd"), folder / "runs"),
         checkpointing("fit, checkpoints, lbfgs", small(solver="lbfgs"), folder / "runs"),
         loading("load", fitted, folder / "model.safetensors"),
+        reading("a model file in C", fitted, folder / "read.safetensors"),
     ]  # fmt: skip
 
 

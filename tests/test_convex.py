@@ -11,7 +11,7 @@ from scipy import optimize, sparse
 
 from pymlp import backends, convex
 from pymlp.convex import Problem, minimise
-from pymlp.lbfgs import FullBatch
+from pymlp.full_batch import FullBatch
 from pymlp.network import Dense, Network
 
 

@@ -192,6 +192,8 @@ def test_a_predictor_of_a_negative_number_of_rows() -> None:
     assert lib.pymlp_predictor_predict(predictor[0], X, -1, X) == BAD_ARGUMENT
     assert lib.pymlp_predictor_predict_sparse(predictor[0], sparse_rows(), -1, X) == BAD_ARGUMENT
     assert lib.pymlp_predictor_predict_sparse(predictor[0], sparse_rows(), 3, X) == 0
+    assert lib.pymlp_predictor_value_and_gradient(predictor[0], X, -1, X, X) == BAD_ARGUMENT
+    assert lib.pymlp_predictor_value_and_gradient(predictor[0], X, 1, X, ffi.NULL) == BAD_ARGUMENT
     lib.pymlp_predictor_free(predictor[0])
 
 
@@ -279,9 +281,9 @@ def test_the_cosine_of_what_is_no_number_is_none(dtype: str) -> None:
 
 
 def test_every_code_has_a_text_of_its_own() -> None:
-    texts = {ffi.string(lib.pymlp_error_text(code)) for code in range(7)}
-    assert len(texts) == 7
-    assert ffi.string(lib.pymlp_error_text(7)) == ffi.string(lib.pymlp_error_text(-1)) == b"unknown error code"
+    texts = {ffi.string(lib.pymlp_error_text(code)) for code in range(9)}
+    assert len(texts) == 9
+    assert ffi.string(lib.pymlp_error_text(9)) == ffi.string(lib.pymlp_error_text(-1)) == b"unknown error code"
 
 
 def test_names_that_no_registry_has() -> None:

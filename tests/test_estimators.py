@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from small_models import small
 
 import pymlp
-from pymlp import MLPClassifier, MLPRegressor, lbfgs, rows
+from pymlp import MLPClassifier, MLPRegressor, full_batch, rows
 from pymlp.validation import HIDDEN_ACTIVATIONS
 
 # the fits here are short on purpose
@@ -225,7 +225,7 @@ def test_lbfgs_over_blocks_of_sparse_rows(iris, monkeypatch):
     X, y = iris
     weight = np.linspace(0, 2, 150)
     expected = small(solver="lbfgs", alpha=0.1).fit(X, y, sample_weight=weight)
-    monkeypatch.setattr(lbfgs, "DENSE_BYTES", 40 * 4 * 8)
+    monkeypatch.setattr(full_batch, "DENSE_BYTES", 40 * 4 * 8)
     model = small(solver="lbfgs", alpha=0.1).fit(sparse.csr_matrix(X), y, sample_weight=weight)
     np.testing.assert_allclose(model.params_, expected.params_, rtol=1e-8, atol=1e-10)
     assert model.loss_ == pytest.approx(expected.loss_, rel=1e-12)
@@ -240,7 +240,7 @@ def test_large_arrays_of_another_type_are_converted_in_blocks(iris, kind, parame
     probabilities = expected.predict_proba(X.astype(dtype))
     forty_rows = 40 * 4 * np.dtype(dtype).itemsize
     monkeypatch.setattr(rows, "DENSE_BYTES", forty_rows)
-    monkeypatch.setattr(lbfgs, "DENSE_BYTES", forty_rows)
+    monkeypatch.setattr(full_batch, "DENSE_BYTES", forty_rows)
     monkeypatch.setattr(rows, "SMALL_COPY_BYTES", 0)
     converted = []
     to_dense = rows._dense

@@ -28,9 +28,10 @@ from pymlp import (
     Quantile,
     Tweedie,
 )
+from pymlp.functions import PROBABILITIES
 from pymlp.losses import LOSSES, BinaryLogLoss
 from pymlp.scores import pinball_d2
-from pymlp.targets import CLASS_LOSSES, NUMBER_LOSSES, PROBABILITIES
+from pymlp.targets import CLASS_LOSSES, NUMBER_LOSSES
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

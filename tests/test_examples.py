@@ -5,6 +5,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -20,6 +21,7 @@ pyplot.switch_backend("Agg")
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(examples.__path__) if module.name != "picture")
 
+needs_numba = pytest.mark.skipif(find_spec("numba") is None, reason="the example compiles its loop by Numba")
 # the examples stop where the picture is good enough
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -41,7 +43,11 @@ def numbers(line):
 
 
 def test_all_examples_are_tested():
-    assert sorted(("custom_loss", "digits", "imbalanced", "memmap", "quantile_bands", "spiral", "surrogate")) == NAMES
+    tested = (
+        "custom_loss", "digits", "imbalanced", "memmap", "policy_gradient", "quantile_bands", "spiral", "surrogate",
+        "van_der_pol",
+    )  # fmt: skip
+    assert sorted(tested) == NAMES
 
 
 @pytest.mark.parametrize("printed", ["digits"], indirect=True)
@@ -87,6 +93,29 @@ def test_custom_loss(printed):
 @pytest.mark.parametrize("printed", ["memmap"], indirect=True)
 def test_memmap(printed):
     assert numbers(printed.splitlines()[-1])[0] > 0.95
+
+
+@pytest.mark.parametrize("printed", ["policy_gradient"], indirect=True)
+def test_policy_gradient(printed):
+    *table, last = printed.splitlines()[1:]
+    assert numbers(table[0])[0] < 50
+    # Gymnasium's own measure of a pole that is balanced
+    assert numbers(table[-1])[0] >= 475
+    before, after = (int(number) for number in re.findall(r"\d+", last))
+    assert before < 100 < after
+
+
+@pytest.mark.parametrize("printed", [pytest.param("van_der_pol", marks=needs_numba)], indirect=True)
+def test_van_der_pol(printed):
+    lines = printed.splitlines()
+    assert numbers(lines[0])[0] > 0.9999
+    median, largest = numbers(lines[1])
+    assert median < 0.02
+    assert largest < 2
+    # each time is there: how long it took is not for a test to say
+    assert lines[3].startswith("compiled loop, as_numba")
+    assert all(len(numbers(line)) == 2 and min(numbers(line)) > 0 for line in lines[4:-1])
+    assert {"pymlp", "scikit-learn"} <= {line.split("*")[0].split(",")[1].split()[0] for line in lines[4:-1]}
 
 
 def test_starts_from_the_command_line(tmp_path):

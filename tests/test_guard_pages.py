@@ -151,6 +151,12 @@ def test_predictors(engine: Engine, dtype: str, loss: str) -> None:
                 ask.predict(placed(case.X[:rows]), out)
                 assert np.isfinite(out).all()
                 answers.append(out.tobytes())
+                again = placed(nothing_yet(out))
+                jacobian = placed(np.full((rows, ask.columns, case.network.inputs), np.nan, dtype))
+                ask.value_and_gradient(placed(case.X[:rows]), again, jacobian)
+                assert again.tobytes() == out.tobytes()
+                assert np.isfinite(jacobian).all()
+                answers.append(jacobian.tobytes())
             return b"".join(answers)
 
         runs.append(run)

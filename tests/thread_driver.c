@@ -24,6 +24,7 @@ static pymlp_loss_rule loss;
 static pymlp_optimizer optimizer;
 static pymlp_predictor *predictor;
 static float X[ROWS * INPUTS], y[ROWS * OUTPUTS], start[PARAMETERS], trained[PARAMETERS], predicted[ROWS * OUTPUTS];
+static float slopes[ROWS * OUTPUTS * INPUTS];
 static int64_t order[STEPS * BATCH], starts[STEPS + 1];
 static double coefficients[STEPS * 4];
 /* the log loss without smoothing */
@@ -76,6 +77,18 @@ static void *train_again(void *number) {
     return NULL;
 }
 
+/* Derivatives of some rows; the first threads here find no transposes, and make them all at once. */
+static void differentiate(int64_t start_row) {
+    static _Thread_local float out[ROWS * OUTPUTS], jacobian[ROWS * OUTPUTS * INPUTS];
+    const int64_t rows = ROWS / 3 - start_row;
+    const int code =
+        pymlp_predictor_value_and_gradient(predictor, X + start_row * INPUTS, rows, out, jacobian);
+    if (code != PYMLP_OK) fail("a derivative", code);
+    if (memcmp(out, predicted + start_row * OUTPUTS, (size_t)(rows * OUTPUTS) * sizeof *out) != 0 ||
+        memcmp(jacobian, slopes + start_row * OUTPUTS * INPUTS, (size_t)(rows * OUTPUTS * INPUTS) * sizeof *out) != 0)
+        fail("a derivative", PYMLP_OK);
+}
+
 static void *predict_again(void *number) {
     static _Thread_local float out[ROWS * OUTPUTS];
     /* pieces of another length for each thread: the same bytes however rows are cut */
@@ -88,6 +101,7 @@ static void *predict_again(void *number) {
         }
         if (memcmp(out, predicted, sizeof out) != 0) fail("a prediction", PYMLP_OK);
         atomic_fetch_add(&predictions, 1);
+        differentiate((intptr_t)number % 7);
     }
     return NULL;
 }
@@ -153,7 +167,14 @@ int main(int count, char **arguments) {
     }
     code = pymlp_predictor_create(&predictor, instruction_set, 32, layers, 2, &loss, trained, 0, 2, 0);
     if (code == PYMLP_OK) code = pymlp_predictor_predict(predictor, X, ROWS, predicted);
-    if (code != PYMLP_OK) {
+    /* by a predictor of its own: that of the threads is to have no transposes yet */
+    pymlp_predictor *first = NULL;
+    static float again[ROWS * OUTPUTS];
+    if (code == PYMLP_OK)
+        code = pymlp_predictor_create(&first, instruction_set, 32, layers, 2, &loss, trained, 0, 1, 0);
+    if (code == PYMLP_OK) code = pymlp_predictor_value_and_gradient(first, X, ROWS, again, slopes);
+    pymlp_predictor_free(first);
+    if (code != PYMLP_OK || memcmp(again, predicted, sizeof again) != 0) {
         fail("the first prediction", code);
         return 2;
     }

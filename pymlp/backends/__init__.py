@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from numbers import Integral
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 
@@ -45,6 +46,15 @@ class BackendUnavailableError(ImportError):
 
 class StoppedError(RuntimeError):
     """A verb ended early because `Plan.stop` was called; what it was writing is undefined."""
+
+
+class Entry(NamedTuple):
+    """The way into C for callers that are C themselves."""
+
+    addresses: tuple[int, ...]
+    """Of the plan, of the optimizer's record, and of the verbs forward, backward, loss_gradient and update."""
+    fail: Callable[[int], NoReturn]
+    """Raises what a code of a verb stands for."""
 
 
 class Plan(Protocol):
@@ -134,6 +144,9 @@ class Plan(Protocol):
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
 
+    def entry(self, optimizer: Optimizer) -> Entry | None:
+        """What `pymlp._call` needs to call C directly, as long as the plan lives; None where there is no C."""
+
 
 class Predictor(Protocol):
     """A network frozen with its parameters, for inference alone; any number of threads may use one at the same time.
@@ -157,6 +170,8 @@ class Predictor(Protocol):
     """Whether the bits stay the same however rows are cut into calls."""
     entry: tuple[int, int] | None
     """Addresses of C's function and predictor, for `pymlp._call`; None where there is no C."""
+    gradient_entry: int | None
+    """Address of C's function for values and gradients, likewise."""
 
     def __init__(
         self, network: Network, params: np.ndarray, n_threads: int | None = None, *, with_complement: bool = False
@@ -164,6 +179,30 @@ class Predictor(Protocol):
 
     def predict(self, X: np.ndarray, out: np.ndarray) -> None:
         """Write network(X) into `out` (rows, columns), a C-contiguous array of the network's dtype, as X is."""
+
+    def value_and_gradient(self, X: np.ndarray, out: np.ndarray | None, jacobian: np.ndarray) -> None:
+        """Write into `out`, unless it is None, what `predict` writes, and into `jacobian` (rows, columns, inputs) the
+        derivative of each column by each input; X is no `SparseRows`."""
+
+    def callback(self, scale: tuple[np.ndarray, np.ndarray] | None, column: int) -> Callback:
+        """This predictor as functions that other programs call by their addresses (see `pymlp.compiled`).
+
+        `scale` is what the columns are multiplied by and what is then added, `column` the one that functions of one
+        number give.  Raises BackendUnavailableError where there is no compiled code.
+        """
+
+
+class Callback(Protocol):
+    """What functions called by their addresses are handed as their user data.
+
+    It lies in the memory of an array, so `numpy.asarray` of it is one, and keeps alive what the functions need.
+    """
+
+    address: int
+    """Of the user data."""
+
+    def function(self, name: str) -> int:
+        """Address of a function of csrc/callables.c, or one that does the same."""
 
 
 def missing_reason(name: str) -> str | None:

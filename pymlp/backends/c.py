@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pymlp._engine import ffi, lib
-from pymlp.backends import StoppedError, callable_loss, checked_batch_size
+from pymlp.backends import Entry, StoppedError, callable_loss, checked_batch_size
 from pymlp.config import Choice, requested, resolve_threads
 from pymlp.forks import drawing
 from pymlp.losses import CompiledLoss
@@ -328,6 +328,12 @@ class Plan:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
         lib.pymlp_stop(self._plan)
 
+    def entry(self, optimizer: Optimizer) -> Entry:
+        """What `pymlp._call` needs to call C directly, as long as the plan lives."""
+        verbs = (ffi.addressof(lib, f"pymlp_{name}") for name in ("forward", "backward", "loss_gradient", "update"))
+        pointers = (self._plan, self._optimizer(optimizer), *verbs)
+        return Entry(tuple(int(ffi.cast("uintptr_t", pointer)) for pointer in pointers), _fail)
+
 
 class Predictor:
     """See `pymlp.backends.Predictor`; `isa` is the instruction set it runs on."""
@@ -352,8 +358,8 @@ class Predictor:
         if code:
             _fail(code)
         self._predictor = self._owner[0]
-        function = ffi.addressof(lib, "pymlp_predictor_predict")
-        self.entry = int(ffi.cast("uintptr_t", function)), int(ffi.cast("uintptr_t", self._predictor))
+        self.entry = _number(ffi.addressof(lib, "pymlp_predictor_predict")), _number(self._predictor)
+        self.gradient_entry = _number(ffi.addressof(lib, "pymlp_predictor_value_and_gradient"))
 
     def predict(self, X: np.ndarray, out: np.ndarray) -> None:
         """Write network(X) into `out`."""
@@ -366,6 +372,31 @@ class Predictor:
         )
         if code:
             _fail(code)
+
+    def callback(self, scale: tuple[np.ndarray, np.ndarray] | None, column: int) -> Any:
+        """This predictor as functions that other programs call by their addresses."""
+        from pymlp.backends.c_callbacks import Callback
+
+        return Callback(self, scale, column)
+
+    def value_and_gradient(self, X: np.ndarray, out: np.ndarray | None, jacobian: np.ndarray) -> None:
+        """Write network(X) into `out`, if there is one, and its derivative by X into `jacobian`."""
+        rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
+        shape = (rows, self.columns, self.network.inputs)
+        code = lib.pymlp_predictor_value_and_gradient(
+            self._predictor,
+            _address("X", X, self._dtype, (rows, self.network.inputs)),
+            rows,
+            ffi.NULL if out is None else _address("out", out, self._dtype, shape[:2], writes=True),
+            _address("jacobian", jacobian, self._dtype, shape, writes=True),
+        )
+        if code:
+            _fail(code)
+
+
+def _number(pointer: object) -> int:
+    """The address that a pointer holds."""
+    return int(ffi.cast("uintptr_t", pointer))
 
 
 def _sparse(X: SparseRows, network: Network) -> object:

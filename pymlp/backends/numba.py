@@ -14,6 +14,7 @@ import functools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from pymlp.losses import CustomLoss
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
 from pymlp.sparse_rows import SparseRows
+
+if TYPE_CHECKING:
+    from pymlp.backends.numba_callbacks import Callback
 
 # A step of fewer multiply-adds takes one thread of the tile no longer than NumPy's BLAS takes on two cores, which busy
 # neighbours slow down several times; below so many parameters the layers are too narrow for BLAS whatever the batch;
@@ -87,6 +91,9 @@ class Plan:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
         self._stop[0] = 1
         self._definition.stop()
+
+    def entry(self, optimizer: Optimizer) -> None:
+        """There is no C."""
 
     def forward(
         self, params: np.ndarray, X: np.ndarray, out: np.ndarray, step: int | None = None, row_offset: int = 0
@@ -278,4 +285,13 @@ class Plan:
             raise IndexError(f"order holds a row number outside the {rows} rows of X")
 
 
-Predictor = functools.partial(PlanPredictor, Plan)
+class Predictor(PlanPredictor):
+    """See `pymlp.backends.Predictor`."""
+
+    __init__ = functools.partialmethod(PlanPredictor.__init__, Plan)
+
+    def callback(self, scale: tuple[np.ndarray, np.ndarray] | None, column: int) -> Callback:
+        """This predictor as functions that other programs call by their addresses."""
+        from pymlp.backends.numba_callbacks import Callback
+
+        return Callback(self, self._params, scale)

@@ -73,8 +73,8 @@ def first_to_learn(network: Network) -> int:
     return next(row.number for row in network.table if row.parts)
 
 
-def layer_table(network: Network) -> LayerTable:
-    """The table; the scratch memory begins with zeros, as many as the widest row."""
+def layer_table(network: Network, block: int = BLOCK) -> LayerTable:
+    """The table for blocks of so many rows; the scratch memory begins with zeros, as many as the widest row."""
     used = max(padded(row.outputs, network.dtype) for row in network.table)
     used = max(used, padded(network.inputs, network.dtype))
 
@@ -84,15 +84,15 @@ def layer_table(network: Network) -> LayerTable:
         return used - count
 
     width = padded(network.inputs, network.dtype)
-    buffers = [Buffer(take(BLOCK * network.inputs), network.inputs, take(BLOCK * width), width)]
+    buffers = [Buffer(take(block * network.inputs), network.inputs, take(block * width), width)]
     table, pieces, end, flat = [], [], 0, 0
     for row in network.table:
         columns = padded(row.outputs, network.dtype)
         source = buffers[row.source]
         second = buffers[row.second] if row.second >= 0 else source
-        scores = take(BLOCK * columns)
-        values = take(BLOCK * columns) if needs_scores(row) else scores
-        deltas = take(BLOCK * columns)
+        scores = take(block * columns)
+        values = take(block * columns) if needs_scores(row) else scores
+        deltas = take(block * columns)
         transposed = take(row.outputs * source.deltas_columns) if row.kind == "dense" else 0
         start = end
         for part in row.parts:

@@ -85,6 +85,9 @@ class Plan:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
         self._stopped = True
 
+    def entry(self, optimizer: Optimizer) -> None:
+        """There is no C."""
+
     def _check_stop(self) -> None:
         if self._stopped:
             self._stopped = False

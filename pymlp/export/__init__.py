@@ -9,16 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pymlp.export.c_source import to_c
     from pymlp.export.onnx_models import to_onnx
+    from pymlp.export.report import ExportReport
 
 # the module that defines each public name
 _LAZY = {
+    "ExportReport": "pymlp.export.report",
+    "to_c": "pymlp.export.c_source",
     "to_onnx": "pymlp.export.onnx_models",
 }
 
-__all__ = [
-    "to_onnx",
-]
+__all__ = ["ExportReport", "to_c", "to_onnx"]
 
 
 def __getattr__(name: str) -> Any:
