@@ -29,43 +29,37 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--to", metavar="KIND", required=True, help=f"one of {', '.join(WRITERS)}")
     parser.add_argument("out", metavar="OUT", help="the file to write")
     parser.add_argument(
-        "--dtype", metavar="TYPE", help=f"of the arithmetic in C: {', '.join(DTYPES)} (default: float32)"
+        "--dtype", metavar="TYPE", help=f"of the arithmetic in C: {', '.join(DTYPES)} (default: the model's)"
     )
-    parser.add_argument("--name", metavar="NAME", help="prefix of all names in C (default: from OUT)")
+    parser.add_argument("--name", metavar="NAME", help="what the names in C begin with (default: the name of OUT)")
     parser.add_argument(
         "--calibration",
         metavar="DATA",
-        help="with --dtype int8: rows to find the ranges on, as pymlp predict reads them",
+        help="for C: rows, as pymlp predict reads them, to compare answers on, and to find the ranges on for int8",
     )
     parser.set_defaults(run=run)
 
 
-def _to_c(arguments: argparse.Namespace, model: Any) -> None:
-    dtype = "float32" if arguments.dtype is None else arguments.dtype
-    if dtype not in DTYPES:
-        raise ValueError(f"--dtype {dtype!r} must be one of {', '.join(DTYPES)}")
-    if (arguments.calibration is None) == (dtype == "int8"):
-        raise ValueError("--dtype int8 needs rows to find the ranges on, and nothing else does: --calibration DATA")
-    options: dict[str, Any] = {"dtype": dtype}
-    if arguments.name is not None:
-        options["name"] = arguments.name
+def _to_c(arguments: argparse.Namespace, model: Any) -> Any:
+    from pymlp.export import to_c
+
+    rows = None
     if arguments.calibration is not None:
         network: Network = model[0] if isinstance(model, tuple) else model.network_
         names = getattr(model, "feature_names_in_", None)
         names = None if names is None else [str(name) for name in names]
-        options["calibration"] = read_rows(arguments.calibration, names, network)
-    from pymlp.export import to_c
-
-    to_c(model, arguments.out, **options)
+        rows = read_rows(arguments.calibration, names, network)
+    return to_c(model, arguments.out, arguments.dtype, name=arguments.name, calibration=rows)
 
 
-def _to_onnx(arguments: argparse.Namespace, model: Any) -> None:
+def _to_onnx(arguments: argparse.Namespace, model: Any) -> Any:
     from pymlp.export import to_onnx
 
     to_onnx(model, arguments.out)
+    return arguments.out
 
 
-def _to_torch(arguments: argparse.Namespace, model: Any) -> None:
+def _to_torch(arguments: argparse.Namespace, model: Any) -> Any:
     from pymlp.convert import to_torch
 
     module = to_torch(model)
@@ -73,20 +67,25 @@ def _to_torch(arguments: argparse.Namespace, model: Any) -> None:
 
     with replacing(arguments.out) as stream:
         torch.save(module.state_dict(), stream)
+    return arguments.out
 
 
-WRITERS: dict[str, Callable[[argparse.Namespace, Any], None]] = {"c": _to_c, "onnx": _to_onnx, "torch": _to_torch}
+# each returns what to say of the file
+WRITERS: dict[str, Callable[[argparse.Namespace, Any], Any]] = {"c": _to_c, "onnx": _to_onnx, "torch": _to_torch}
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Read the model and write the file."""
     if arguments.to not in WRITERS:
         raise ValueError(f"--to {arguments.to!r} must be one of {', '.join(WRITERS)}")
+    if arguments.dtype is not None and arguments.dtype not in DTYPES:
+        raise ValueError(f"--dtype {arguments.dtype!r} must be one of {', '.join(DTYPES)}")
+    if arguments.to == "c" and arguments.dtype == "int8" and arguments.calibration is None:
+        raise ValueError("--dtype int8 needs rows to find the ranges on: --calibration DATA")
     if arguments.to != "c":
         for attribute, option in OPTIONS_OF_C.items():
             if getattr(arguments, attribute) is not None:
                 raise ValueError(f"{option} goes with --to c, not with --to {arguments.to}")
     check_replaceable(arguments.out)
     model = files.load(arguments.model)
-    WRITERS[arguments.to](arguments, model)
-    print(f"saved: {arguments.out}")
+    print(f"saved: {WRITERS[arguments.to](arguments, model)}")

@@ -16,7 +16,6 @@ import numpy as np
 from pymlp.container import parse_json, shown
 from pymlp.convert.chains import TASK_LOSSES, Chain
 from pymlp.convert.errors import ConversionError
-from pymlp.convert.estimators import fitted_estimator
 from pymlp.convert.onnx_files import GraphFile, read_graph
 from pymlp.convert.onnx_layers import (
     Layer,
@@ -29,12 +28,11 @@ from pymlp.convert.onnx_layers import (
 from pymlp.convert.onnx_nodes import Terms
 from pymlp.convert.onnx_terms import ROWS, Term, evaluate, place_of, sole_arguments
 from pymlp.functions import ACTIVATIONS, PROBABILITIES, logistic, softmax
-from pymlp.layers import NORM_EPSILON
+from pymlp.layers import NORM_EPSILON, Dense
 from pymlp.losses import CustomLoss
 from pymlp.model_state import labels_of
 from pymlp.network import Network
 from pymlp.portable import TASKS
-from pymlp.targets import NUMBER_LOSSES
 
 # what classes are trained for from here on if the graph has scores of them that are no probabilities
 SCORES_LOSS = "hinge"
@@ -161,38 +159,39 @@ def _model(graph: GraphFile, asked: Asked) -> Any:
         raise ConversionError("it multiplies by no matrix, so it is no perceptron")
     out, label = _ends(graph, terms)
     head = _head(out, labelled=label is not None)
-    said = _said(graph, terms, out, label, head)
-    told = _told_network(graph)
+    layers = read_layers(head.layer, head.source)
+    told = _told_network(graph, layers, head)
     if asked.task is not None or asked.classes is not None:
         # whoever says what the labels are says what they are the labels of
-        said = asked.task or _task_of(head), asked.classes
-    elif told is not None and graph.metadata.get("task") in TASKS:
-        said = graph.metadata["task"], _told_labels(graph, said[1])
-    elif told is not None:
-        said = None, None
-    task, classes = said
-    layers = read_layers(head.layer, head.source)
-    dtype = asked.dtype
+        task, classes = asked.task or _task_of(head), asked.classes
+    else:
+        task, classes = _said(graph, terms, out, label, head)
+        if told is not None:
+            task = graph.metadata["task"] if graph.metadata.get("task") in TASKS else None
+            classes = _told_labels(graph, classes)
+    loss, dtype = asked.loss, asked.dtype
+    if loss is None:
+        loss = told.loss if told is not None and _suits(told, task) else _usual_loss(task, label, head)
     if dtype is None:
         dtype = "float64" if any(each.weight.dtype == np.float64 for each in terms.products) else "float32"
-    found = None
-    if told is not None and (asked.loss is not None or _suits(told, task)):
-        found = _as_told(layers, head, told, asked.loss, dtype)
-    if found is None:
-        loss = _usual_loss(task, label, head) if asked.loss is None else asked.loss
-        if loss == SCORES_LOSS and task == "binary" and head.argument.width == 2:
-            _join_scores(layers[-1])
-        found = _chain(layers, head).network(loss, dtype)
-        if task is None and found[0].output_activation in PROBABILITIES:
-            # the loss has put them behind the scores
-            task = _task_of(replace(head, activation=found[0].output_activation))
+    if loss == SCORES_LOSS and task == "binary" and head.argument.width == 2:
+        _join_scores(layers[-1])
+    network, params = _chain(layers, head).network(loss, dtype)
+    if told is not None:
+        network = _as_told(network, told)
+    elif task is None and network.output_activation in PROBABILITIES:
+        # the loss has put them behind the scores
+        task = _task_of(replace(head, activation=network.output_activation))
     if task is None and head.scale is not None:
         # which a network has no place for
         task = "numbers"
     if task is None:
-        return found
-    names = _feature_names(graph, found[0]) if asked.feature_names is None else asked.feature_names
-    return fitted_estimator(*found, task=task, classes=classes, feature_names=names, output_scale=head.scale)
+        return network, params
+    # a network alone needs no scikit-learn
+    from pymlp.convert.estimators import fitted_estimator
+
+    names = _feature_names(graph, network) if asked.feature_names is None else asked.feature_names
+    return fitted_estimator(network, params, task=task, classes=classes, feature_names=names, output_scale=head.scale)
 
 
 def _said(
@@ -253,23 +252,27 @@ def _chain(layers: Sequence[Layer], head: Head) -> Chain:
 def _suits(told: Network, task: str | None) -> bool:
     """Whether the loss of a network is for the task."""
     known = told.loss_function
-    return task is None or isinstance(known, CustomLoss) or (task == "numbers") == (known.name in NUMBER_LOSSES)
+    if task is None or isinstance(known, CustomLoss):
+        return True
+    from pymlp.targets import NUMBER_LOSSES
+
+    return (task == "numbers") == (known.name in NUMBER_LOSSES)
 
 
-def _as_told(
-    layers: Sequence[Layer], head: Head, told: Network, loss: Any, dtype: str
-) -> tuple[Network, np.ndarray] | None:
-    """The network that the metadata describe; None if they have outlived a change of the graph."""
-    network, params = _chain(layers, head).network(told.loss if loss is None else loss, dtype)
+def _as_told(network: Network, told: Network) -> Network:
+    """A network with what the metadata say of it beside its structure, such as dropout."""
+    if len(network.layers) != len(told.layers):
+        # a loss that was asked for has put a layer behind them
+        return network
     last = replace(told.layers[-1], activation=network.output_activation)
-    told = replace(told, layers=(*told.layers[:-1], last), loss=network.loss, dtype=dtype)
-    return (told, params) if _structure(told) == _structure(network) else None
+    return replace(told, layers=(*told.layers[:-1], last), loss=network.loss, dtype=network.dtype)
 
 
-def _structure(network: Network) -> list[Any]:
-    """What a graph shows of a network."""
-    shown_of = ("outputs", "activation", "normalization", "residual", "parametric")
-    return [network.inputs, *(tuple(getattr(layer, name) for name in shown_of) for layer in network.layers)]
+def _structure(inputs: int, layers: Sequence[Dense]) -> list[Any]:
+    """What a graph shows of a network, but for the last activation."""
+    *hidden, last = layers
+    names = ("outputs", "activation", "normalization", "residual", "parametric")
+    return [inputs, *(tuple(getattr(layer, name) for name in names) for layer in hidden), last.outputs]
 
 
 def _ends(graph: GraphFile, terms: Terms) -> tuple[Term, Term | None]:
@@ -403,15 +406,24 @@ def _ask(label: Term, head: Head, z: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return evaluate(label, {base: given}), given * scale + shift
 
 
-def _told_network(graph: GraphFile) -> Network | None:
-    """The network that the metadata describe."""
+def _told_network(graph: GraphFile, layers: Sequence[Layer], head: Head) -> Network | None:
+    """The network that the metadata describe; None if they have outlived a change of the graph."""
     text = graph.metadata.get("network")
     if graph.producer != "pymlp" or text is None:
         return None
     try:
-        return Network.from_description(parse_json("the metadata network", text))
+        told = Network.from_description(parse_json("the metadata network", text))
     except ValueError as error:
         raise ConversionError(f"its metadata describe no network: {error}") from error
+    found = _chain(layers, head).layers
+    if _structure(told.inputs, told.layers) != _structure(len(found[0].weight), [layer.dense for layer in found]):
+        return None
+    # groups are told apart where there are some; of a group of one the activation leaves no trace
+    activation, group = told.output_activation, told.loss_function.group
+    ends = {(activation, group if head.group > 1 else 1)}
+    if activation == "ascending" and group == 1:
+        ends.add(("identity", 1))
+    return told if (head.activation, head.group) in ends else None
 
 
 def _feature_names(graph: GraphFile, network: Network) -> list[str] | None:

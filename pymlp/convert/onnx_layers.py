@@ -162,8 +162,9 @@ def _mixture(term: Term, argument: Term) -> Activated | None:
         away = _VALUES[name][places] - x
         factor = (away * (found - x)).sum(axis=0) / (away * away).sum(axis=0)
         if close(found, x + factor * away, x):
-            if term.node.operator == "PRelu" and name == "relu" and isinstance(term.arguments[1], np.ndarray):
-                factor = np.broadcast_to(1 - term.arguments[1].astype(np.float64).reshape(-1), term.width)
+            if name == "relu" and term.node.operator == "PRelu" and term.arguments[0] is argument:
+                # to the bit
+                factor = 1 - np.broadcast_to(np.asarray(term.arguments[1], np.float64).reshape(-1), term.width)
             return Activated(argument, name, factor)
     return None
 

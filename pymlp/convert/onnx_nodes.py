@@ -86,9 +86,8 @@ class Terms:
         return needed[::-1]
 
     def _take_inputs(self, nodes: Sequence[Node]) -> Term:
-        used = {name for node in nodes for name in node.inputs}
-        found = {name: dims for name, dims in self.graph.inputs.items() if name in used}
-        if not found:
+        found = self.graph.inputs
+        if found.keys().isdisjoint(name for node in nodes for name in node.inputs):
             raise ConversionError("its outputs depend on no input")
         if len(found) == 1:
             ((name, dims),) = found.items()
@@ -148,13 +147,13 @@ class Terms:
                 raise node.refusal(f"it reads {shown(name)}, which no node before it gives")
             arguments.append(self.values[name] if name else None)
         special = _SPECIAL.get((node.domain, node.operator))
+        function = OPERATORS.get((node.domain, node.operator))
         if special is not None:
             results = compute(node, lambda node, *given: special(self, node, *given), arguments)
+        elif function is not None:
+            results = compute(node, lambda node, *given: self._apply(node, function, list(given)), arguments)
         else:
-            function = OPERATORS.get((node.domain, node.operator))
-            if function is None:
-                raise node.refusal("pymlp has no such function, nor reads one from it")
-            results = self._apply(node, function, arguments)
+            raise node.refusal("pymlp has no such function, nor reads one from it")
         results = results if isinstance(results, tuple) else (results,)
         if None in results:
             raise node.refusal("it has no input")
@@ -196,7 +195,7 @@ class Terms:
         """Whether a shape begins with the number of rows that the graph was exported with."""
         dims = next(iter(self.graph.inputs.values()))
         shape = arrays[1] if isinstance(arrays[1], np.ndarray) else np.empty(0)
-        return bool(dims) and len(shape) > 1 and dims[0] is not None and shape[0] == dims[0]
+        return bool(dims) and shape.ndim == 1 and len(shape) > 1 and dims[0] is not None and shape[0] == dims[0]
 
     def _folded(self, node: Node, function: Any, arguments: list[Any]) -> Constant | tuple[Constant, ...]:
         arrays = [None if each is None else each.array for each in arguments]

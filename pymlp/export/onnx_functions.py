@@ -136,6 +136,9 @@ def _gelu(graph: Graph, z: str) -> str:
 
 
 def _silu(graph: Graph, z: str) -> str:
+    if graph.wide:
+        # as a product with Sigmoid older versions of onnxruntime make an operator of it that they have in float32 alone
+        return graph.node("Mul", z, logistic(graph, z))
     return graph.node("Mul", z, graph.node("Sigmoid", z))
 
 
@@ -175,6 +178,13 @@ def _columns(graph: Graph, name: str, chosen: np.ndarray) -> str:
     return graph.constant(f"columns.{name}", chosen[None, :])
 
 
+def _cosine(graph: Graph, z: str) -> str:
+    if graph.wide:
+        # older versions of onnxruntime have Sin in float64, but not Cos
+        return graph.node("Sin", graph.node("Add", z, np.pi / 2))
+    return graph.node("Cos", z)
+
+
 # element by element: function(graph, z)
 FUNCTIONS: dict[str, Callable[[Graph, str], str]] = {
     "identity": lambda graph, z: z,
@@ -188,7 +198,7 @@ FUNCTIONS: dict[str, Callable[[Graph, str], str]] = {
     "silu": _silu,
     "mish": _mish,
     "softplus": _softplus,
-    "cosine": lambda graph, z: graph.node("Cos", z),
+    "cosine": _cosine,
     "square": lambda graph, z: graph.node("Mul", z, z),
     "exp": lambda graph, z: graph.node("Exp", z),
 }
