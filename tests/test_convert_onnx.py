@@ -555,6 +555,20 @@ def test_columns_that_are_found_out(tmp_path):
             check(model_of(lines, constants(), inputs={"X": shape}), tmp_path)
 
 
+def test_the_matrices_say_the_type_of_the_network(tmp_path):
+    narrow, wide = constants(), {"K": W}
+    for lines, dtype in (
+        (["y = Gemm(X, W)"], "float32"),
+        (["c = Cast(K) to=1", "y = Gemm(X, c)"], "float32"),
+        (["c = Cast(W) to=11", "x = Cast(X) to=11", "y = Gemm(x, c)"], "float64"),
+        (["x = Cast(X) to=11", "p = Gemm(x, K)", "q = Cast(p) to=1", "y = Add(q, B)"], "float64"),
+    ):
+        network, _ = check(model_of(lines, {**narrow, **wide}), tmp_path)
+        assert network.dtype == dtype
+        network, _ = from_onnx(tmp_path / "model.onnx", dtype="float64")
+        assert network.dtype == "float64"
+
+
 def test_half_precision_becomes_float32(tmp_path):
     for kind in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
         for raw in (False, True):
