@@ -1,4 +1,4 @@
-"""ONNX graphs in a few lines of text, for the tests of reading them.
+"""ONNX graphs in a few lines of text, and what converted models answer: for the tests of reading them.
 
 A line is ``y = Operator(x, 1.5, W) alpha=2, axes=[1]``: names of values, numbers of the graph's type, names of
 constants; then the attributes.  Operators of ai.onnx.ml are written with a leading ``ml.``.
@@ -10,6 +10,8 @@ import re
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+
+from pymlp import Predictor
 
 LINE = re.compile(r"\s*([\w, ]+?) = (ml\.)?(\w+)\((.*?)\)\s*(.*)")
 
@@ -64,3 +66,34 @@ def model_of(
     )
     helper.set_model_props(model, metadata or {})
     return model
+
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(scale=2, size=(30, 4))
+W, B = RANDOM.normal(size=(4, 3)), RANDOM.normal(size=3)
+V, C = RANDOM.normal(size=(3, 2)), RANDOM.normal(size=2)
+
+
+def constants(dtype="float32", **further):
+    """The matrices of two layers, 4-3-2, and further arrays."""
+    arrays = {"W": W, "B": B, "V": V, "C": C, **further}
+    return {
+        name: np.asarray(values, dtype if np.asarray(values).dtype.kind == "f" else None)
+        for name, values in arrays.items()
+    }
+
+
+def written(model, folder):
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def network_of(model):
+    return model if isinstance(model, tuple) else (model.network_, model.params_)
+
+
+def answer_of(model, rows):
+    """What a converted model answers, (rows, columns)."""
+    predictor = Predictor(*model) if isinstance(model, tuple) else Predictor(model)
+    return predictor(rows.astype(network_of(model)[0].dtype)).reshape(len(rows), -1)

@@ -201,6 +201,9 @@ class Terms:
         arrays = [None if each is None else each.array for each in arguments]
         self._check_size(node, arrays, self._room)
         found = compute(node, function, arrays)
+        if node.operator == "Cast" and node.get("to") in _CASTS:
+            # unlike those of terms, they decide on the type of the network
+            found = found.astype(_CASTS[node.get("to")])
         results = found if isinstance(found, tuple) else (found,)
         masks: list[Any] = [None] * len(results)
         given = [each for each in arguments if each is not None and each.of_rows is not None]
@@ -328,6 +331,8 @@ class Terms:
 
 # by the letter of the kind
 _TYPES = {"f": np.float64, "i": np.int64, "u": np.uint64, "b": np.bool_, "O": np.object_}
+# types of ONNX that a network can have
+_CASTS = {1: np.float32, 11: np.float64}
 # what leaves every number of a row where it is
 _KEEPING = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 _ENDS_OF_NORMS = ("Add", "Div", "Mul", "Sub")
