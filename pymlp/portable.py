@@ -51,6 +51,13 @@ class PortableModel:
     output_scale: tuple[np.ndarray, np.ndarray] | None = None
     input_threshold: float | None = None
 
+    def seen(self, X: Any) -> Any:
+        """X (rows, inputs), dense or CSR, as the network is given it: what is above `input_threshold` counts as 1."""
+        if self.input_threshold is None:
+            return X
+        dense = X.toarray() if hasattr(X, "tocsr") else X
+        return (dense > self.input_threshold).astype(self.network.dtype)
+
     @property
     def gives_probabilities(self) -> bool:
         """Whether the outputs are probabilities of classes or labels."""

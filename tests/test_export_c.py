@@ -238,6 +238,7 @@ def models(rows, dtype):
         "vectors": pymlp.LinearSVC().fit(X, two),
         "fourier": pymlp.FourierSVC(n_components=30, random_state=0).fit(X, four),
         "bayes": pymlp.GaussianNB().fit(X, four),
+        "threshold": pymlp.BernoulliNB(binarize=0.1).fit(X, four),
     }
     assert {portable(model).task for model in found.values()} == set(TASKS)
     return found
@@ -273,7 +274,7 @@ def answers_of(model, X):
     if hasattr(model, "_prediction_state"):
         with config_context(backend="c", isa="portable"):
             return pymlp.Predictor(model)(X).reshape(len(X), -1)
-    return engine_outputs(*model.to_network(), X)
+    return engine_outputs(*model.to_network(), portable(model).seen(X))
 
 
 def check_decisions(functions, name, model, given, X):

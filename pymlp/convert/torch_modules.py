@@ -377,7 +377,7 @@ def to_torch(model: Any, *, logits: bool = False) -> Any:
             raise
         message = "pymlp.convert.to_torch needs the package torch; run: pip install torch"
         raise ModuleNotFoundError(message, name="torch") from error
-    module = module_of(found, logits=logits, threshold=getattr(model, "binarize", None))
+    module = module_of(found, logits=logits, threshold=found.input_threshold)
     setattr(module, ANSWERS, _answers(found, model))
     return module
 

@@ -53,8 +53,15 @@ class Body:
             declared.append(f"{model.real} {', '.join(f'{place}[{size}]' for place, size in model.buffers.items())};")
         if model.layers:
             declared.append(f"int16_t whole[{model.most_inputs}];")
-        body = "\n".join(f"    {line}" for line in [*declared, *self._lines])
-        return f"void {model.name}_predict(const {model.real} *x, {model.real} *out)\n{{\n{body}\n}}"
+        given, first = "x", []
+        if model.model.input_threshold is not None:
+            # what the layers read as x is what each input counts as
+            given, inputs = "raw", f"{model.macro}_INPUTS"
+            declared += [f"{model.real} x[{inputs}];", "int i;"]
+            threshold = literal(model.model.input_threshold, model.network.dtype)
+            first = [f"for (i = 0; i < {inputs}; i++)", f"    x[i] = raw[i] > {threshold};"]
+        body = "\n".join(f"    {line}" for line in [*declared, *first, *self._lines])
+        return f"void {model.name}_predict(const {model.real} *{given}, {model.real} *out)\n{{\n{body}\n}}"
 
     def decision(self) -> Iterator[str]:
         """The function that decides on a class or on labels, where there are any."""

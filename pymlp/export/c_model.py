@@ -121,7 +121,7 @@ class CModel:
             A number is not finite in the type, or a layer has too many inputs for integers.
         """
         model = _in_dtype(model, "float32" if dtype == "int8" else dtype)
-        layers = quantised_layers(model.network, model.params, X) if dtype == "int8" else {}
+        layers = quantised_layers(model.network, model.params, model.seen(X)) if dtype == "int8" else {}
         return cls(model, name, dtype, file, layers)
 
     @property
@@ -177,6 +177,7 @@ class CModel:
     def outputs(self, X: Any) -> np.ndarray:
         """The network's outputs (rows, outputs) as the file computes them: integers by their definition in NumPy, else
         the engine's portable instruction set, or NumPy where there is no engine."""
+        X = self.model.seen(X)
         if self.layers:
             return quantised_outputs(self.network, self.model.params, self.layers, X)
         if backends.missing_reason("c") is not None:

@@ -127,7 +127,7 @@ def to_c(
     text = _text(written, X)
     measured = {}
     if X is not None:
-        before = outputs_of(backends.get().Plan(given.network, 1), given.params, X)
+        before = outputs_of(backends.get().Plan(given.network, 1), given.params, given.seen(X))
         measured = comparison(given, written.model, before, written.outputs(X), y)
     data = text.encode("ascii")
     with replacing(path) as stream:
