@@ -26,6 +26,23 @@ def block_rows(n_parameters: int) -> int:
     return max(LEAST_BLOCK_ROWS, int(DIRECT_SECONDS * ASSUMED_FLOPS_PER_SECOND / (2.0 * n_parameters)))
 
 
+def shaped_rows(network: Network, X: Any) -> Any:
+    """X as an array or a sparse matrix, in which one row may have one dimension.
+
+    Raises
+    ------
+    TypeError, ValueError
+        X holds what is no number, or not as many in a row as the network has inputs.
+    """
+    refuse_others("X", X)
+    sparse = hasattr(X, "tocsr")
+    X = X if sparse else np.asarray(X)
+    if X.ndim not in ((2,) if sparse else (1, 2)) or X.shape[-1] != network.inputs:
+        shapes = f"(rows, {network.inputs}), or ({network.inputs},) for one row"
+        raise ValueError(f"X must be of shape {shapes}, got {tuple(X.shape)}")
+    return X
+
+
 def checked_rows(network: Network, X: Any) -> np.ndarray | SparseRows:
     """X as the verbs of a plan take it, but that one row may have one dimension.
 
@@ -34,13 +51,8 @@ def checked_rows(network: Network, X: Any) -> np.ndarray | SparseRows:
     TypeError, ValueError
         X does not hold finite numbers, or not as many in a row as the network has inputs.
     """
-    refuse_others("X", X)
-    sparse = hasattr(X, "tocsr")
-    X = X if sparse else np.asarray(X)
-    if X.ndim not in ((2,) if sparse else (1, 2)) or X.shape[-1] != network.inputs:
-        shapes = f"(rows, {network.inputs}), or ({network.inputs},) for one row"
-        raise ValueError(f"X must be of shape {shapes}, got {tuple(X.shape)}")
-    if not sparse:
+    X = shaped_rows(network, X)
+    if not hasattr(X, "tocsr"):
         return finite_numbers("X", X, network.dtype)
     check_finite("X", X, network.dtype)
     X = as_taken(network, X)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pymlp import backends
-from pymlp.arrays import check_out, refuse_others
-from pymlp.inference import block_rows, differentiate_rows, gradient_rows, predict_rows
+from pymlp.arrays import check_out
+from pymlp.inference import block_rows, differentiate_rows, gradient_rows, predict_rows, shaped_rows
 from pymlp.network import Network
 
 if TYPE_CHECKING:
@@ -436,13 +436,9 @@ class Predictor(Caller):
 
     def _checked(self, X: Any) -> Any:
         """X as an array of numbers or a sparse matrix, of the right width."""
-        width, sparse = self.network.inputs, hasattr(X, "tocsr")
-        refuse_others("X", X)
-        X = X if sparse else np.asarray(X)
+        X = shaped_rows(self.network, X)
         if X.dtype.kind == "O":
             raise TypeError("X must hold real numbers, got dtype object")
-        if X.ndim not in ((2,) if sparse else (1, 2)) or X.shape[-1] != width:
-            raise ValueError(f"X must be of shape (rows, {width}), or ({width},) for one row, got {tuple(X.shape)}")
         return X
 
     def __reduce__(self) -> tuple[Any, ...]:
