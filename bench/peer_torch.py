@@ -81,3 +81,13 @@ def forward(network: Network, params: np.ndarray) -> Callable[[np.ndarray, np.nd
             out[...] = model(torch.from_numpy(X)).numpy()
 
     return run
+
+
+def jacobian(network: Network, params: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Derivatives of the scores: a function of X (rows, inputs) that gives (rows, outputs, inputs)."""
+    by_row = torch.func.vmap(torch.func.jacrev(_model(network, params)))
+
+    def run(X: np.ndarray) -> np.ndarray:
+        return by_row(torch.from_numpy(X)).detach().numpy()
+
+    return run
