@@ -66,3 +66,22 @@ void *pymlp_new_block(double bytes) {
     if (bytes >= MOST_BYTES) return noted(NULL, bytes);
     return noted(aligned_alloc(64, ((size_t)bytes + 63) & ~(size_t)63), bytes);
 }
+
+/* what stands before each of the blocks: the block before it; a cache line, so that what follows is on one of its own */
+enum { LINK_BYTES = 64 };
+
+void *pymlp_add_block(struct pymlp_blocks *blocks, double bytes) {
+    char *link = pymlp_new_zeros(bytes + LINK_BYTES);
+    if (link == NULL) return NULL;
+    memcpy(link, &blocks->last, sizeof blocks->last);
+    blocks->last = link;
+    return link + LINK_BYTES;
+}
+
+void pymlp_free_blocks(struct pymlp_blocks *blocks) {
+    while (blocks->last != NULL) {
+        void *link = blocks->last;
+        memcpy(&blocks->last, link, sizeof blocks->last);
+        pymlp_free_zeros(link);
+    }
+}

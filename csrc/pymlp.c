@@ -80,6 +80,8 @@ const char *pymlp_error_text(int code) {
         case PYMLP_ROW_OUT_OF_RANGE: return "order holds a row number outside X";
         case PYMLP_BAD_ARGUMENT: return "an argument is out of its range";
         case PYMLP_NO_INSTRUCTION_SET: return "this machine cannot run that instruction set";
+        case PYMLP_UNREADABLE: return "the file cannot be read";
+        case PYMLP_BAD_MODEL: return "not a valid model file";
         default: return "unknown error code";
     }
 }

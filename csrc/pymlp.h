@@ -4,7 +4,7 @@
  * ready to run for one batch size and number of threads.  Parameters are one flat vector [W0 b0 W1 b1 ...], each W is
  * (inputs, outputs) in C order; all arrays are contiguous, of the plan's dtype (float or double), and owned by the
  * caller.  Nothing here prints, exits or keeps a pointer after it returns.  Functions that can fail return a code;
- * pymlp_error_text says what it means.
+ * pymlp_error_text says what it means.  A model is a file of `pymlp.save` made ready to predict.
  *
  * The block below is also what the Python extension is declared from, so it holds declarations alone.
  */
@@ -17,9 +17,15 @@
 extern "C" {
 #endif
 
+/* of a shared library, what is declared here can be seen, and nothing else */
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+
 /* cffi declarations begin */
 typedef struct pymlp_plan pymlp_plan;
 typedef struct pymlp_predictor pymlp_predictor;
+typedef struct pymlp_model pymlp_model;
 
 /* One row of a network's table.  Buffer 0 holds the inputs, buffer i + 1 what row i writes. */
 typedef struct {
@@ -117,6 +123,44 @@ int pymlp_predictor_predict_sparse(pymlp_predictor *predictor, const pymlp_spars
 int pymlp_predictor_value_and_gradient(pymlp_predictor *predictor, const void *X, int64_t rows, void *out,
                                        void *jacobian);
 
+/* A model file, as pymlp.save writes it, read and checked as strictly as pymlp.load checks it.  What is wrong, and where, is
+ * written as a text into `message`, of at most so many bytes with the 0 at its end; it may be NULL.  A model that could not
+ * be read is NULL.  Any number of threads may use one at the same time. */
+int pymlp_model_load(pymlp_model **model, const char *path, char *message, int64_t message_bytes);
+/* the same of a file's bytes in memory, which need not stay */
+int pymlp_model_read(pymlp_model **model, const void *bytes, int64_t size, char *message, int64_t message_bytes);
+void pymlp_model_free(pymlp_model *model);
+/* The instruction set (NULL: the best that there is) and the most threads of a call from now on; at first the best, and
+ * one.  The bits do not depend on them.  Not while another thread uses the model. */
+int pymlp_model_use(pymlp_model *model, const char *instruction_set, int n_threads);
+
+/* X (rows, inputs), out (rows, columns) and gradient (rows, columns, inputs) are of this dtype, 32 or 64. */
+int pymlp_model_dtype(const pymlp_model *model);
+int64_t pymlp_model_inputs(const pymlp_model *model);
+int64_t pymlp_model_columns(const pymlp_model *model);
+/* What pymlp.Predictor(model)(X) gives in Python: probabilities of classes or labels (of two classes both), or what
+ * decision_function gives where there are none, or predicted numbers. */
+int pymlp_predict(pymlp_model *model, const void *X, int64_t rows, void *out);
+/* the same, and the derivative of each column by each input; out may be NULL */
+int pymlp_value_and_gradient(pymlp_model *model, const void *X, int64_t rows, void *out, void *gradient);
+
+/* "binary", "multiclass", "multilabel-indicator" or "numbers", which a plain network gives, too. */
+const char *pymlp_model_task(const pymlp_model *model);
+/* Above it, a label, or of two classes the second, is predicted. */
+double pymlp_model_threshold(const pymlp_model *model);
+/* Labels, 0 for numbers; and their texts in UTF-8, in the order of the columns, NULL past the last.  *length, which may be
+ * NULL, becomes the bytes of a text, which may hold zeros. */
+int64_t pymlp_model_classes(const pymlp_model *model);
+const char *pymlp_model_class(const pymlp_model *model, int64_t number, int64_t *length);
+/* Name of an input; NULL where the model knows none. */
+const char *pymlp_model_feature(const pymlp_model *model, int64_t number, int64_t *length);
+/* What plans are made of, to train the network further; a loss that no file holds is "custom".  All live as long as the
+ * model. */
+const pymlp_layer *pymlp_model_layers(const pymlp_model *model, int64_t *n_layers);
+const pymlp_loss_rule *pymlp_model_loss(const pymlp_model *model);
+const void *pymlp_model_params(const pymlp_model *model, int64_t *n_params);
+void pymlp_model_training(const pymlp_model *model, double *l1, double *l2, uint64_t *seed);
+
 /* Shuffles order (at most 2^32 rows) as NumPy's RandomState.shuffle would, which goes from the end: the part of it that
  * moves rows last - 1 down to first.  generator is a bitgen_t of NumPy, which the caller has locked.  twister: where it is
  * a Mersenne Twister, its 624 words and the number of those used; else NULL. */
@@ -135,6 +179,10 @@ double pymlp_measure_tile(const char *instruction_set, int dtype, int64_t depth,
 int pymlp_multiply(const char *instruction_set, int dtype, int64_t sizes[4], const void *product);
 /* cffi declarations end */
 
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
 enum {
     PYMLP_OK = 0,
     PYMLP_OUT_OF_MEMORY = 1,
@@ -142,7 +190,9 @@ enum {
     PYMLP_STOPPED = 3,
     PYMLP_ROW_OUT_OF_RANGE = 4,
     PYMLP_BAD_ARGUMENT = 5,
-    PYMLP_NO_INSTRUCTION_SET = 6
+    PYMLP_NO_INSTRUCTION_SET = 6,
+    PYMLP_UNREADABLE = 7,
+    PYMLP_BAD_MODEL = 8
 };
 
 #ifdef __cplusplus

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pymlp.displays.training_curve import TrainingCurveDisplay
     from pymlp.estimators import MLPClassifier, MLPRegressor
     from pymlp.files import ModelFormatError, load, load_network, save, save_network
+    from pymlp.library import get_include, get_library
     from pymlp.linear import LogisticRegression, Perceptron
     from pymlp.loggers import CSVLog, JSONLinesLog, TensorBoardLog
     from pymlp.losses import CompiledLoss, CustomLoss, Focal, GaussianNLL, Huber, LogLoss, Quantile, Tweedie
@@ -83,6 +84,8 @@ _LAZY = {
     "TrainingCurveDisplay": "pymlp.displays.training_curve",
     "Tweedie": "pymlp.losses",
     "find_learning_rate": "pymlp.range_test",
+    "get_include": "pymlp.library",
+    "get_library": "pymlp.library",
     "load": "pymlp.files",
     "load_network": "pymlp.files",
     "save": "pymlp.files",
@@ -139,6 +142,8 @@ __all__ = [
     "config_context",
     "find_learning_rate",
     "get_config",
+    "get_include",
+    "get_library",
     "load",
     "load_network",
     "save",

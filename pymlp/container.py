@@ -295,7 +295,8 @@ def _check_entries(header: dict[str, Any], data_size: int) -> dict[str, Entry]:
 
 
 def _check_entry(name: str, entry: Any) -> Entry:
-    if len(name) > LONGEST_NAME or not name.isprintable():
+    # of ASCII alone: who reads it in C need not know which of all characters are printable
+    if len(name) > LONGEST_NAME or not (name.isascii() and name.isprintable()):
         raise ModelFormatError(f"the header has the name {shown(name)}, which is not one of an array")
     if type(entry) is not dict:
         raise ModelFormatError(f"the header: {name!r} must be of type dict, found {shown(entry)}")

@@ -255,7 +255,7 @@ def _read_metadata(file: Container) -> tuple[Network, str | None, dict[str, Any]
             "a newer pymlp may read it: pip install --upgrade pymlp"
         )
     pymlp_version = take(metadata, "pymlp_version", str, where)
-    if not pymlp_version.isprintable():
+    if not (pymlp_version.isascii() and pymlp_version.isprintable()):
         raise ModelFormatError(f"__metadata__['pymlp_version'] is {shown(pymlp_version)}")
     description = parse_json("__metadata__['network']", take(metadata, "network", str, where))
     state = parse_json("__metadata__['state']", take(metadata, "state", str, where))

@@ -28,6 +28,9 @@ STRIP_ROWS = 239
 SPARE_ROWS = 46
 # numbers of an average, of a clipped gradient and of the most demanding rule's two, which a plan has room for
 PLAN_SLOTS = 3
+# of the scratch that derivatives take (csrc/predictor.c): rows and columns that go back together at least, and bytes
+# that more of them take at most
+LEAST_PAIRS, PAIR_BYTES = 16, 786432
 
 
 def _rounded(width: int) -> int:
@@ -118,6 +121,30 @@ def predict_bytes(network: Network, rows: int, n_threads: int = 1) -> int:
     # parameters packed, and those a `Predictor` keeps to be pickled; the outputs and their labels
     parameters = _packed(network)[1] + network.n_parameters
     return real * (parameters + _scratch(network, n_threads)) + rows * (2 * real * (network.outputs + 1) + 24)
+
+
+def gradient_bytes(network: Network, rows: int, n_threads: int = 1) -> int:
+    """Most bytes that a `Predictor` takes for values and gradients, beyond X and `BESIDES`, with what it returns.
+
+    Parameters
+    ----------
+    network : Network
+    rows : int
+    n_threads : int, default=1
+
+    Returns
+    -------
+    int
+    """
+    real = np.dtype(network.dtype).itemsize
+    widths = [_rounded(network.inputs), *(_rounded(row.outputs) for row in network.table)]
+    # outputs, what they were made of, and deltas; up to two numbers for each row of the table
+    pair = 3 * sum(widths) + 2 * len(network.table)
+    scratch = n_threads * (max(LEAST_PAIRS * pair, PAIR_BYTES // real) + 64 * network.outputs)
+    # two classes have both columns
+    columns = max(network.outputs, 2)
+    returned = rows * real * columns * network.inputs
+    return predict_bytes(network, rows, n_threads) + real * (_packed(network)[0] + scratch) + returned
 
 
 def load_bytes(network: Network) -> int:

@@ -20,9 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import pymlp
+
 HERE = Path(__file__).parent
 ALLOCATION, THREAD, ADVICE, FORK_WATCH, MAPPING = 1, 2, 4, 8, 16
-ENGINE = ("/_engine.",)
+# what is in the engine's path
+ENGINE = ("/libpymlp." if any(Path(pymlp.__file__).parent.glob("libpymlp.*")) else "/_engine.",)
 # of PyDataMem_SetHandler in the table of NumPy's C interface
 SET_HANDLER = 304
 FOR_EVER = 2**60

@@ -78,6 +78,18 @@ def setup_flags() -> list[str]:
     raise LookupError("setup.py assigns no COMPILE_ARGS")
 
 
+def engine_file() -> Path:
+    """The file that holds the engine of this Python: the library, or the module where all is compiled into that."""
+    import pymlp
+
+    try:
+        return Path(pymlp.get_library())
+    except FileNotFoundError:
+        from pymlp import _engine
+
+        return Path(_engine.__file__)
+
+
 def sources() -> list[Path]:
     """The engine's sources."""
     return sorted((ROOT / "csrc").glob("*.c"))

@@ -1,7 +1,10 @@
 """What every test may rely on: Ctrl-C arrives, however the run was started; irises; the library of faults.  And which
 tests take long for Numba's sake."""
 
+import os
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
 from allocation_faults import build
@@ -30,6 +33,14 @@ def _deliver_interrupts():
 def faults_library(tmp_path_factory):
     """Path of the library that refuses allocations; see allocation_faults.py."""
     return build(tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture
+def model_path():
+    """Of a file in memory, where there is such a place: some tests write thousands."""
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder) / "model"
 
 
 @pytest.fixture(scope="module")

@@ -172,6 +172,31 @@ def loading(name: str, model: Any, path: Path) -> Scenario:
     )
 
 
+def reading(name: str, model: Any, path: Path) -> Scenario:
+    """Reading a model file without Python, and what it says of rows."""
+    from pymlp._engine import ffi, lib
+
+    model.save(path)
+
+    def run(subject: Path) -> bytes:
+        read, message = ffi.new("pymlp_model **"), ffi.new("char[200]")
+        code = lib.pymlp_model_load(read, str(subject).encode(), message, 200)
+        assert (code == 0) == (read[0] != ffi.NULL)
+        if code == 1:
+            raise MemoryError(ffi.string(message).decode())
+        assert code == 0, ffi.string(message)
+        try:
+            out = np.empty((ROWS, lib.pymlp_model_columns(read[0])))
+            code = lib.pymlp_predict(read[0], ffi.from_buffer(X), ROWS, ffi.from_buffer(out))
+            if code == 1:
+                raise MemoryError("the engine asked for scratch")
+            return out.tobytes()
+        finally:
+            lib.pymlp_model_free(read[0])
+
+    return Scenario(name, lambda: path, run, lambda subject: subject.read_bytes())
+
+
 def scenarios(folder: Path) -> list[Scenario]:
     """All of them; those of files work in `folder`."""
     fitted = small(hidden_layer_sizes=(30, 20)).fit(X, LABELS)
@@ -225,6 +250,7 @@ def scenarios(folder: Path) -> list[Scenario]:
         checkpointing("fit, checkpoints", small(solver="sgd"), folder / "runs"),
         checkpointing("fit, checkpoints, lbfgs", small(solver="lbfgs"), folder / "runs"),
         loading("load", fitted, folder / "model.safetensors"),
+        reading("a model file in C", fitted, folder / "read.safetensors"),
     ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from builds import engine_file
 
 from pymlp import Network, backends, config_context
 from pymlp.optimizers import Adam, new_slots
@@ -48,10 +49,8 @@ def train(isa=None, n_threads=1, steps=4, dtype="float32", rows=60):
 def test_tiles_are_packed_fused_multiply_adds_and_nothing_else():
     if shutil.which("objdump") is None:
         pytest.skip("objdump (binutils) is not installed")
-    from pymlp import _engine
-
     listing = subprocess.run(
-        ["objdump", "-d", "--no-show-raw-insn", _engine.__file__], capture_output=True, text=True, check=True
+        ["objdump", "-d", "--no-show-raw-insn", engine_file()], capture_output=True, text=True, check=True
     ).stdout
     functions = re.findall(
         r"^[0-9a-f]+ <((?:row|column|value|slope|woven)_tile_\w*_(?:avx512|avx2)_f\d\d)>:\n(.*?)(?:\n\n|\Z)",

@@ -12,7 +12,7 @@ from memory_peaks import peak_of
 
 import pymlp
 from pymlp import Network, Predictor, backends
-from pymlp.memory import BESIDES, fit_bytes, load_bytes, predict_bytes
+from pymlp.memory import BESIDES, fit_bytes, gradient_bytes, load_bytes, predict_bytes
 
 pytestmark = [
     pytest.mark.skipif("c" not in backends.available(), reason=f"no C engine: {backends.missing_reason('c')}"),
@@ -62,6 +62,14 @@ def test_a_prediction_of_a_million_rows() -> None:
 
 
 @pytest.mark.slow
+def test_derivatives_of_many_rows() -> None:
+    X = np.random.default_rng(0).standard_normal((300_000, 20), np.float32)
+    network = Network.from_widths((20, 100, 3), loss="log_loss")
+    predictor = Predictor(network, network.initial_params(0), n_threads=2)
+    check_peak(lambda: predictor.jacobian(X), gradient_bytes(network, len(X), 2))
+
+
+@pytest.mark.slow
 def test_a_large_model(tmp_path: Path) -> None:
     network = Network.from_widths((2000, 4000, 4000, 10), loss="log_loss")
     params = network.initial_params(0)
@@ -71,6 +79,7 @@ def test_a_large_model(tmp_path: Path) -> None:
     y = np.eye(10, dtype=np.float32)[np.arange(100) % 10]
     check_peak(lambda: pymlp.load(path), load_bytes(network))
     check_peak(lambda: Predictor(network, params, n_threads=2)(X), predict_bytes(network, len(X), 2))
+    check_peak(lambda: Predictor(network, params, n_threads=2).jacobian(X), gradient_bytes(network, len(X), 2))
     check_peak(
         lambda: pymlp.train(network, params, X, y, epochs=3, batch_size=50, n_threads=2),
         fit_bytes(network, len(X), 50, 2),

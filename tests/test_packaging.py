@@ -106,7 +106,7 @@ def test_sdist_holds_all_sources(archives):
     with tarfile.open(next(archives.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
 
-    expected = {path.relative_to(SOURCE).as_posix() for path in (SOURCE / "csrc").iterdir()}
+    expected = {path.relative_to(SOURCE).as_posix() for path in (SOURCE / "csrc").rglob("*") if path.is_file()}
     expected |= {path.relative_to(SOURCE).as_posix() for path in (SOURCE / "pymlp").rglob("*.py")}
     assert expected | {"pymlp/py.typed", "setup.py", "pyproject.toml", "README.md", "LICENSE"} <= names
 
@@ -119,7 +119,7 @@ def test_wheel_holds_the_package_alone(wheel):
         entry_points = archive.read(f"{folder}/entry_points.txt").decode()
 
     assert {name.split("/")[0] for name in names} == {"pymlp", folder}
-    assert "pymlp/py.typed" in names
+    assert {"pymlp/py.typed", "pymlp/include/pymlp.h"} <= set(names)
     assert f"{folder}/licenses/LICENSE" in names
     assert f"\nVersion: {pymlp.__version__}\n" in metadata
     assert "pymlp = pymlp.__main__:main" in entry_points
@@ -134,7 +134,12 @@ def test_one_wheel_serves_every_later_python(wheel):
     assert "-cp311-abi3-" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
         modules = sorted(name for name in archive.namelist() if name.endswith(".so"))
-    assert modules == ["pymlp/_call.abi3.so", "pymlp/_engine.abi3.so"]
+    assert [name for name in modules if name.endswith(".abi3.so")] == ["pymlp/_call.abi3.so", "pymlp/_engine.abi3.so"]
+
+
+def test_a_wheel_is_small(wheel):
+    # there is one copy of the engine in it
+    assert wheel.stat().st_size <= 3_000_000
 
 
 @needs_compiler
@@ -149,6 +154,21 @@ def test_a_module_exports_its_entry_alone(wheel, tmp_path, module):
     symbols = _run(["nm", "-D", "--defined-only", extension]).split("\n")
 
     assert [line.split()[-1] for line in symbols if line] == [f"PyInit_{module}"]
+
+
+@needs_compiler
+def test_a_c_program_finds_header_and_library_of_an_installed_package(python, tmp_path):
+    program = tmp_path / "program.c"
+    program.write_text(
+        '#include <stdio.h>\n#include "pymlp.h"\nint main(void) { return puts(pymlp_instruction_set(0)) < 0; }\n'
+    )
+    include, library = _run([python, "-c", "import pymlp; print(pymlp.get_include(), pymlp.get_library())"]).split()
+
+    _run([COMPILER, program, f"-I{include}", library, "-o", tmp_path / "program"])
+
+    assert Path(include).parent == Path(library).parent
+    printed = _run([python, "-c", "from pymlp.backends import c; print(c.instruction_sets()[0])"])
+    assert _run([tmp_path / "program"]) == printed
 
 
 TRAIN_AND_SAVE = """
@@ -212,6 +232,17 @@ for warning in caught:
 """
 
 
+LIBRARY_THAT_IS_MISSING = """
+import os
+import pymlp
+try:
+    pymlp.get_library()
+except FileNotFoundError as error:
+    assert "compiler" in str(error)
+    print(*os.listdir(pymlp.get_include()))
+"""
+
+
 def test_without_compiler_numpy_serves_and_one_warning_names_the_remedies(wheel_without_engine, tmp_path):
     python = _install(wheel_without_engine, tmp_path, "numpy", "cffi")
 
@@ -223,6 +254,7 @@ def test_without_compiler_numpy_serves_and_one_warning_names_the_remedies(wheel_
     assert "compiler" in warned[0]
     assert "pip install 'pymlp[numba]'" in warned[0]
     assert _run([python, "-c", WARNINGS_OF_IMPORT], PYMLP_BACKEND="numpy").splitlines() == ["numpy"]
+    assert _run([python, "-c", LIBRARY_THAT_IS_MISSING], PYMLP_BACKEND="numpy") == "pymlp.h\n"
 
 
 def test_without_compiler_numba_serves_where_it_is(wheel_without_engine, tmp_path):

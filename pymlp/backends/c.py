@@ -367,7 +367,6 @@ class Predictor:
         if code:
             _fail(code)
 
-
     def value_and_gradient(self, X: np.ndarray, out: np.ndarray | None, jacobian: np.ndarray) -> None:
         """Write network(X) into `out`, if there is one, and its derivative by X into `jacobian`."""
         rows = X.shape[0] if isinstance(X, np.ndarray) and X.ndim else 0
