@@ -10,60 +10,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lists.h"
 #include "parameters.h"
 
 const char *const pymlp_task_names[N_TASKS] = {"binary", "multiclass", "multilabel-indicator", "numbers"};
-
-/* --- lists that lie in arrays ------------------------------------------------------------------------------------- */
-
-/* Makes of the value the list that the array holds. */
-static bool take_array(struct pymlp_reading *reading, const struct pymlp_entry *entry, const uint8_t *data,
-                       struct pymlp_json *value) {
-    char shown[SHOWN_BYTES];
-    pymlp_shown_text(entry->name, entry->name_length, shown);
-    if (entry->n_dimensions != 1 || (entry->type != TYPE_F64 && entry->type != TYPE_I64 && entry->type != TYPE_U8))
-        return pymlp_complain(reading, "%s is no list", shown);
-    if (entry->type == TYPE_U8 && !pymlp_is_utf8((const char *)data + entry->start, entry->shape[0]))
-        return pymlp_complain(reading, "%s must hold UTF-8", shown);
-    value->kind = JSON_ARRAY;
-    value->items = entry->type == TYPE_F64 ? ITEM_REALS : entry->type == TYPE_I64 ? ITEM_INTEGERS : ITEM_TEXTS;
-    value->data = data + entry->start;
-    value->count = entry->shape[0];
-    return true;
-}
-
-static bool attach(struct pymlp_reading *reading, struct pymlp_json *value, const struct pymlp_container *container,
-                   const bool *is_list, bool *is_used) {
-    if (value->kind != JSON_LIST && value->kind != JSON_OBJECT) return true;
-    const struct pymlp_json *name = value->count == 1 ? pymlp_member(value, "array") : NULL;
-    if (name == NULL) {
-        for (struct pymlp_json *item = value->first; item != NULL; item = item->next)
-            if (!attach(reading, item, container, is_list, is_used)) return false;
-        return true;
-    }
-    for (int64_t i = 0; i < container->n_entries; i++) {
-        const struct pymlp_entry *entry = &container->entries[i];
-        if (!is_list[i] || is_used[i] || name->kind != JSON_TEXT || name->length != entry->name_length ||
-            memcmp(name->text, entry->name, (size_t)name->length) != 0)
-            continue;
-        is_used[i] = true;
-        return take_array(reading, entry, container->data, value);
-    }
-    char shown[SHOWN_BYTES];
-    return pymlp_complain(reading, "there is no array %s, or it is there for another list", pymlp_shown(name, shown));
-}
-
-bool pymlp_attach_lists(struct pymlp_reading *reading, struct pymlp_json *state, const struct pymlp_container *container,
-                        const bool *is_list) {
-    char shown[SHOWN_BYTES];
-    bool *is_used = pymlp_scrap(reading, container->n_entries, sizeof *is_used);
-    if (is_used == NULL || !attach(reading, state, container, is_list, is_used)) return false;
-    for (int64_t i = 0; i < container->n_entries; i++)
-        if (is_list[i] && !is_used[i])
-            return pymlp_complain(reading, "nothing uses the array %s",
-                                  pymlp_shown_text(container->entries[i].name, container->entries[i].name_length, shown));
-    return true;
-}
 
 /* --- records of the fit ------------------------------------------------------------------------------------------- */
 

@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "container.h"
 #include "json.h"
 #include "labels.h"
 #include "network.h"
@@ -25,9 +24,6 @@ struct pymlp_estimator {
     double *mean, *deviation;
 };
 
-/* Puts the lists that lie in arrays in the places of the state that name them; each exactly once. */
-bool pymlp_attach_lists(struct pymlp_reading *reading, struct pymlp_json *state, const struct pymlp_container *container,
-                        const bool *is_list);
 /* What the state of an estimator of this kind says, which must be all that its writer could have said; what lasts is kept. */
 bool pymlp_take_estimator(struct pymlp_reading *reading, int kind, const struct pymlp_json *state,
                           const struct pymlp_network *network, struct pymlp_estimator *found);

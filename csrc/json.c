@@ -452,60 +452,7 @@ int pymlp_compare_numbers(const struct pymlp_json *left, const struct pymlp_json
     return left_negative ? -found : found;
 }
 
-/* --- items -------------------------------------------------------------------------------------------------------- */
-
-struct pymlp_items pymlp_items_of(const struct pymlp_json *list) {
-    return (struct pymlp_items){.list = list, .next = list->kind == JSON_LIST ? list->first : NULL};
-}
-
-static uint64_t little_endian(const uint8_t *bytes) {
-    uint64_t word = 0;
-    for (int i = 0; i < 8; i++) word |= (uint64_t)bytes[i] << 8 * i;
-    return word;
-}
-
-const struct pymlp_json *pymlp_next_item(struct pymlp_items *items) {
-    const struct pymlp_json *list = items->list;
-    if (list->kind != JSON_ARRAY) {
-        const struct pymlp_json *item = items->next;
-        if (item != NULL) items->next = item->next;
-        return item;
-    }
-    struct pymlp_json *item = &items->item;
-    *item = (struct pymlp_json){.kind = JSON_REAL};
-    if (list->items == ITEM_TEXTS) {
-        /* texts with a 0 between them: one more than there are of these */
-        if (items->at > list->count) return NULL;
-        const char *text = (const char *)list->data + items->at;
-        const int64_t left = list->count - items->at;
-        const char *end = left == 0 ? NULL : memchr(text, '\0', (size_t)left);
-        item->kind = JSON_TEXT;
-        item->text = text;
-        item->length = end == NULL ? left : end - text;
-        items->at += item->length + 1;
-        return item;
-    }
-    if (items->at >= list->count) return NULL;
-    const uint64_t word = little_endian(list->data + 8 * items->at++);
-    if (list->items == ITEM_REALS) {
-        memcpy(&item->number, &word, sizeof item->number);
-        return item;
-    }
-    int64_t number;
-    memcpy(&number, &word, sizeof number);
-    item->kind = JSON_INTEGER;
-    item->number = (double)number;
-    item->text = items->digits;
-    item->length = snprintf(items->digits, sizeof items->digits, "%lld", (long long)number);
-    return item;
-}
-
-int64_t pymlp_count_of(const struct pymlp_json *list) {
-    if (list->kind != JSON_ARRAY || list->items != ITEM_TEXTS) return list->count;
-    int64_t count = 1;
-    for (int64_t i = 0; i < list->count; i++) count += list->data[i] == 0;
-    return count;
-}
+/* --- for messages -------------------------------------------------------------------------------------------------- */
 
 const char *pymlp_shown(const struct pymlp_json *value, char shown[SHOWN_BYTES]) {
     if (value == NULL) return "nothing";
@@ -515,10 +462,8 @@ const char *pymlp_shown(const struct pymlp_json *value, char shown[SHOWN_BYTES])
         case JSON_INTEGER: snprintf(shown, SHOWN_BYTES, "%.*s", (int)value->length, value->text); return shown;
         case JSON_REAL: snprintf(shown, SHOWN_BYTES, "%.17g", value->number); return shown;
         case JSON_TEXT: return pymlp_shown_text(value->text, value->length, shown);
-        case JSON_LIST:
-        case JSON_ARRAY:
-            snprintf(shown, SHOWN_BYTES, "a list of %lld items", (long long)pymlp_count_of(value));
-            return shown;
+        case JSON_LIST: snprintf(shown, SHOWN_BYTES, "a list of %lld items", (long long)value->count); return shown;
+        case JSON_ARRAY: return "a list";
         case JSON_OBJECT:
             snprintf(shown, SHOWN_BYTES, "an object of %lld members", (long long)value->count);
             return shown;

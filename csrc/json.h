@@ -7,7 +7,7 @@
 
 #include "reading.h"
 
-/* JSON_ARRAY: a list whose items lie in an array of the file (pymlp/long_lists.py) */
+/* JSON_ARRAY: a list whose items lie in an array of the file, see lists.h */
 enum { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_INTEGER, JSON_REAL, JSON_TEXT, JSON_LIST, JSON_OBJECT, JSON_ARRAY };
 
 /* what the items of a JSON_ARRAY are */
@@ -54,21 +54,6 @@ bool pymlp_integer_of(const struct pymlp_json *value, int64_t *found);
 int pymlp_compare_numbers(const struct pymlp_json *left, const struct pymlp_json *right);
 /* The same of texts, by their characters. */
 int pymlp_compare_texts(const struct pymlp_json *left, const struct pymlp_json *right);
-
-/* The items of a list, or of one that lies in an array, one after the other:
- *     struct pymlp_items items = pymlp_items_of(list);
- *     for (const struct pymlp_json *item; (item = pymlp_next_item(&items)) != NULL;) ...
- * An item lives until the next one is taken. */
-struct pymlp_items {
-    const struct pymlp_json *list, *next;
-    int64_t at; /* of an array: number or byte */
-    struct pymlp_json item;
-    char digits[24];
-};
-struct pymlp_items pymlp_items_of(const struct pymlp_json *list);
-const struct pymlp_json *pymlp_next_item(struct pymlp_items *items);
-/* Numbers of items */
-int64_t pymlp_count_of(const struct pymlp_json *list);
 
 /* A value for a message. */
 const char *pymlp_shown(const struct pymlp_json *value, char shown[SHOWN_BYTES]);

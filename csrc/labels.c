@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lists.h"
+
 /* NumPy gives each string the room of the longest: bytes of the array, beside so many for each character it holds */
 enum { ROOM_OF_LABELS = 1 << 20, ROOM_OF_A_CHARACTER = 64 };
 /* bytes of the text of a number: an integer's digits are more than a real's */

@@ -15,6 +15,7 @@
 #include "container.h"
 #include "estimator.h"
 #include "functions.h"
+#include "lists.h"
 #include "network.h"
 #include "pymlp.h"
 #include "reading.h"

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "lists.h"
 #include "pymlp.h"
 
 #define INFINITE __builtin_inf()

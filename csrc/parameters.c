@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "estimator.h"
+#include "lists.h"
 #include "network.h"
 
 /* what a JSON value stands for (pymlp/model_state.py, `from_plain`) */
