@@ -53,6 +53,7 @@ def race(
     reference_units: float,
     before_contestant: Callable[[], Any] | None = None,
     before_reference: Callable[[], Any] | None = None,
+    settle_seconds: float = SETTLE_SECONDS,
 ) -> None:
     """Time `contestant` with pytest-benchmark, each round right after a round of `reference`.
 
@@ -67,11 +68,13 @@ def race(
         Units of work (steps, rows, fits) in one call of either.
     before_contestant, before_reference : callable, optional
         Called before each round of either, outside its time.
+    settle_seconds : float
+        Pause between the two, in which the reference's threads may come to rest.
     """
     references: list[float] = []
     rounds = 1
     if not benchmark.disabled:
-        estimate = seconds_of(contestant) + seconds_of(reference) + SETTLE_SECONDS
+        estimate = seconds_of(contestant) + seconds_of(reference) + settle_seconds
         rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(TOTAL_SECONDS / estimate)))
 
     def run_reference_first() -> None:
@@ -80,7 +83,7 @@ def race(
         references.append(seconds_of(reference) / reference_units)
         if before_contestant is not None:
             before_contestant()
-        sleep(SETTLE_SECONDS)
+        sleep(settle_seconds)
 
     gc.collect()
     benchmark.pedantic(contestant, setup=run_reference_first, rounds=rounds)
