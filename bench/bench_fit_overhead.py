@@ -142,7 +142,7 @@ def _race(benchmark: Any, fit: Fit) -> int:
             1,
             before_contestant=lambda: _warm_pages(bare),
             before_reference=bare.rewind,
-            # the same engine on both sides, whose threads rest at once: a pause would only cool the caches for one of them
+            # the same engine on both sides, whose threads rest at once: a pause would only cool one's caches
             settle_seconds=0,
         )
 

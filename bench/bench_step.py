@@ -50,8 +50,11 @@ def _of_a_round(benchmark: Any, case: TrainingCase, dtype: str, new: Any, least:
 
 
 def _steps_of_a_call(benchmark: Any, case: TrainingCase, dtype: str, program: Program) -> int:
-    """Steps for which `fit` would call the engine once: a call packs the parameters and writes them back, which the other
-    programs need not do, and in rounds of a tenth of a second that would be up to 4 % of a large network's steps."""
+    """Steps for which `fit` would call the engine once.
+
+    A call packs the parameters and writes them back, which the other programs need not do; in rounds of a tenth of a
+    second that would be up to 4 % of a large network's steps.
+    """
     if benchmark.disabled:
         return BATCHES
     trial = ProgramTraining(TrainingRun(case, dtype, BATCHES), program)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import pytest
 from sklearn import datasets
 from sklearn.preprocessing import StandardScaler
 
 NAMES = ("breast_cancer", "digits", "wine")
+# for fits to eight digits, which take many seconds on one of them
+PRECISELY = ("breast_cancer", pytest.param("digits", marks=pytest.mark.slow), "wine")
 
 
 @cache

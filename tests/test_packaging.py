@@ -25,6 +25,8 @@ SOURCE_FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "csrc", "p
 COMPILER = os.environ.get("CC", "cc").split()[0]
 
 pytestmark = [
+    # archives are built and installed: half a minute before the first test begins
+    pytest.mark.slow,
     pytest.mark.timeout(900),
     pytest.mark.skipif(not (SOURCE / "setup.py").exists(), reason="the tests do not lie in a source tree"),
 ]
@@ -101,7 +103,6 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _install(wheel, tmp_path_factory.mktemp("bare"), "numpy", "cffi")
 
 
-@pytest.mark.slow
 def test_sdist_holds_all_sources(archives):
     with tarfile.open(next(archives.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}

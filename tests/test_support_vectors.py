@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("sklearn", reason="scikit-learn is the reference here")
 
-from classic_data import NAMES, assert_unchanged, distance, raw, standardised
+from classic_data import NAMES, PRECISELY, assert_unchanged, distance, raw, standardised
 from scipy import sparse
 from sklearn import svm
 from sklearn.calibration import CalibratedClassifierCV
@@ -27,7 +27,7 @@ def objective(model, X, y, C=1.0, intercept_scaling=1.0, weight=1.0, power=2):
 
 
 @pytest.mark.parametrize("intercept_scaling", [1.0, 10.0])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PRECISELY)
 def test_the_objective_is_liblinears(name, intercept_scaling):
     X, y, weight = standardised(name)
     ours = LinearSVC(**PRECISE, intercept_scaling=intercept_scaling).fit(X, y, weight)
@@ -69,6 +69,7 @@ def test_bad_parameters():
     assert "gamma" in assert_unchanged(model, lambda: model.fit(X, y))
 
 
+@pytest.mark.slow
 def test_the_kernels_accuracy_on_raw_digits():
     X, y = raw("digits")
     ours, theirs = [], []
