@@ -27,6 +27,8 @@ EPOCHS = 20
 # rows of the data, and operations of a fit: ten thousand rows, fewer where a step takes long
 MOST_ROWS = 10_000
 MOST_FLOPS = 400e9
+# memory of a fit from which on it is touched beforehand
+LEAST_WARMED_BYTES = 256 << 20
 # epochs of one batch that show what an epoch costs in Python
 SHORT_EPOCHS = 1000
 
@@ -120,11 +122,13 @@ def _warm_pages(bare: BareSteps) -> None:
     """Have the machine own the memory that a fit will ask for: parameters, slots and plan, of which `bare` has its own.
 
     Virtual machines give pages that stay free for some seconds back to their host, and to fetch one again takes fifty
-    times as long as to clear it: two seconds for a gigabyte, where the bare steps need none.
+    times as long as to clear it: two seconds for a gigabyte, where the bare steps need none.  A small network finds its
+    pages in the process, and its data in the caches, from which this would drive them.
     """
     network, batch_size = bare.plan.network, bare.plan.batch_size
-    pages = np.empty(int(plan_bytes(network, batch_size, 2) + 6 * bare.params.nbytes), np.uint8)
-    pages[:: mmap.PAGESIZE] = 0
+    size = int(plan_bytes(network, batch_size, 2) + 6 * bare.params.nbytes)
+    if size > LEAST_WARMED_BYTES:
+        np.empty(size, np.uint8)[:: mmap.PAGESIZE] = 0
 
 
 def _race(benchmark: Any, fit: Fit) -> int:

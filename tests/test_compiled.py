@@ -321,6 +321,53 @@ def test_a_number_of_inputs_that_does_not_fit_gives_nan():
     assert np.isnan(slopes).tolist() == [True, True, False, False, False]
 
 
+def test_every_kind_refuses_what_does_not_fit():
+    # as a host program would that mixes up two predictors' records
+    three, one = predictor("number"), Predictor(*network((1, 4, 1)))
+    x, value, slopes = rows(1)[0], np.full(5, 7.0), np.full(3, 7.0)
+    record = three.as_cfunc("point")
+    number, both = one.as_cfunc("number"), one.as_cfunc("number", value_and_gradient=True)
+    assert np.isnan(number.ctypes(0.5, record.user_data))
+    assert np.isnan(both.ctypes(0.5, address(slopes), record.user_data))
+    assert np.isnan(slopes).tolist() == [True, False, False]
+    window = three.as_cfunc("generic_filter")
+    assert window.ctypes(address(x), 2, address(value), window.user_data) == 0
+    line = three.as_cfunc("generic_filter1d")
+    assert line.ctypes(address(x), 3, address(value), 2, line.user_data) == 0
+    places = np.zeros(3, np.intp)
+    places_of = three.as_cfunc("geometric_transform")
+    assert places_of.ctypes(address(places), address(value), 2, 1, places_of.user_data) == 0
+    assert places_of.ctypes(address(places), address(value), 3, 2, places_of.user_data) == 0
+    assert (value == 7).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("form", ["columns", "scaled"])
+def test_the_derivative_alone(form, dtype):
+    of = predictor(form, dtype)
+    X = rows(4, dtype)
+    slopes = of.jacobian(X)
+    gradient = np.full_like(slopes, np.nan)
+    function = of.as_cfunc(value_and_gradient=True)
+    assert function.ctypes(function.user_data, address(X), len(X), None, address(gradient)) == 0
+    assert gradient.tobytes() == slopes.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_longer_rows_than_the_stack_holds(dtype):
+    of = Predictor(*network((3001, 2, 3001), dtype))
+    x = rows(1, inputs=3001)[0]
+    rates = np.empty(3001)
+    function = of.as_cfunc("ode")
+    function.ctypes(0.0, address(x), address(rates), function.user_data)
+    assert (rates == of(x.astype(dtype))).all()
+    of = Predictor(*network((3001, 2, 3000), dtype))
+    function = of.as_cfunc("ode")
+    state = x[1:].copy()
+    function.ctypes(x[0], address(state), address(rates), function.user_data)
+    assert (rates[:3000] == of(x.astype(dtype))).all()
+
+
 def test_refusals():
     of = predictor("columns")
     with pytest.raises(ValueError, match="kind='integral' is not one of rows, number, point, generic_filter"):
