@@ -10,9 +10,14 @@ import re
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from pymlp import Predictor
+from pymlp.convert import from_onnx
 
+# a layer in front of what a test adds, and one behind it
+LINEAR = ["z = Gemm(X, W, B)"]
+BEHIND = ["y = Gemm(a, V, C)"]
 LINE = re.compile(r"\s*([\w, ]+?) = (ml\.)?(\w+)\((.*?)\)\s*(.*)")
 
 
@@ -97,3 +102,18 @@ def answer_of(model, rows):
     """What a converted model answers, (rows, columns)."""
     predictor = Predictor(*model) if isinstance(model, tuple) else Predictor(model)
     return predictor(rows.astype(network_of(model)[0].dtype)).reshape(len(rows), -1)
+
+
+def check(model, folder, *, rows=X, tolerance=3e-6, layers=None):
+    """The converted model, which must answer what the reference implementation of ONNX does."""
+    found = from_onnx(written(model, folder))
+    kind = model.graph.input[0].type.tensor_type.elem_type
+    given = rows.astype(helper.tensor_dtype_to_np_dtype(kind))
+    names = [each.name for each in model.graph.input if each.name not in {w.name for w in model.graph.initializer}]
+    feed = {names[0]: given} if len(names) == 1 else {n: given[:, i : i + 1] for i, n in enumerate(names)}
+    expected = ReferenceEvaluator(model).run(None, feed)[-1]
+    answer = answer_of(found, rows.reshape(len(rows), -1))
+    np.testing.assert_allclose(answer, expected.reshape(answer.shape), rtol=tolerance, atol=tolerance)
+    if layers is not None:
+        assert [(each.outputs, each.activation) for each in network_of(found)[0].layers] == layers
+    return found
