@@ -1,13 +1,13 @@
 """Every value that a model file can hold, in C: taken where Python takes it, and nowhere else.
 
-The tables of csrc/options.c, csrc/parameters.c and csrc/labels.c are compared with the registries of Python here,
-field by
-field.
+The tables of csrc/options.c, csrc/parameters.c and csrc/labels.c are compared with the registries of Python here, field
+by field.
 """
 
 import copy
 import json
 import math
+import warnings
 from dataclasses import fields
 
 import fuzz_files
@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import saved_models
 from c_models import (
+    BAD_MODEL,
     GOLDEN,
     NETWORK,
     PARAMETERS,
     STATE,
+    UNREADABLE,
     CModel,
     at,
     check_agreement,
@@ -74,6 +76,7 @@ VALUES = [
     {"keys": ["a", "a"], "values": [1, 2]}, {"keys": ["a"], "values": [{"option": "Hinge"}]},
     {"layer": {"outputs": 3}}, {"layer": {}}, {"layer": {"outputs": 0}}, {"layer": {"outputs": 10**30, "dropout": 0.5}},
     {"layer": {"outputs": True}}, {"layer": {"outputs": 3, "wide": 1}}, {"layer": 3}, [{"layer": {"outputs": 3}}, 4],
+    {"keys": [1e50, 2**130, 2**63, 1], "values": [1, 2, 3, 4]}, {"keys": [-1e50, -(2**130), 0.5], "values": [1, 2, 3]},
     [{"layer": {"outputs": 3, "activation": "nothing"}}], {"option": "Adam", "parameters": {}},
     {"option": "Cosine", "parameters": {}}, {"option": "Hinge", "parameters": {}},
     {"option": "Huber", "parameters": {}},
@@ -261,7 +264,7 @@ def test_scalings(model, model_path, chosen):
 
 TYPES = [order + kind for order in "<>|=" for kind in (
     "b1", "b", "b2", "i1", "i2", "i4", "i8", "i3", "u1", "u2", "u4", "u8", "f2", "f4", "f8",
-    "f16", "O", "O8", "O4", "U", "U0",
+    "f16", "f3", "O", "O8", "O4", "O16", "U", "U0",
     "U1", "U2", "U000000003", "U0000000003", "U999999999", "S3", "c8",
 )] + ["i8", "", "<", "object", 3, None, "<i8 "]  # fmt: skip
 LABELS = [
@@ -269,7 +272,7 @@ LABELS = [
     [0, 2**63 - 1], [0, 2**64 - 1], [0, 2**64], [-(2**63), 0], [-(2**63) - 1, 0], [0.5, 1.5], [0.5, 1], [0.1, 0.2],
     [1, 1.5],
     [0, 65504], [0, 65505], [0, 2**53 + 1], [2**53, 2**53 + 2], [RAW("-Infinity"), RAW("Infinity")], [0, RAW("NaN")],
-    [5.960464477539063e-08, 1.0], [6e-8, 1.0], [1e-45, 1.0], [1.401298464324817e-45, 1.0],
+    [0, 1.000244140625], [5.960464477539063e-08, 1.0], [6e-8, 1.0], [1e-45, 1.0], [1.401298464324817e-45, 1.0],
     [3.4028234663852886e38, 1e39],
     ["a", "b"], ["b", "a"], ["a", "a"], ["", "b"], ["a\0", "b"], ["a", "a\0b"], ["abc", "abd"],
     ["\U0001f40d", "\U0001f40e"],
@@ -413,7 +416,9 @@ def test_digests_of_every_length(model_path):
         '{"a": ' + "1" * 41 + "}", '{"a": -' + "1" * 39 + "}", '{"a": -' + "1" * 40 + "}",
         '{"a": 0.' + "1" * 5000 + "}",
         '{"a": "\u00e4\U0001f40d"}', "{\"a\": '\"'}", '{"a": 1e400}', '{"a":\x0b1}', '{"a":\u00a01}',
-        '{"a": "\\ud83d\\u0061"}',
+        '{"a": "\\ud83d\\u0061"}', '{"a": "\\ud83d\\uffff"}', '{"a": "\\uffff\\u20ac"}', '{"a": "\\u1',
+        '{"a":\r\n\t 1}',
+        '{"a": ' + '""' * 32769 + "}", '{"a": ' + '"b",' * 32769 + "}",
     ],
     ids=lambda text: text if len(text) < 30 else f"{text[:10]}...{len(text)}",
 )  # fmt: skip
@@ -435,6 +440,34 @@ def test_bytes_that_are_no_utf8(model_path):
         broken = content[:place] + sequence + content[place + len(sequence) :]
         assert not check_agreement(broken, model_path)
         assert CModel(broken).message.isprintable()
+
+
+def test_a_checkpoint_is_called_one(tmp_path):
+    path = tmp_path / "checkpoint"
+    X = saved_models.rows()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pymlp.MLPRegressor(max_iter=2, random_state=0).fit(X, X[:, 0], checkpoint=path)
+    found = CModel(path.read_bytes())
+    assert found.code == BAD_MODEL
+    assert "it is the checkpoint of a training run" in found.message
+
+
+def test_messages_end_where_there_is_no_more_room():
+    content = b"not a model"
+    owner, whole = ffi.new("pymlp_model **"), CModel(content).message
+    for room in range(1, len(whole) + 2):
+        message = ffi.new("char[]", b"x" * (room + 1))
+        assert lib.pymlp_model_read(owner, content, len(content), message, room) == BAD_MODEL
+        assert ffi.string(message).decode() == whole[: room - 1]
+        # what stood behind it stands there still
+        assert ffi.buffer(message)[room : room + 1] == b"x"
+    assert lib.pymlp_model_read(owner, content, len(content), ffi.NULL, 0) == BAD_MODEL
+    for room in (0, 1, 20, 200):
+        message = ffi.new("char[]", b"x" * 201)
+        assert lib.pymlp_model_load(owner, b"/no/such/file", message, room) == UNREADABLE
+        assert len(ffi.string(message)) < max(room, 1) or room == 0
+    assert lib.pymlp_model_load(owner, b"/no/such/file", ffi.NULL, 0) == UNREADABLE
 
 
 def test_numbers_that_are_not_finite(model_path):
