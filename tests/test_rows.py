@@ -20,6 +20,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*Maximum iterations:UserWarning
 
 ROWS, COLUMNS = 160_000, 400
 DTYPES = ("float32", "float16", "uint8", "int16")
+# two of them are left to the long set: each takes seconds to read
+MOST_OFTEN = [
+    pytest.param(dtype, marks=pytest.mark.slow) if dtype in ("float16", "int16") else dtype for dtype in DTYPES
+]
 # an eighth of the largest file: blocks of rows, in float64 where they are scaled
 MOST_BYTES = 32 << 20
 
@@ -59,7 +63,7 @@ def small(kind: Callable = MLPClassifier, **parameters):
     return kind(**{**defaults, **parameters})
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", MOST_OFTEN)
 def test_fit_and_predict(files, dtype):
     X, y = files[0][dtype], files[1]
     with at_most(MOST_BYTES):
@@ -77,8 +81,8 @@ def test_fit_and_predict(files, dtype):
     ("dtype", "parameters"),
     [
         ("float32", {"early_stopping": True, "validation_fraction": 0.5}),
-        ("uint8", {"early_stopping": True, "validation_fraction": 0.2}),
-        ("float16", {"standardize": True}),
+        pytest.param("uint8", {"early_stopping": True, "validation_fraction": 0.2}, marks=pytest.mark.slow),
+        pytest.param("float16", {"standardize": True}, marks=pytest.mark.slow),
         ("float32", {"standardize": True}),
         ("float32", {"solver": "lbfgs"}),
         ("uint8", {"solver": "lbfgs"}),
@@ -101,7 +105,7 @@ def test_regression_validation_rows_and_streams(files, dtype):
         model.fit_stream([(X[:90_000], y[:90_000]), (X[90_000:], y[90_000:])])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", MOST_OFTEN)
 def test_train(files, dtype):
     X, y = files[0][dtype], files[1].astype("float32")
     network = Network.from_widths((COLUMNS, 2, 1), loss="binary_log_loss")
