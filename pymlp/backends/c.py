@@ -43,7 +43,6 @@ def _fail(code: int) -> NoReturn:
     raise _EXCEPTIONS.get(text, RuntimeError)(ffi.string(text).decode())
 
 
-@functools.cache
 def instruction_sets() -> tuple[str, ...]:
     """Names of the instruction sets this machine can run, best first."""
     names: list[str] = []
@@ -254,7 +253,7 @@ class Plan:
             self._address("params", params, self._parameters, writes=True),
             self._address("gradient", gradient, self._parameters),
             self._address("slots", slots, (optimizer.n_slots, *self._parameters), writes=True),
-            ffi.from_buffer("double *", optimizer.coefficients(step, np.array([rate]))),
+            ffi.from_buffer("double *", optimizer.coefficients(np.array([step]), np.array([rate]))),
         )
         if code:
             _fail(code)
@@ -299,7 +298,7 @@ class Plan:
             ffi.from_buffer("int64_t *", order),
             ffi.from_buffer("int64_t *", starts),
             n_steps,
-            ffi.from_buffer("double *", optimizer.coefficients(step, rates)),
+            ffi.from_buffer("double *", optimizer.coefficients(np.arange(step, step + n_steps), rates)),
             ffi.from_buffer("double *", losses, require_writable=True),
         )
         if code == 5:
