@@ -307,7 +307,7 @@ class Plan:
             _fail(code)
 
     def shuffle(self, order: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
-        """Shuffle `order` in place; in a sixth to a quarter of NumPy's time where the source is an ordinary RandomState."""
+        """Shuffle `order` in place; in a sixth to a quarter of NumPy's time where the source is a RandomState."""
         # a RandomState's way to shuffle is frozen; a Generator's is not, nor what a subclass makes of it
         generator = getattr(source, "_bit_generator", None) if type(source) is np.random.RandomState else None
         if generator is None or len(order) > LONGEST_SHUFFLE:
