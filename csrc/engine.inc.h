@@ -31,6 +31,7 @@ static const struct operations NAME(operations) = {
     .pack = NAME(pack),
     .predict = NAME(predict),
     .predict_row = NAME(predict_row),
+    .shuffle = OF_ISA(shuffle),
     .transpose = NAME(transpose),
     .differentiate = NAME(differentiate),
     .evaluate = NAME(evaluate),

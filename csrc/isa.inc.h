@@ -11,6 +11,8 @@
  *   HALF_FMA_F32, HALF_FMA_F64   on vectors of half the bytes (absent: narrow columns take a whole vector)
  *   WIDENED_F32(x), WIDENED_F64, NARROWED_F32, NARROWED_F64   with them: from half a vector to a whole one, whose other
  *                                half may be anything, and back
+ *   PICK_WORDS(to, mask, words), WORDS_AT_MOST(words, bounds)   writes those 32-bit words of a vector whose bits are set in
+ *                                the mask, side by side, and others after them; the mask of a comparison (absent: both)
  *   SAVE_FLOAT_MODE(), RESTORE_FLOAT_MODE(mode)   subnormal numbers count as 0 in between
  * Every function with vector types stays inside the target region.
  */
@@ -44,6 +46,11 @@ PRAGMA(GCC target(ISA_TARGET))
 #define JOINED_(word, isa, type) word##_##isa##_##type
 #define JOINED(word, isa, type) JOINED_(word, isa, type)
 #define NAME(word) JOINED(word, ISA, REAL_NAME)
+#define OF_ISA_(word, isa) word##_##isa
+#define OF_ISA__(word, isa) OF_ISA_(word, isa)
+#define OF_ISA(word) OF_ISA__(word, ISA)
+
+#include "shuffle.inc.h"
 
 #define REAL float
 #define REAL_NAME f32

@@ -20,6 +20,9 @@
 #define SQRT_F64(a) ((VECTOR)_mm512_sqrt_pd((__m512d)(a)))
 #define WIDE_PRODUCT(a, b) (_mm512_mul_epu32((__m512i)(a), (__m512i)(b)))
 #define ROOT(x) _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)))
+#define WORDS_AT_MOST(words, bounds) _mm512_cmple_epu32_mask((__m512i)(words), (__m512i)(bounds))
+#define PICK_WORDS(to, mask, words) \
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32((__mmask16)(mask), (__m512i)(words)))
 #define VECTOR_REGISTER(x) "+v"(x)
 #include "float_mode_x86.h"
 #include "isa.inc.h"

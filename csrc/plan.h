@@ -181,6 +181,15 @@ struct product {
     int64_t adds, kind; /* start is C itself; what tiles do with their sums (N_TILE_KINDS) */
 };
 
+/* bitgen_t of numpy/random/bitgen.h, NumPy's public interface to its generators */
+struct bit_generator {
+    void *state;
+    uint64_t (*next_uint64)(void *state);
+    uint32_t (*next_uint32)(void *state);
+    double (*next_double)(void *state);
+    uint64_t (*next_raw)(void *state);
+};
+
 struct operations {
     /* numbers in a panel; plan_layout needs it before there is a plan */
     int panel, lanes;
@@ -206,6 +215,8 @@ struct operations {
      * Of `pairs` pairs of a row and a column of the outputs, at most, that go back together. */
     void (*differentiate)(const pymlp_plan *plan, void *scratch, int64_t pairs, const void *X, int64_t rows, void *out,
                           void *jacobian, bool with_complement, int n_threads);
+    /* see pymlp_shuffle */
+    void (*shuffle)(const struct bit_generator *source, uint32_t *twister, int64_t *order, int64_t first, int64_t last);
     int (*evaluate)(int activation, bool slope, const void *z, int64_t count, void *out);
     void (*product)(const struct product *product, int64_t sizes[4]);
     double (*measure_peak)(int n_threads, double seconds);

@@ -468,6 +468,11 @@ int pymlp_multiply(const char *instruction_set, int dtype, int64_t sizes[4], con
     return PYMLP_OK;
 }
 
+void pymlp_shuffle(const pymlp_plan *plan, void *generator, uint32_t *twister, int64_t *order, int64_t first,
+                   int64_t last) {
+    plan->operations->shuffle(generator, twister, order, first, last);
+}
+
 double pymlp_measure_peak(const char *instruction_set, int dtype, int n_threads, double seconds) {
     const struct operations *operations = operations_of(instruction_set, dtype);
     return operations == NULL ? 0 : operations->measure_peak(n_threads, seconds);

@@ -377,6 +377,26 @@ static void evaluate(const char *name, bool slope, const char *isa, int dtype) {
     free(out);
 }
 
+/* The order of an epoch's rows. */
+static void shuffle(const char *isa) {
+    enum { ROWS = 100000, WORDS = 624 };
+    static uint32_t twister[WORDS + 1];
+    static int64_t order[ROWS];
+    for (int64_t i = 0; i < WORDS; i++) twister[i] = (uint32_t)mixed(7, (uint64_t)i);
+    twister[WORDS] = 100;
+    for (int64_t i = 0; i < ROWS; i++) order[i] = i;
+    struct task task = activation_task(activations[0]);
+    const pymlp_loss_rule loss = loss_rule_of(&task, 64);
+    pymlp_plan *plan;
+    check(pymlp_plan_create(&plan, isa, 64, task.layers, task.n_layers, &loss, 0, 0, 0, 1, 1, 0), "plan_create", &task);
+    pymlp_shuffle(plan, NULL, twister, order, 0, ROWS);
+    pymlp_plan_free(plan);
+    struct hash hash = new_hash();
+    take_in(&hash, order, sizeof order);
+    take_in(&hash, twister, sizeof twister);
+    print_line(isa, 1, 64, hash, "shuffle");
+}
+
 static void run_all(const char *isa, int dtype, const int *threads, int n_threads) {
     struct task task;
 #define RUN(made)                                             \
@@ -403,28 +423,13 @@ static void run_all(const char *isa, int dtype, const int *threads, int n_thread
         evaluate(activations[i], true, isa, dtype);
     }
     evaluate("log", false, isa, dtype);
-}
-
-/* The order of an epoch's rows, which no instruction set computes. */
-static void shuffle(void) {
-    enum { ROWS = 100000, WORDS = 624 };
-    static uint32_t twister[WORDS + 1];
-    static int64_t order[ROWS];
-    for (int64_t i = 0; i < WORDS; i++) twister[i] = (uint32_t)mixed(7, (uint64_t)i);
-    twister[WORDS] = 100;
-    for (int64_t i = 0; i < ROWS; i++) order[i] = i;
-    pymlp_shuffle(NULL, twister, order, 0, ROWS);
-    struct hash hash = new_hash();
-    take_in(&hash, order, sizeof order);
-    take_in(&hash, twister, sizeof twister);
-    print_line("any", 1, 64, hash, "shuffle");
+    if (dtype == 64) shuffle(isa);
 }
 
 int main(int argc, char **argv) {
     enum { MOST_COUNTS = 16 };
     int threads[MOST_COUNTS] = {1}, n_threads = argc > 1 ? 0 : 1;
     for (int i = 1; i < argc && n_threads < MOST_COUNTS; i++) threads[n_threads++] = atoi(argv[i]);
-    shuffle();
     const char *isa;
     for (int i = 0; (isa = pymlp_instruction_set(i)) != NULL; i++)
         for (int dtype = 32; dtype <= 64; dtype += 32) run_all(isa, dtype, threads, n_threads);

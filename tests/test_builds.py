@@ -67,9 +67,6 @@ def families(lines: dict[tuple[str, int], str]) -> dict[str, set[str]]:
     found = defaultdict(set)
     for (isa, _), value in lines.items():
         found["portable" if isa == "portable" else "fused"].add(value)
-    # where no instruction set has a part in it
-    if {isa for isa, _ in lines} == {"any"}:
-        return {"fused": found["fused"], "portable": found["fused"]}
     return found
 
 

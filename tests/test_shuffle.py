@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matrix import ENGINES
 
 from pymlp import backends
 from pymlp.network import Network
@@ -22,14 +23,14 @@ SOURCES = {
 }
 
 
-@pytest.fixture(params=backends.available())
+@pytest.fixture(params=ENGINES, ids=str)
 def plan(request: pytest.FixtureRequest) -> backends.Plan:
-    return backends.get(request.param).Plan(Network.from_widths((1, 1)), 1)
+    return request.param.plan(Network.from_widths((1, 1)), 1)
 
 
 @pytest.mark.parametrize("kind", SOURCES)
 # the ends of the ranges within which a draw is masked to the same number of bits
-@pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 5, 8, 9, 63, 64, 65, 1000, 65537])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 5, 8, 9, 31, 32, 33, 63, 64, 65, 95, 96, 97, 1000, 65537, 200_003])
 def test_order_and_draws_are_numpys(plan: backends.Plan, kind: str, rows: int) -> None:
     ours, theirs = SOURCES[kind](), SOURCES[kind]()
     order = np.arange(rows)

@@ -43,6 +43,7 @@ def _fail(code: int) -> NoReturn:
     raise _EXCEPTIONS.get(text, RuntimeError)(ffi.string(text).decode())
 
 
+@functools.cache
 def instruction_sets() -> tuple[str, ...]:
     """Names of the instruction sets this machine can run, best first."""
     names: list[str] = []
@@ -253,7 +254,7 @@ class Plan:
             self._address("params", params, self._parameters, writes=True),
             self._address("gradient", gradient, self._parameters),
             self._address("slots", slots, (optimizer.n_slots, *self._parameters), writes=True),
-            ffi.from_buffer("double *", optimizer.coefficients(np.array([step]), np.array([rate]))),
+            ffi.from_buffer("double *", optimizer.coefficients(step, np.array([rate]))),
         )
         if code:
             _fail(code)
@@ -298,7 +299,7 @@ class Plan:
             ffi.from_buffer("int64_t *", order),
             ffi.from_buffer("int64_t *", starts),
             n_steps,
-            ffi.from_buffer("double *", optimizer.coefficients(np.arange(step, step + n_steps), rates)),
+            ffi.from_buffer("double *", optimizer.coefficients(step, rates)),
             ffi.from_buffer("double *", losses, require_writable=True),
         )
         if code == 5:
@@ -322,7 +323,7 @@ class Plan:
         # from the end, as NumPy does it
         for end in range(len(order), 0, -SHUFFLED_AT_ONCE):
             with drawing, generator.lock:
-                lib.pymlp_shuffle(source_address, state, rows, max(0, end - SHUFFLED_AT_ONCE), end)
+                lib.pymlp_shuffle(self._plan, source_address, state, rows, max(0, end - SHUFFLED_AT_ONCE), end)
 
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
