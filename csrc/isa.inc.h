@@ -27,6 +27,7 @@
 #include "quarter_turns.h"
 #include "tables.h"
 #include "threads.h"
+#include "trials.h"
 
 #ifdef ISA_TARGET
 #define PRAGMA_TEXT(text) _Pragma(#text)

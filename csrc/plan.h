@@ -147,7 +147,7 @@ struct pymlp_plan {
     double counted; /* the same without overflow */
     bool is_placed; /* the pieces are memory; false while they are only counted */
     double trial_seconds[2]; /* of a training step, by all threads and by one: what the last trial found */
-    int64_t calls_to_trial;  /* calls until the next */
+    uint64_t shape;          /* what others like it have in common; see trials.h */
     atomic_int stop;
     atomic_int busy; /* generation of the process that uses the plan, 0: free */
 };

@@ -14,6 +14,7 @@
 #include "memory.h"
 #include "plan.h"
 #include "threads.h"
+#include "trials.h"
 
 #define ACTIVATION_ROW(name, slope) {#name, slope},
 #define FUSED_ROW(name) [ACTIVATION_##name] = TILE_VALUE_##name,
@@ -280,6 +281,7 @@ int pymlp_plan_create(pymlp_plan **plan, const char *instruction_set, int dtype,
     head->buffers = (struct buffer *)((char *)head + buffers_at);
     int code = pymlp_describe_layers(head, layers);
     if (code == PYMLP_OK) {
+        head->shape = pymlp_shape_of(head);
         deal_out(head);
         if (head->counted > MOST_PLAN_BYTES) code = pymlp_refuse(head->counted);
     }

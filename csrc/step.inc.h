@@ -410,9 +410,9 @@ static int NAME(train_steps)(pymlp_plan *plan, const pymlp_optimizer *optimizer,
     int threads = pymlp_threads_for(plan, work);
     if (plan->automatic && plan->n_threads > 1 && work >= LEAST_TRIED && work < MOST_TRIED) {
         const int several = threads < 2 ? 2 : threads;
-        if (plan->calls_to_trial > 0) {
-            plan->calls_to_trial--;
-            threads = plan->trial_seconds[1] < plan->trial_seconds[0] ? 1 : several;
+        const int one_is_faster = pymlp_recall_trial(plan, work);
+        if (one_is_faster >= 0) {
+            threads = one_is_faster ? 1 : several;
         } else if (n_steps >= 4 * NAME(TRIAL_STEPS)) {
             run.tries = true;
             run.seconds = INFINITY_;
@@ -423,7 +423,7 @@ static int NAME(train_steps)(pymlp_plan *plan, const pymlp_optimizer *optimizer,
     /* a trial without a second thread, or that was broken off, or whose batches were empty, tells nothing */
     if (run.tries && code == PYMLP_OK && run.members > 1 && plan->trial_seconds[0] < INFINITY_ &&
         plan->trial_seconds[1] < INFINITY_)
-        plan->calls_to_trial = NAME(TRIAL_CALLS) - 1;
+        pymlp_note_trial(plan, work, plan->trial_seconds[1] < plan->trial_seconds[0], NAME(TRIAL_CALLS) - 1);
     return code;
 }
 

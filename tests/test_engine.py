@@ -89,10 +89,13 @@ def test_a_forked_child_trains_with_threads_of_its_own():
     assert train(n_threads=3) == expected
 
 
-def short_steps(n_threads):
-    """A plan for steps of a size for which the engine tries out how many threads serve it best, and 400 rows for it."""
+def short_steps(n_threads, hidden=100):
+    """A plan for steps of a size for which the engine tries out how many threads serve it best, and 400 rows for it.
+
+    What it finds it remembers for plans of the same widths.
+    """
     draw = np.random.RandomState(4)
-    network = Network.from_widths((20, 100, 3), "relu", loss="log_loss", dtype="float32")
+    network = Network.from_widths((20, hidden, 3), "relu", loss="log_loss", dtype="float32")
     X = draw.standard_normal((400, 20)).astype("float32")
     y = np.eye(3, dtype="float32")[draw.randint(0, 3, 400)]
     order = np.concatenate([draw.permutation(400) for _ in range(100)]).astype(np.int64)
@@ -125,7 +128,7 @@ def test_the_trial_of_threads_changes_no_bit():
 
 
 def test_a_stop_during_the_trial_of_threads_ends_it():
-    plan, take = short_steps(2)
+    plan, take = short_steps(2, hidden=103)
     params, slots = plan.network.initial_params(1), new_slots(Adam(), plan.network.n_parameters, "float32")
     plan.stop()
     with pytest.raises(backends.StoppedError):
