@@ -97,7 +97,9 @@ static void NAME(begin_update)(const pymlp_plan *plan, const struct NAME(gradien
     pending->t = (REAL *)plan->slots[1] + unit->place;
     pending->g = pending->sums[pending->turn];
     pending->done = 0;
-    pending->turned = unit->layer->flags & NEEDS_INPUT_GRADIENT ? NAME(turned_place)(plan, unit, unit->input) : pending->w;
+    const bool turns = unit->layer->flags & NEEDS_INPUT_GRADIENT;
+    pending->turned = turns ? NAME(turned_place)(plan, unit, unit->input) : pending->w;
+    pending->turned_gap = turns ? (unit->layer->padded_outputs - PANEL) * PANEL : 0;
     pending->turn = 1 - pending->turn;
     memset(pending->squares, 0, sizeof pending->squares);
     memset(pending->absolutes, 0, sizeof pending->absolutes);

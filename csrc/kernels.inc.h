@@ -254,8 +254,9 @@ static void NAME(scatter_columns)(int64_t rows, int64_t columns, const REAL *fro
 }
 
 /* Units are numbered so that a group of inputs meets the panels of a block one after the other: the group's activations
- * and the block's deltas, 512 KB of 1024 rows, then stay in L2. */
-enum { NAME(BLOCK_PANELS) = 512 / sizeof(REAL) / PANEL };
+ * and the block's deltas, 512 KB of 1024 rows, then stay in L2.  And so many groups meet all blocks before the next: their
+ * activations, which each block reads anew, 8 MB of 1024 rows at most, then stay in L3. */
+enum { NAME(BLOCK_PANELS) = 512 / sizeof(REAL) / PANEL, NAME(BLOCK_GROUPS) = 32 };
 
 /* Panels in the block that starts at panel `first` */
 ALWAYS_INLINE int64_t NAME(panels_in_block)(const struct layer *layer, int64_t first) {
@@ -264,13 +265,15 @@ ALWAYS_INLINE int64_t NAME(panels_in_block)(const struct layer *layer, int64_t f
 
 static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number) {
     struct NAME(unit) unit = {.layer = layer};
-    const int64_t block = (number - layer->first_unit) / (NAME(BLOCK_PANELS) * layer->row_groups);
-    const int64_t within = (number - layer->first_unit) % (NAME(BLOCK_PANELS) * layer->row_groups);
+    const int64_t in_layer = number - layer->first_unit, in_groups = NAME(BLOCK_GROUPS) * layer->panels;
+    const int64_t first_group = in_layer / in_groups * NAME(BLOCK_GROUPS), left = layer->row_groups - first_group;
+    const int64_t in_block = NAME(BLOCK_PANELS) * (left < NAME(BLOCK_GROUPS) ? left : NAME(BLOCK_GROUPS));
+    const int64_t block = in_layer % in_groups / in_block, within = in_layer % in_groups % in_block;
     const int64_t panels = NAME(panels_in_block)(layer, block * NAME(BLOCK_PANELS));
     unit.turn = within % panels;
     unit.turns = panels;
     const int64_t panel = block * NAME(BLOCK_PANELS) + unit.turn;
-    unit.input = within / panels * UNIT_INPUTS;
+    unit.input = (first_group + within / panels) * UNIT_INPUTS;
     unit.inputs = layer->matrix_inputs - unit.input < UNIT_INPUTS ? layer->matrix_inputs - unit.input : UNIT_INPUTS;
     unit.column = panel * PANEL;
     unit.columns = layer->outputs - unit.column < PANEL ? layer->outputs - unit.column : PANEL;

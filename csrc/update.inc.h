@@ -228,7 +228,8 @@ struct NAME(pending) {
     REAL *w, *s, *t, *g;   /* the first row */
     int64_t done;          /* numbers from the first row to the next to be updated */
     int64_t ahead;         /* from a row to the same row of the unit after */
-    const REAL *turned;    /* where the transpose will be written; without one, any place */
+    const REAL *turned;    /* where the transpose will be written, a panel of inputs after the other; without one, any place */
+    int64_t turned_gap;    /* from the end of the unit's part of such a panel to its part of the next */
     int turn;              /* which of the sums the next unit may use */
     REAL squares[PANEL], absolutes[PANEL]; /* of the parameters, by column: the penalties' sums */
     REAL sums[2][UNIT_INPUTS * PANEL] __attribute__((aligned(64)));
@@ -252,7 +253,7 @@ ALWAYS_INLINE VECTOR NAME(finished)(const struct NAME(gradient_job) *job, VECTOR
 ALWAYS_INLINE void NAME(update_rows)(struct NAME(pending) *pending, int64_t count) {
     const struct NAME(gradient_job) *job = pending->job;
     const struct NAME(rule) *rule = &job->rule;
-    const int64_t stride = pending->stride, ahead = pending->ahead;
+    const int64_t stride = pending->stride, ahead = pending->ahead, gap = pending->turned_gap;
     if (count > pending->rows) count = pending->rows;
     pending->rows -= count;
     const int64_t from = pending->done, to = from + count * stride;
@@ -271,7 +272,7 @@ ALWAYS_INLINE void NAME(update_rows)(struct NAME(pending) *pending, int64_t coun
             __builtin_prefetch(w + ahead + i, 1, 3);                                            \
             __builtin_prefetch(s + ahead + i, 1, 3);                                            \
             if (n_slots > 1) __builtin_prefetch(t + ahead + i, 1, 3);                           \
-            __builtin_prefetch(turned + i, 1, 3);                                               \
+            __builtin_prefetch(turned + i + i / (PANEL * PANEL) * gap, 1, 3);                   \
             VECTOR gradient = NAME(finished)(job, old, NAME(load)(g + i), &square, &absolute);  \
             NAME(store)(w + i, NAME(step_##name)(rule, old, gradient, &first, &second));        \
             NAME(store)(s + i, first);                                                          \
