@@ -205,6 +205,8 @@ static const int64_t shapes[][7] = {
     {201, 31, 32, 33, 100, 3},
     /* deeper than what a product takes at once */
     {19, 600, 12, 1},
+    /* more inputs than units are taken at once, and more columns */
+    {9, 1090, 150, 2},
     /* more rows than a block */
     {4500, 3, 5, 2},
 };

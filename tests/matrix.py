@@ -39,6 +39,7 @@ SHAPES = {
     "three hidden layers, one row left over": (201, (31, 32, 33, 100, 3)),
     "wide layers, deep products": (33, (257, 100, 257, 10)),
     "a network for NumPy's products in the Numba backend": (201, (257, 150, 11)),
+    "more inputs than units are taken at once, twice": (15, (2090, 150, 3)),
 }
 # one shape with edges everywhere, for what is varied otherwise
 EDGES = (15, (5, 17, 33, 3))
