@@ -479,14 +479,19 @@ class EpochLoop:
     ) -> None:
         new = losses[first:last]
         arguments = (self.optimizer, self.params, self.slots, self.step + first, *run, rates[first:last], new)
-        if not helped:
+        if helped:
+            new.fill(np.nan)
+            self._run_helped(arguments, losses, first, meter)
+        else:
             self.plan.train_steps(*arguments)
-            return
-        new.fill(np.nan)
+
+    def _run_helped(self, arguments: tuple, losses: np.ndarray, first: int, meter: Meter | None) -> None:
+        """Run the steps in a helper thread; the losses of the steps not yet taken are NaN."""
+        new = arguments[-1]
 
         def watch() -> None:
             if meter is not None:
-                meter.show(min(last - 1, first + int(np.count_nonzero(~np.isnan(new)))), losses)
+                meter.show(first + min(len(new) - 1, int(np.count_nonzero(~np.isnan(new)))), losses)
             self._watch_time()
 
         run_interruptibly(lambda: self.plan.train_steps(*arguments), self.plan.stop, watch)
