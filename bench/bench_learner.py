@@ -135,7 +135,7 @@ class BoundPointers(Contestant):
         lib, plan, null, rows = self.lib, self.plan_address, self.null, self.case.rows
         params, slots, gradient, X, by_output, out = self.pointers
         optimizer, loss = self.optimizer, self.loss
-        numbers = Adam().coefficients(np.arange(count), np.full(count, RATE))
+        numbers = Adam().coefficients(0, np.full(count, RATE))
         coefficients = [self.ffi.from_buffer("double *", row) for row in numbers]
 
         def forward() -> None:

@@ -215,7 +215,7 @@ struct operations {
      * Of `pairs` pairs of a row and a column of the outputs, at most, that go back together. */
     void (*differentiate)(const pymlp_plan *plan, void *scratch, int64_t pairs, const void *X, int64_t rows, void *out,
                           void *jacobian, bool with_complement, int n_threads);
-    /* see pymlp_shuffle */
+    /* of one order; see pymlp_shuffle */
     void (*shuffle)(const struct bit_generator *source, uint32_t *twister, int64_t *order, int64_t first, int64_t last);
     int (*evaluate)(int activation, bool slope, const void *z, int64_t count, void *out);
     void (*product)(const struct product *product, int64_t sizes[4]);

@@ -470,9 +470,13 @@ int pymlp_multiply(const char *instruction_set, int dtype, int64_t sizes[4], con
     return PYMLP_OK;
 }
 
-void pymlp_shuffle(const pymlp_plan *plan, void *generator, uint32_t *twister, int64_t *order, int64_t first,
-                   int64_t last) {
-    plan->operations->shuffle(generator, twister, order, first, last);
+void pymlp_shuffle(const pymlp_plan *plan, void *generator, uint32_t *twister, int64_t *orders, int64_t count, int64_t rows,
+                   int64_t first, int64_t last) {
+    for (int64_t i = 0; i < count; i++) {
+        int64_t *order = orders + i * rows;
+        if (i > 0) memcpy(order, order - rows, (size_t)rows * sizeof *order);
+        plan->operations->shuffle(generator, twister, order, first, last);
+    }
 }
 
 double pymlp_measure_peak(const char *instruction_set, int dtype, int n_threads, double seconds) {

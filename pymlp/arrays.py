@@ -63,6 +63,8 @@ def refuse_masked(name: str, values: Any) -> None:
 
 def packed(values: Any, dtype: Any) -> np.ndarray:
     """`values` as a plain array that C can read: of `dtype`, C-contiguous and aligned; a copy only where it must be."""
+    if type(values) is np.ndarray and values.dtype == dtype and values.flags.c_contiguous and values.flags.aligned:
+        return values
     with np.errstate(over="ignore"):
         return np.require(values, dtype, ("C", "A", "E"))
 

@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from pymlp.forks import cached_property
+
 REQUIRED_METHODS = ("setup", "on_fit_task_begin", "on_fit_task_end", "teardown")
 
 
@@ -132,26 +134,35 @@ class Announcer:
     ) -> None:
         self.callbacks = list(callbacks)
         self.estimator = estimator
-        self.root = Task("fit", 0, epochs, name, metrics={"epochs": epochs, "rows": rows})
+        self._name, self._metrics = name, {"epochs": epochs, "rows": rows}
         nothing = dict.fromkeys(("X", "y", "metadata", "fitted_estimator"), lambda: None)
         self._values = {**nothing, **(values or {})}
         self._epoch: Task | None = None
         self._set_up: list[Any] = []
         self._own_callbacks = self.callbacks
-        outer = getattr(estimator, "_parent_callback_ctx", None)
-        if outer is not None:
-            # inside a meta-estimator of scikit-learn: this run is one of its tasks, and callbacks it passed down are
-            # set up and torn down by it
-            self.root.parent, self.root.task_id, self.root.root_uuid = outer.parent, outer.task_id, outer.root_uuid
-            self.root.source_estimator_name, self.root.source_task_name = outer.estimator_name, outer.task_name
+        self._outer = getattr(estimator, "_parent_callback_ctx", None)
+        if self._outer is not None:
+            # inside a meta-estimator of scikit-learn: callbacks it passed down are set up and torn down by it
             self._own_callbacks = [each for each in self.callbacks if not hasattr(each, "max_propagation_depth")]
+
+    @cached_property
+    def root(self) -> Task:
+        """The whole run; nobody sees it where there are no callbacks."""
+        root = Task("fit", 0, self._metrics["epochs"], self._name, metrics=self._metrics)
+        outer = self._outer
+        if outer is not None:
+            # this run is one of the tasks of a meta-estimator
+            root.parent, root.task_id, root.root_uuid = outer.parent, outer.task_id, outer.root_uuid
+            root.source_estimator_name, root.source_task_name = outer.estimator_name, outer.task_name
+        return root
 
     def __enter__(self) -> Announcer:
         try:
             for callback in self._own_callbacks:
                 self._set_up.append(callback)
                 callback.setup(estimator=self.estimator, context=self.root)
-            self._call("on_fit_task_begin", self.root)
+            if self.callbacks:
+                self._call("on_fit_task_begin", self.root)
         except BaseException:
             self._tear_down()
             raise
@@ -159,7 +170,7 @@ class Announcer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         try:
-            if kind is None:
+            if kind is None and self.callbacks:
                 self._call("on_fit_task_end", self.root)
         finally:
             self._tear_down()

@@ -105,7 +105,9 @@ def _from_environment(name: str) -> tuple[str | None, str]:
 
 def requested(field: str) -> Choice:
     """What was asked for `field` ("backend", "isa" or "n_threads") and where; value None if nothing was."""
-    value = getattr(get_config(), field)
+    value = getattr(_context_config.get(), field)
+    if value is None:
+        value = getattr(_process_config, field)
     if value is not None:
         return Choice(value, "config_context or set_config")
     names = {"backend": ["PYMLP_BACKEND"], "isa": ["PYMLP_ISA"], "n_threads": ["PYMLP_NUM_THREADS", "OMP_NUM_THREADS"]}

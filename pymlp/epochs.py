@@ -34,6 +34,10 @@ from pymlp.rows import DenseRows
 # a helper thread, in slices of about HELPED_SLICE_SECONDS, and stay interruptible all the while.
 ENOUGH_STEPS = 200
 HELPED_SLICE_SECONDS = 4.0
+# A run begins by what the last one like it in this process has measured, so many times as slow; else by a single step.
+CAUTION = 3.0
+MOST_KNOWN = 256
+_known_seconds: dict[tuple, float] = {}
 
 
 def new_history(watched: str) -> dict[str, list[float | None]]:
@@ -177,12 +181,17 @@ class EpochLoop:
         self._start = (copied(params), copied(slots), step) if rule.course.roll_back else None
         self._began, self.timed_out = 0.0, False
         self.n_rows = len(rows.numbers)
-        self.starts = np.append(np.arange(0, self.n_rows, batch_size, dtype=np.int64), self.n_rows)
-        self.epoch_steps = len(self.starts) - 1
-        self._batch_fractions = np.diff(self.starts) / self.n_rows
+        self.epoch_steps = -(-self.n_rows // batch_size)
+        self.starts = self._starts_of(1, batch_size)
+        self._batch_fractions = (self.starts[1:] - self.starts[:-1]) / self.n_rows
         self._batch_size = batch_size
-        self._step_seconds = training_seconds(plan.network.n_parameters, batch_size)
-        self._measured = False
+        self._likeness = _likeness(plan, rows, batch_size)
+        # a time limit shall hold on a machine that has become slower, too
+        known = _known_seconds.get(self._likeness) if max_time is None else None
+        self._step_seconds = (
+            training_seconds(plan.network.n_parameters, batch_size) if known is None else CAUTION * known
+        )
+        self._measured = known is not None
         self._spare: tuple[np.ndarray, np.ndarray] | None = None
         self._first_step = step
         # what the next epoch's order is made from, and the generator's state, at the end of the last complete epoch
@@ -192,7 +201,7 @@ class EpochLoop:
         self._kept, self._over = (0, 0), False
         self._shuffled, self._recorded_total = False, 0
 
-    def run(self, epochs: int, shuffler: Any, announcer: Announcer) -> bool:
+    def run(self, epochs: int, shuffler: Any, announcer: Announcer, *, is_private: bool = False) -> bool:
         """Train for at most `epochs` epochs, those taken up included.
 
         Parameters
@@ -202,6 +211,8 @@ class EpochLoop:
             Draws the order of each epoch; None keeps the rows in order.  It never gets further ahead of the completed
             epochs than by the one that was interrupted or failed.
         announcer : Announcer
+        is_private : bool, default=False
+            Nobody draws from the shuffler once this run has ended: where it is left then does not matter.
 
         Returns
         -------
@@ -209,12 +220,14 @@ class EpochLoop:
             Whether the rule, a callback or the time limit ended the training.
         """
         self._began, self.timed_out, self._shuffled = perf_counter(), False, shuffler is not None
-        stopped = self._over or self._train(epochs, shuffler, announcer)
+        shared = None if is_private and self.keeper is None else shuffler
+        stopped = self._over or self._train(epochs, shuffler, shared, announcer)
         if self.keeper is not None and (self.completed.epochs, 0) > self._kept:
             self._keep()
         return stopped
 
-    def _train(self, epochs: int, shuffler: Any, announcer: Announcer) -> bool:
+    def _train(self, epochs: int, shuffler: Any, shared: Any, announcer: Announcer) -> bool:
+        # `shared`: the shuffler, or None where it need not be brought back
         order, _ = self._position
         watched = bool(announcer.callbacks)
         epoch = 0 if self.completed is None else self.completed.epochs
@@ -224,7 +237,7 @@ class EpochLoop:
             most = epochs - epoch if self.keeper is None else min(epochs - epoch, self.keeper.epochs_until_due(epoch))
             count = 1 if watched or begun is not None else self._epochs_together(most)
             returning = count > 1 or self.max_time < np.inf
-            before, state = self.completed, generator_state(shuffler) if returning else None
+            before, state = self.completed, generator_state(shared) if returning else None
             try:
                 if begun is None:
                     orders = self._orders(order, count, shuffler)
@@ -261,12 +274,12 @@ class EpochLoop:
                         self._keep()
             except OutOfTimeError:
                 self.timed_out = True
-                set_generator_state(shuffler, state)
+                set_generator_state(shared, state)
                 self.rule.restore(self.completed.rule_state)
                 return True
             except BaseException:
                 if state is not None and self.completed is before:
-                    set_generator_state(shuffler, state)
+                    set_generator_state(shared, state)
                 raise
             if stop:
                 return True
@@ -377,12 +390,20 @@ class EpochLoop:
         if shuffler is None and count == 1:
             return last[np.newaxis]
         orders = np.empty((count, self.n_rows), np.int64)
-        for order in orders:
-            order[:] = last
-            if shuffler is not None:
-                self.plan.shuffle(order, shuffler)
-            last = order
+        if shuffler is None:
+            orders[:] = last
+        else:
+            orders[0] = last
+            self.plan.shuffle(orders, shuffler)
         return orders
+
+    def _starts_of(self, count: int, batch_size: int) -> np.ndarray:
+        """Where each batch of so many epochs starts in their orders, and the end of the last."""
+        starts = np.empty(count * self.epoch_steps + 1, np.int64)
+        epochs = np.arange(0, count * self.n_rows, self.n_rows)[:, np.newaxis]
+        starts[:-1].reshape(count, -1)[:] = epochs + np.arange(0, self.n_rows, batch_size)
+        starts[-1] = count * self.n_rows
+        return starts
 
     def _undo(self) -> None:
         params, slots, self.step = self._start
@@ -416,9 +437,7 @@ class EpochLoop:
         """Train the rest of the epochs; their mean losses, and the steps taken: fewer if a callback stopped the
         epoch."""
         count, steps, losses = len(begun.orders), len(rates), begun.losses
-        starts = self.starts
-        if count > 1:
-            starts = np.append((np.arange(count)[:, None] * self.n_rows + starts[:-1]).ravel(), begun.orders.size)
+        starts = self.starts if count == 1 else self._starts_of(count, self._batch_size)
         order = begun.orders.reshape(-1)
         first = begun.done
         while first < steps:
@@ -441,6 +460,10 @@ class EpochLoop:
                 if self.keeper is not None and count == 1 and self.keeper.is_due():
                     self._keep(begun)
                 self._watch_time()
+        if self._likeness is not None:
+            if len(_known_seconds) >= MOST_KNOWN:
+                _known_seconds.clear()
+            _known_seconds[self._likeness] = self._step_seconds
         # not by BLAS, whose sums depend on its threads and on the machine
         return (losses.reshape(count, -1) * self._batch_fractions).sum(axis=1).tolist(), steps
 
@@ -456,17 +479,30 @@ class EpochLoop:
     ) -> None:
         new = losses[first:last]
         arguments = (self.optimizer, self.params, self.slots, self.step + first, *run, rates[first:last], new)
-        if not helped:
+        if helped:
+            new.fill(np.nan)
+            self._run_helped(arguments, losses, first, meter)
+        else:
             self.plan.train_steps(*arguments)
-            return
-        new.fill(np.nan)
+
+    def _run_helped(self, arguments: tuple, losses: np.ndarray, first: int, meter: Meter | None) -> None:
+        """Run the steps in a helper thread; the losses of the steps not yet taken are NaN."""
+        new = arguments[-1]
 
         def watch() -> None:
             if meter is not None:
-                meter.show(min(last - 1, first + int(np.count_nonzero(~np.isnan(new)))), losses)
+                meter.show(first + min(len(new) - 1, int(np.count_nonzero(~np.isnan(new)))), losses)
             self._watch_time()
 
         run_interruptibly(lambda: self.plan.train_steps(*arguments), self.plan.stop, watch)
+
+
+def _likeness(plan: backends.Plan, rows: DenseRows, batch_size: int) -> tuple | None:
+    """What the time of a step depends on most; None where that is a function of the user's, or the rows' own affair."""
+    network = plan.network
+    if type(rows) is not DenseRows or not isinstance(rows.X, np.ndarray) or network.loss_function.name == "custom":
+        return None
+    return type(plan), plan.n_threads, network.dtype, network.n_parameters, batch_size
 
 
 def check_histories(histories: dict[str, list[Any]], epochs: int) -> None:

@@ -58,8 +58,10 @@ def _first_in_sparse(matrix: Any, dtype: Any) -> Place | None:
 
 
 def _is_finite(numbers: np.ndarray, dtype: Any) -> np.ndarray:
+    if dtype is None or numbers.dtype == dtype:
+        return np.isfinite(numbers)
     with np.errstate(over="ignore"):
-        return np.isfinite(numbers if dtype is None else numbers.astype(dtype, copy=False))
+        return np.isfinite(numbers.astype(dtype))
 
 
 def described(name: str, found: Place, *, has_columns: bool, dtype: Any = None, names: Any = None) -> str:

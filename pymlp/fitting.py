@@ -10,6 +10,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -324,7 +325,9 @@ def _descend(
     announcer = _announcer(estimator, data, epochs, n_rows, lambda: _copy_with(draft, network, outcome))
     try:
         with announcer:
-            stopped = loop.run(epochs, shuffler, announcer)
+            # an integer seeds a generator for this call alone
+            is_private = isinstance(draft.random_state, Integral)
+            stopped = loop.run(epochs, shuffler, announcer, is_private=is_private)
             outcome = loop.completed.outcome if rule.best_params is None else rule.best_params
         _take_epochs(draft, network, descent, rule, loop, outcome)
     except KeyboardInterrupt:

@@ -69,7 +69,7 @@ class _BiasedPlan:
 
     def __init__(self, plan: backends.Plan, rule: BiasRule) -> None:
         self.plan, self.rule, self.network = plan, rule, plan.network
-        self.shuffle, self.stop = plan.shuffle, plan.stop
+        self.shuffle, self.stop, self.n_threads = plan.shuffle, plan.stop, plan.n_threads
 
     def train_steps(
         self,

@@ -385,7 +385,7 @@ class Learner(Stepper):
             except Exception:
                 # a callable may know no more than the steps there will be
                 rates = self._course.rates(first, 1)
-            coefficients = self.optimizer.coefficients(np.arange(first, first + len(rates)), rates)
+            coefficients = self.optimizer.coefficients(first, rates)
         most_rows = min(sys.maxsize, max(1, int(DIRECT_SECONDS / MARGIN / self._row_seconds)))
         if ends or anew or most_rows != self._most_rows:
             if self._is_direct:

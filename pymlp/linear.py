@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from pymlp import backends
@@ -30,7 +29,7 @@ from pymlp.classifiers import (
 from pymlp.convex import Problem, minimise
 from pymlp.full_batch import FullBatch
 from pymlp.layer_descent import BiasRule, Terms, descend
-from pymlp.network import Dense, Network
+from pymlp.network import Dense, Network, random_source
 from pymlp.optimizers import OPTIMIZERS, SGD, Optimizer
 from pymlp.targets import ClassTargets
 from pymlp.validation import Interval, StrOptions, check_parameters, check_prediction_data, check_sample_weight
@@ -344,7 +343,7 @@ class LogisticRegression(LinearClassifier):
         terms = Terms(
             optimizer, "adaptive", self.learning_rate_init, batch_size, self.max_iter, self.tol, self.n_iter_no_change
         )
-        random = check_random_state(self.random_state)
+        random = random_source(self.random_state)
         rule = BiasRule(fixed=not self.fit_intercept)
         return self._descend(network, examples, self._start(examples), terms, random, rule)
 
@@ -476,7 +475,7 @@ class Perceptron(LinearClassifier):
         patience = self.n_iter_no_change * -(-PATIENCE_STEPS * batch_size // len(examples.y))
         optimizer = SGD(momentum=0.0, nesterov=False)
         terms = Terms(optimizer, "constant", self.eta0, batch_size, self.max_iter, self.tol, patience)
-        random = check_random_state(self.random_state) if self.shuffle else None
+        random = random_source(self.random_state) if self.shuffle else None
         rule = BiasRule(fixed=not self.fit_intercept)
         # the first epoch by itself: weights of 0 make no loss, after which none would be an improvement
         name, start = type(self).__name__, self._start(examples)

@@ -35,6 +35,20 @@ DRAWN_AT_ONCE = 8192
 FIRST_FIELDS = ("inputs", "layers", "loss", "dtype", "l1", "l2", "outputs", "activation")
 
 
+class _NoEntropy(np.random.SeedSequence):
+    """For a generator that is seeded anew at once.
+
+    NumPy's own would ask the system for entropy and mix that, which takes as long as 20 steps of a small network.
+    """
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> Any:
+        """Zeros, in a form whose items are quickly had."""
+        return np.zeros(n_words, dtype).tolist()
+
+
+_NO_ENTROPY = _NoEntropy(0)
+
+
 def random_source(random_state: Any = None) -> Any:
     """Turn a seed into something that draws numbers, by scikit-learn's rule.
 
@@ -50,7 +64,9 @@ def random_source(random_state: Any = None) -> Any:
     if random_state is None or random_state is np.random:
         return np.random.mtrand._rand
     if isinstance(random_state, Integral):
-        return np.random.RandomState(int(random_state))
+        source = np.random.RandomState(np.random.MT19937(_NO_ENTROPY))
+        source.seed(int(random_state))
+        return source
     if isinstance(random_state, (np.random.RandomState, np.random.Generator)):
         return random_state
     raise ValueError(
@@ -181,7 +197,7 @@ class Network:
         object.__setattr__(self, "dtype", dtype)
         object.__setattr__(self, "seed", int(self.seed))
         # a mistake in the chain shows here, not at the first use
-        table = table_of(self.inputs, self.input_dropout, layers)
+        table = self.table
         size = max(table[-1].parts[-1].place.stop, *(row.inputs for row in table))
         if size > MOST_PARAMETERS:
             raise ValueError(
@@ -393,7 +409,15 @@ class Network:
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "free_plans"}
+        # not what has been worked out from these
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def twin(self) -> Network:
+        """Another object that is the same network, without a second look at what it is made of."""
+        network = object.__new__(type(self))
+        network.__dict__.update(self.__dict__)
+        network.__dict__.pop("free_plans", None)
+        return network
 
     @property
     def takes_sparse(self) -> bool:

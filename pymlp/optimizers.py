@@ -84,20 +84,21 @@ class Optimizer:
         if not isinstance(self.average_start, Integral):
             raise ValueError(f"average_start must be the number of a step, an integer, got {self.average_start!r}")
 
-    def coefficients(self, steps: np.ndarray, rates: np.ndarray) -> np.ndarray:
-        """Numbers of each step, (len(steps), 4): step size, decay, second size, weight of the new in the average."""
+    def coefficients(self, first: int, rates: np.ndarray) -> np.ndarray:
+        """Numbers of each step from number `first` on, counted from 0, (len(rates), 4): step size, decay, second size,
+        weight of the new in the average."""
         coefficients = np.zeros((len(rates), N_COEFFICIENTS))
-        self._fill_sizes(coefficients, steps + 1, rates)
+        self._fill_sizes(coefficients, first + 1, rates)
         if self.weight_decay:
             coefficients[:, DECAY] = np.asarray(rates, np.float64) * self.weight_decay
         if self.average is not None:
-            passed = np.maximum(steps - self.average_start, 0) + 1.0
+            passed = np.maximum(np.arange(first, first + len(rates)) - self.average_start, 0) + 1.0
             least = 1.0 - self.average_decay if self.average == "ema" else 0.0
             coefficients[:, AVERAGING] = np.maximum(1.0 / passed, least)
         return coefficients
 
-    def _fill_sizes(self, coefficients: np.ndarray, numbers: np.ndarray, rates: np.ndarray) -> None:
-        # `numbers` of the steps, counted from 1
+    def _fill_sizes(self, coefficients: np.ndarray, first: int, rates: np.ndarray) -> None:
+        # `first`: number of the first step, counted from 1
         coefficients[:, SIZE] = rates
 
     def apply(self, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, numbers: tuple[float, ...]) -> None:
@@ -180,8 +181,9 @@ class Adam(Optimizer):
         check_number("beta_2", self.beta_2, 0, 1, high_open=True)
         check_number("epsilon", self.epsilon, 0, np.inf, low_open=True, high_open=True)
 
-    def _fill_sizes(self, coefficients: np.ndarray, numbers: np.ndarray, rates: np.ndarray) -> None:
-        coefficients[:, SIZE] = rates * np.sqrt(_complements(self.beta_2, numbers)) / _complements(self.beta_1, numbers)
+    def _fill_sizes(self, coefficients: np.ndarray, first: int, rates: np.ndarray) -> None:
+        roots = np.sqrt(_complements(self.beta_2, first, len(rates)))
+        coefficients[:, SIZE] = rates * roots / _complements(self.beta_1, first, len(rates))
 
     def _moments(self, gradient: np.ndarray, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         first, second = slots[:2]
@@ -232,10 +234,11 @@ class NAdam(Adam):
 
     name: ClassVar[str] = "nadam"
 
-    def _fill_sizes(self, coefficients: np.ndarray, numbers: np.ndarray, rates: np.ndarray) -> None:
-        common = rates * np.sqrt(_complements(self.beta_2, numbers))
-        coefficients[:, SIZE] = common * self.beta_1 / _complements(self.beta_1, numbers + 1)
-        coefficients[:, SECOND_SIZE] = common * (1 - self.beta_1) / _complements(self.beta_1, numbers)
+    def _fill_sizes(self, coefficients: np.ndarray, first: int, rates: np.ndarray) -> None:
+        count = len(rates)
+        common = rates * np.sqrt(_complements(self.beta_2, first, count))
+        coefficients[:, SIZE] = common * self.beta_1 / _complements(self.beta_1, first + 1, count)
+        coefficients[:, SECOND_SIZE] = common * (1 - self.beta_1) / _complements(self.beta_1, first, count)
 
     def apply(self, params: np.ndarray, gradient: np.ndarray, slots: np.ndarray, numbers: tuple[float, ...]) -> None:
         """One step of the rule in place; `numbers` are a row of `coefficients`."""
@@ -391,17 +394,12 @@ def clipped(optimizer: Optimizer, gradient: np.ndarray) -> np.ndarray:
     return gradient
 
 
-def _complements(beta: float, exponents: np.ndarray) -> np.ndarray:
-    """``1 - beta ** exponent`` for exponents that lie close together."""
-    if len(exponents) == 0:
-        return np.empty(0)
-    if len(exponents) == 1:
-        number, position = divmod(int(exponents[0]), POWERS)
-        return _block_of_complements(float(beta), number)[position : position + 1]
-    first, last = int(exponents.min()) // POWERS, int(exponents.max()) // POWERS
-    blocks = [_block_of_complements(float(beta), number) for number in range(first, last + 1)]
+def _complements(beta: float, first: int, count: int) -> np.ndarray:
+    """``1 - beta ** exponent`` for `count` exponents from `first` on."""
+    start, end = first // POWERS, -(-(first + count) // POWERS)
+    blocks = [_block_of_complements(float(beta), number) for number in range(start, max(end, start + 1))]
     table = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    return table[exponents - first * POWERS]
+    return table[first - start * POWERS : first - start * POWERS + count]
 
 
 @lru_cache(maxsize=256)

@@ -83,7 +83,7 @@ class TightNumpyStep:
         """
         weights, biases = self.network.weights(params), self.network.biases(params)
         weight_gradients, bias_gradients = self.network.weights(self._gradient), self.network.biases(self._gradient)
-        sizes = self.optimizer.coefficients(np.arange(step, step + len(rates)), rates)[:, 0].tolist()
+        sizes = self.optimizer.coefficients(step, rates)[:, 0].tolist()
         losses = np.empty(len(rates))
         for i, size in enumerate(sizes):
             rows = order[starts[i] : starts[i + 1]]
@@ -208,7 +208,7 @@ class PlainNumpyStep:
         """
         weights, biases = self.network.weights(params), self.network.biases(params)
         activate = {"log_loss": softmax, "binary_log_loss": logistic}.get(self.network.loss)
-        sizes = self.optimizer.coefficients(np.arange(step, step + len(rates)), rates)[:, 0].tolist()
+        sizes = self.optimizer.coefficients(step, rates)[:, 0].tolist()
         losses = np.empty(len(rates))
         for i, size in enumerate(sizes):
             rows = order[starts[i] : starts[i + 1]]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_regressor
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from pymlp import (  # noqa: F401 - threadpoolctl shall know the engine
@@ -28,10 +28,11 @@ from pymlp.class_weights import check_counted
 from pymlp.functions import PROBABILITIES
 from pymlp.inference import predict_rows, without_output_activation
 from pymlp.interruptible import copied
+from pymlp.layers import Dense
 from pymlp.looking_inside import LookingInside
 from pymlp.losses import CustomLoss, described_loss, loss_description
 from pymlp.model_state import checked_records, from_plain, plain, records_of
-from pymlp.network import Network
+from pymlp.network import Network, random_source
 from pymlp.parameters import ParameterViews, copy_into
 from pymlp.standardisation import Standardisation
 from pymlp.training import check_validation_is_whole
@@ -49,6 +50,25 @@ from pymlp.versioned import VersionedState
 def _shapes(network: Network) -> list[tuple[str, tuple[int, ...]]]:
     # of all that is learnt
     return [(f"{row.layer}.{part.name}", part.shape) for row in network.table for part in row.parts]
+
+
+def _new_network(
+    widths: tuple[int | Dense, ...],
+    activation: Any,
+    loss: Any,
+    dropout: float,
+    dtype: str,
+    l1: float,
+    l2: float,
+    input_dropout: float,
+) -> Network:
+    return Network.from_widths(
+        widths, activation, loss=loss, dropout=dropout, dtype=dtype, l1=l1, l2=l2, input_dropout=input_dropout
+    )
+
+
+# the many small fits of a search or of an ensemble have the same
+_known_network = lru_cache(maxsize=128, typed=True)(_new_network)
 
 
 @dataclass(eq=False, repr=False)
@@ -240,7 +260,7 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
         network = self._network_for(X.shape[1], y.shape[1], loss, dtype)
         self._check_network(network, first=first)
         scored = self._check_validation(*validation, network)
-        random = check_random_state(self.random_state)
+        random = random_source(self.random_state)
         data = fitting.Data(X, y, labels, weight, sample_weight, scored, first, incremental, random, given)
         return network, data
 
@@ -256,16 +276,12 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
 
     def _network_for(self, inputs: int, outputs: int, loss: Any, dtype: str) -> Network:
         """What the parameters describe."""
-        return Network.from_widths(
-            (inputs, *hidden_layers(self.hidden_layer_sizes), outputs),
-            self.activation,
-            loss=loss,
-            dropout=self.dropout,
-            dtype=dtype,
-            l1=self.alpha * self.l1_ratio,
-            l2=self.alpha * (1.0 - self.l1_ratio),
-            input_dropout=self.input_dropout,
-        )
+        widths = (inputs, *hidden_layers(self.hidden_layer_sizes), outputs)
+        l1, l2 = self.alpha * self.l1_ratio, self.alpha * (1.0 - self.l1_ratio)
+        arguments = widths, self.activation, loss, self.dropout, dtype, l1, l2, self.input_dropout
+        if type(self.activation) is type(loss) is str and all(type(width) is int for width in widths):
+            return _known_network(*arguments).twin()
+        return _new_network(*arguments)
 
     def _check_network(self, network: Network, *, first: bool) -> None:
         """ValueError if the network cannot be trained by the other parameters, or goes on from one that it does not

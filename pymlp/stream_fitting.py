@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.utils import check_random_state
 
 from pymlp import fitting
-from pymlp.network import Network
+from pymlp.network import Network, random_source
 from pymlp.streams import Chunk, Source, Stream
 from pymlp.targets import distinct_labels
 from pymlp.training import check_count
@@ -71,7 +70,7 @@ def prepare(
         if number >= 0 and not counted:
             raise ValueError("the weights of source, or those of the classes, must not be zero for every row")
 
-    random = check_random_state(draft.random_state)
+    random = random_source(draft.random_state)
     stream = Stream(chunks, (n_rows, inputs))
     return network, fitting.Data(stream, None, None, None, None, scored, first, False, random, (given, None))
 

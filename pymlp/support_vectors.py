@@ -11,7 +11,6 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from pymlp import backends
 from pymlp.convex import Problem
@@ -19,7 +18,7 @@ from pymlp.inference import predict_rows
 from pymlp.layer_descent import BiasRule, Terms
 from pymlp.linear import Discriminant, Examples, LinearClassifier, minimised
 from pymlp.losses import CustomLoss
-from pymlp.network import Dense, Network
+from pymlp.network import Dense, Network, random_source
 from pymlp.optimizers import Adam
 from pymlp.rows import counted_rows, dense_blocks
 from pymlp.validation import Interval, StrOptions
@@ -125,7 +124,7 @@ class LinearSVC(LinearClassifier):
         network = Network(examples.X.shape[1], (layer,), "hinge", examples.dtype, l2=l2)
         terms = Terms(Adam(), "adaptive", HINGE_RATE, batch_size, self.max_iter, self.tol, HINGE_PATIENCE)
         rule = BiasRule(l2 / self.intercept_scaling**2, fixed=not self.fit_intercept)
-        random = check_random_state(self.random_state)
+        random = random_source(self.random_state)
         return self._descend(network, examples, self._start(examples), terms, random, rule)
 
 
@@ -187,7 +186,7 @@ class FourierSVC(Discriminant):
 
     def _learn(self, examples: Examples) -> None:
         inputs, outputs, dtype = examples.X.shape[1], examples.y.shape[1], examples.dtype
-        draw = check_random_state(self.random_state)
+        draw = random_source(self.random_state)
         self.gamma_ = self._kernel_gamma(examples)
         frequencies = draw.normal(0.0, np.sqrt(2 * self.gamma_), (inputs, self.n_components))
         phases = draw.uniform(0.0, 2 * np.pi, self.n_components)

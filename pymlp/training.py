@@ -20,7 +20,7 @@ from pymlp.arrays import finite_numbers, packed, refuse_others
 from pymlp.callbacks import Announcer, check_callbacks
 from pymlp.checkpoints import DEFAULT_EVERY, Checkpoints, fingerprint
 from pymlp.course import Course
-from pymlp.epochs import Completed, EpochLoop, check_histories, new_history
+from pymlp.epochs import EpochLoop, check_histories, new_history
 from pymlp.finiteness import check_finite
 from pymlp.inference import outputs_of
 from pymlp.interruptible import copied, fill_together
@@ -267,26 +267,23 @@ def train(
     loop = EpochLoop(plan, optimizer, *start, rows, batch_size, rule, max_time, checkpoints)
     if checkpoints is not None:
         checkpoints.give_to(loop, epochs)
-    average = None
     try:
         with Announcer(callbacks, network, "train", epochs, n_rows) as announcer:
             loop.run(epochs, shuffler, announcer)
+        done, average, last = loop.completed, None, loop.completed.params
         if optimizer.average is not None:
-            average = (loop.completed.outcome if rule.best_params is None else rule.best_params).copy()
-        # from here on nothing can fail
-        _publish(loop.completed, params, slots)
-        if average is None and rule.best_params is not None:
-            params[...] = rule.best_params
+            average = (done.outcome if rule.best_params is None else rule.best_params).copy()
+        elif rule.best_params is not None:
+            last = rule.best_params
+        seconds = perf_counter() - began
+        result = TrainingResult(rule.history, done.step, slots, rule.history["rate"][-1], seconds, average)
+        # the caller's arrays are filled when nothing else can fail
+        fill_together((params, slots), (last, done.slots))
     except KeyboardInterrupt:
         if loop.completed is not None:
-            _publish(loop.completed, params, slots)
+            fill_together((params, slots), (loop.completed.params, loop.completed.slots))
         raise
-    seconds = perf_counter() - began
-    return TrainingResult(rule.history, loop.completed.step, slots, rule.history["rate"][-1], seconds, average)
-
-
-def _publish(completed: Completed, params: np.ndarray, slots: np.ndarray) -> None:
-    fill_together((params, slots), (completed.params, completed.slots))
+    return result
 
 
 def _check_validation(network: Network, X: Any, y: Any, weight: Any) -> tuple | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
+from functools import lru_cache
 from inspect import signature
 from numbers import Integral, Number, Real
 from typing import Any
@@ -20,6 +21,7 @@ from sklearn.utils._param_validation import (
     Interval,
     Options,
     StrOptions,
+    make_constraint,
     validate_parameter_constraints,
 )
 from sklearn.utils.validation import validate_data
@@ -37,6 +39,8 @@ from pymlp.rows import is_converted_late
 from pymlp.targets import CLASS_LOSSES, NUMBER_LOSSES
 from pymlp.training import check_weight
 
+# types of which equal values are the same value
+CONSTANTS = {bool, int, float, str, type(None)}
 HIDDEN_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.hidden)
 
 
@@ -91,19 +95,37 @@ REGRESSOR_CONSTRAINTS = {
 }
 
 
+@lru_cache(maxsize=64)
+def _defaults_of(kind: type) -> list[tuple[str, Any]]:
+    """Names of a class's parameters, sorted, with their defaults: of a dataclass's field the attribute of the class."""
+    constraints = kind._parameter_constraints
+    return [(name, getattr(kind, name, constraints)) for name in sorted(constraints)]
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _is_allowed(kind: type, name: str, value: Any) -> bool:
+    """Whether a parameter of a class may have a value; for values that stay what they are, see `_is_constant`."""
+    constraints = kind._parameter_constraints[name]
+    return constraints == "no_validation" or any(make_constraint(each).is_satisfied_by(value) for each in constraints)
+
+
+def _is_constant(value: Any) -> bool:
+    return type(value) in CONSTANTS or (type(value) is tuple and all(type(each) is int for each in value))
+
+
 def check_parameters(estimator: Any) -> None:
     """Raise scikit-learn's error for the first parameter that breaks its constraint.
 
     What ``_validate_params`` does, without a look at the parameters that have their defaults: nearly all of them.
     """
-    kind, constraints = type(estimator), estimator._parameter_constraints
-    # the default of a dataclass's field is the attribute of its class
+    kind = type(estimator)
     changed = {
-        name: value
-        for name in sorted(constraints)
-        if (value := getattr(estimator, name)) is not getattr(kind, name, constraints)
+        name: value for name, default in _defaults_of(kind) if (value := getattr(estimator, name)) is not default
     }
-    validate_parameter_constraints(constraints, changed, caller_name=kind.__name__)
+    # numbers and names are the same in one fit after another, and scikit-learn's look at them takes as long as 50 steps
+    # of a small network
+    if not all(_is_constant(value) and _is_allowed(kind, name, value) for name, value in changed.items()):
+        validate_parameter_constraints(kind._parameter_constraints, changed, caller_name=kind.__name__)
     for name in ("learning_rate", "loss"):
         # a class is a callable
         value = changed.get(name)
@@ -239,7 +261,12 @@ def check_training_data(
     refuse_others(f"X{suffix}", X)
     (refuse_others if numeric else refuse_masked)(f"y{suffix}", y)
     if _is_ready(X, y, dtypes):
-        validate_data(estimator, X, y, reset=reset, skip_check_array=True)
+        if reset:
+            # an array has no names, which validate_data finds out by asking whether it is any kind of data frame
+            estimator.__dict__.pop("feature_names_in_", None)
+            estimator.n_features_in_ = X.shape[1]
+        else:
+            validate_data(estimator, X, y, reset=False, skip_check_array=True)
         return X, y, X.dtype.name
     matrix, names = _as_matrix(X, dtypes)
     dtype = _type_for(matrix, dtypes)

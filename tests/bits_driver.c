@@ -389,7 +389,7 @@ static void shuffle(const char *isa) {
     const pymlp_loss_rule loss = loss_rule_of(&task, 64);
     pymlp_plan *plan;
     check(pymlp_plan_create(&plan, isa, 64, task.layers, task.n_layers, &loss, 0, 0, 0, 1, 1, 0), "plan_create", &task);
-    pymlp_shuffle(plan, NULL, twister, order, 0, ROWS);
+    pymlp_shuffle(plan, NULL, twister, order, 1, ROWS, 0, ROWS);
     pymlp_plan_free(plan);
     struct hash hash = new_hash();
     take_in(&hash, order, sizeof order);

@@ -71,6 +71,33 @@ def test_bad_parameters_are_named(iris, parameters, message):
         small(**parameters).fit(*iris)
 
 
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "message"),
+    [
+        ("max_iter", 3, 3.0, "The 'max_iter' parameter of MLPClassifier must be an int in the range"),
+        ("shuffle", True, 1, "The 'shuffle' parameter of MLPClassifier must be"),
+        ("hidden_layer_sizes", (5,), (5.0,), r"hidden_layer_sizes must be > 0, got \[5.0\]"),
+        ("hidden_layer_sizes", (1,), (True,), r"hidden_layer_sizes must be > 0, got \[True\]"),
+        ("random_state", 1, 1.0, "The 'random_state' parameter of MLPClassifier must be"),
+    ],
+)
+def test_an_equal_value_of_another_type_is_another_value(iris, name, good, bad, message):
+    # what is found of a value is remembered
+    model = small(max_iter=1)
+    for _ in range(2):
+        model.set_params(**{name: good}).fit(*iris)
+        with pytest.raises(ValueError, match=message):
+            model.set_params(**{name: bad}).fit(*iris)
+
+
+def test_fits_share_no_network(iris):
+    first, second, other = (small(max_iter=1, alpha=alpha).fit(*iris) for alpha in (0.5, 0.5, 0.25))
+    assert first.network_ == second.network_
+    assert first.network_ is not second.network_
+    assert first.network_.free_plans is not second.network_.free_plans
+    assert (first.network_.l2, other.network_.l2) == (0.5, 0.25)
+
+
 @pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
 def test_every_hidden_activation_learns(iris, activation):
     X, y = iris

@@ -57,9 +57,13 @@ def test_refused_arrays(faults_library: str) -> None:
 def test_refused_objects_of_python(faults_library: str) -> None:
     if importlib.util.find_spec("_testcapi") is None:
         pytest.skip("this Python comes without _testcapi, which can refuse its objects")
-    results = run_preloaded(faults_library, "fault_scenarios.py", "python", "7", "3500", *OF_PYTHON, timeout=1200)
+    every, last = 3, 30_000
+    arguments = ("python", str(every), str(last), *OF_PYTHON)
+    results = run_preloaded(faults_library, "fault_scenarios.py", *arguments, timeout=1200)
     assert [f"{name}: {problem}" for name, result in results.items() for problem in result["problems"]] == []
     assert set(results) == set(OF_PYTHON)
+    # each has been to the end of its work, where nothing is left to be refused
+    assert {name: result["cases"] for name, result in results.items() if result["cases"] * every > last - every} == {}
 
 
 def test_refused_threads_and_advice(faults_library: str) -> None:

@@ -179,6 +179,7 @@ def test_epochs_in_one_call_change_nothing(iris, parameters, monkeypatch, capsys
 
 def test_patience_limits_the_epochs_of_a_call(iris, monkeypatch):
     monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e9)
+    monkeypatch.setattr(epochs, "_known_seconds", {})
     counts = []
     together = epochs.EpochLoop._epochs_together
     monkeypatch.setattr(
@@ -189,7 +190,12 @@ def test_patience_limits_the_epochs_of_a_call(iris, monkeypatch):
     assert counts == [1, 8]
     assert model.n_iter_ == 9
     counts.clear()
+    # how long a step takes is known by now
     small(max_iter=30, n_iter_no_change=100).fit(*iris)
+    assert counts == [30]
+    counts.clear()
+    # and of a step of another kind it is not
+    small(max_iter=30, n_iter_no_change=100, batch_size=50).fit(*iris)
     assert counts == [1, 29]
     counts.clear()
     small(max_iter=5, early_stopping=True).fit(*iris)

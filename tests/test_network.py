@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -230,6 +232,27 @@ def test_the_output_layer_is_scaled_by_the_hidden_activation() -> None:
 def test_an_unknown_initialiser() -> None:
     with pytest.raises(ValueError, match="initialiser='zeros' is unknown; known: glorot_uniform, he_normal"):
         Network.from_widths((2, 1)).initial_params(0, "zeros")
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, np.int64(3), True])
+def test_a_seeded_source_is_numpys(seed: int) -> None:
+    source, expected = random_source(seed), np.random.RandomState(int(seed))
+    for ours in (source, copy.deepcopy(source), pickle.loads(pickle.dumps(source))):
+        state, wanted = ours.get_state(legacy=False), expected.get_state(legacy=False)
+        np.testing.assert_array_equal(state["state"].pop("key"), wanted["state"].pop("key"))
+        assert state == wanted
+    np.testing.assert_array_equal(source.normal(size=5), expected.normal(size=5))
+    assert random_source(seed) is not source
+
+
+def test_a_twin_is_the_same_network_and_another_object(network: Network) -> None:
+    network.free_plans["kept"] = "by the first"
+    twin = network.twin()
+    assert twin == network
+    assert twin is not network
+    assert twin.table is network.table
+    assert twin.free_plans == {}
+    assert pickle.dumps(twin) == pickle.dumps(network)
 
 
 def test_random_sources() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from matrix import ENGINES
@@ -33,10 +35,13 @@ def plan(request: pytest.FixtureRequest) -> backends.Plan:
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 5, 8, 9, 31, 32, 33, 63, 64, 65, 95, 96, 97, 1000, 65537, 200_003])
 def test_order_and_draws_are_numpys(plan: backends.Plan, kind: str, rows: int) -> None:
     ours, theirs = SOURCES[kind](), SOURCES[kind]()
-    order = np.arange(rows)
-    expected = order.copy()
-    for _ in range(3):
-        plan.shuffle(order, ours)
+    # several epochs at once go on from each other
+    first, orders = np.arange(rows)[np.newaxis], np.zeros((3, rows), np.int64)
+    plan.shuffle(first, ours)
+    orders[0] = first[0]
+    plan.shuffle(orders, ours)
+    expected = np.arange(rows)
+    for order in (*first, *orders):
         # as scikit-learn does it
         positions = np.arange(rows)
         theirs.shuffle(positions)
@@ -53,9 +58,10 @@ def test_the_order_is_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch, at_onc
     monkeypatch.setattr(module, "SHUFFLED_AT_ONCE", at_once)
     plan = module.Plan(Network.from_widths((1, 1)), 1)
     for rows in (1, 2, 63, 64, 65, 1000):
-        ours, theirs, order = np.random.RandomState(3), np.random.RandomState(3), np.arange(rows)
-        plan.shuffle(order, ours)
-        np.testing.assert_array_equal(order, theirs.permutation(rows))
+        ours, theirs, orders = np.random.RandomState(3), np.random.RandomState(3), np.tile(np.arange(rows), (2, 1))
+        plan.shuffle(orders, ours)
+        np.testing.assert_array_equal(orders[0], theirs.permutation(rows))
+        np.testing.assert_array_equal(orders[1], orders[0][theirs.permutation(rows)])
         assert ours.normal() == theirs.normal()
 
 
@@ -64,19 +70,19 @@ def test_the_global_state_is_drawn_from(plan: backends.Plan) -> None:
     state = source.get_state()
     try:
         source.seed(5)
-        order = np.arange(100)
-        plan.shuffle(order, source)
+        orders = np.arange(100)[np.newaxis]
+        plan.shuffle(orders, source)
         after = source.random_sample()
     finally:
         source.set_state(state)
     expected = np.random.RandomState(5)
-    np.testing.assert_array_equal(order, expected.permutation(100))
+    np.testing.assert_array_equal(orders[0], expected.permutation(100))
     assert after == expected.random_sample()
 
 
 @pytest.mark.skipif("c" not in backends.available(), reason="only the C engine takes what it is given for what it asks")
-@pytest.mark.parametrize("order", [np.arange(8, dtype="int32"), np.arange(8)[::2], np.zeros((2, 4), int)])
-def test_orders_of_another_form_are_refused(order: np.ndarray) -> None:
+@pytest.mark.parametrize("orders", [np.zeros((2, 4), "int32"), np.zeros((2, 8), int)[:, ::2], np.arange(8), [[0, 1]]])
+def test_orders_of_another_form_are_refused(orders: Any) -> None:
     plan = backends.get("c").Plan(Network.from_widths((1, 1)), 1)
-    with pytest.raises(ValueError, match="order must be a C-contiguous int64 array"):
-        plan.shuffle(order, np.random.RandomState(0))
+    with pytest.raises(ValueError, match="orders must be a C-contiguous int64 array"):
+        plan.shuffle(orders, np.random.RandomState(0))

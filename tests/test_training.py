@@ -155,6 +155,8 @@ def test_epochs_in_one_call_change_nothing(data, backend, source, scattered, hel
         monkeypatch.setattr(epochs, "DIRECT_SECONDS", 0.0 if helped else 1e9)
         monkeypatch.setattr(epochs, "HELPED_SLICE_SECONDS", 1e9)
         monkeypatch.setattr(epochs, "ENOUGH_STEPS", 50)
+        # and whatever was measured before
+        monkeypatch.setattr(epochs, "_known_seconds", {})
         if not together:
             monkeypatch.setattr(epochs.EpochLoop, "_epochs_together", lambda self, most: 1)
         draw = None if source is None else source(2)
@@ -187,6 +189,8 @@ def test_an_end_within_epochs_in_one_call_goes_back_to_the_last_complete_one(dat
     slots, draw, expected_draw = new_slots(Adam(), NETWORK.n_parameters, NETWORK.dtype), *map(random_source, (2, 2))
     expected_slots = train(NETWORK, expected, X, y, epochs=1, batch_size=5, random_state=expected_draw).slots
     monkeypatch.setattr(plan, "train_steps", fail_in_many)
+    # the first epoch is measured
+    monkeypatch.setattr(epochs, "_known_seconds", {})
     with pytest.raises(error):
         train(NETWORK, params, X, y, epochs=7, batch_size=5, slots=slots, random_state=draw, backend=backend)
     if error is KeyboardInterrupt:

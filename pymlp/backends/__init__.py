@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 import numpy as np
 
 from pymlp.config import BACKENDS, Choice, requested
+from pymlp.forks import drawing
 
 if TYPE_CHECKING:
     from pymlp.network import Network
@@ -38,6 +39,15 @@ def checked_batch_size(batch_size: int) -> int:
     if not isinstance(batch_size, Integral) or isinstance(batch_size, bool) or not 1 <= batch_size <= MOST_ROWS:
         raise ValueError(f"batch_size must be an integer from 1 to {MOST_ROWS}, got {batch_size!r}")
     return int(batch_size)
+
+
+def shuffle_by_numpy(orders: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
+    """`Plan.shuffle` for any source."""
+    for number, order in enumerate(orders):
+        if number > 0:
+            order[:] = orders[number - 1]
+        with drawing:
+            source.shuffle(order)
 
 
 class BackendUnavailableError(ImportError):
@@ -138,8 +148,11 @@ class Plan(Protocol):
         and `slots` undefined, and IndexError if a row number lies outside X.
         """
 
-    def shuffle(self, order: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
-        """Shuffle `order` (int64) in place: what ``source.shuffle(order)`` does, draw for draw."""
+    def shuffle(self, orders: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
+        """Shuffle `orders`, int64 of shape (epochs, rows), in place: what ``source.shuffle`` does, draw for draw.
+
+        The first is shuffled as it is, each further one as the one before it has become, whatever it held.
+        """
 
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""

@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pymlp._engine import ffi, lib
-from pymlp.backends import Entry, StoppedError, callable_loss, checked_batch_size
+from pymlp.backends import Entry, StoppedError, callable_loss, checked_batch_size, shuffle_by_numpy
 from pymlp.config import Choice, requested, resolve_threads
 from pymlp.forks import drawing
+from pymlp.interruptible import copy_in_pieces
 from pymlp.losses import CompiledLoss
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
@@ -30,6 +31,7 @@ _EXCEPTIONS = {
 }  # fmt: skip
 
 
+_INT64 = np.dtype(np.int64)
 # longer ones are drawn from 64 bits
 LONGEST_SHUFFLE = 1 << 32
 # some 30 milliseconds, where the rows are in no cache: between such pieces Ctrl-C comes through
@@ -43,6 +45,7 @@ def _fail(code: int) -> NoReturn:
     raise _EXCEPTIONS.get(text, RuntimeError)(ffi.string(text).decode())
 
 
+@functools.cache
 def instruction_sets() -> tuple[str, ...]:
     """Names of the instruction sets this machine can run, best first."""
     names: list[str] = []
@@ -253,7 +256,7 @@ class Plan:
             self._address("params", params, self._parameters, writes=True),
             self._address("gradient", gradient, self._parameters),
             self._address("slots", slots, (optimizer.n_slots, *self._parameters), writes=True),
-            ffi.from_buffer("double *", optimizer.coefficients(np.array([step]), np.array([rate]))),
+            ffi.from_buffer("double *", optimizer.coefficients(step, np.array([rate]))),
         )
         if code:
             _fail(code)
@@ -298,7 +301,7 @@ class Plan:
             ffi.from_buffer("int64_t *", order),
             ffi.from_buffer("int64_t *", starts),
             n_steps,
-            ffi.from_buffer("double *", optimizer.coefficients(np.arange(step, step + n_steps), rates)),
+            ffi.from_buffer("double *", optimizer.coefficients(step, rates)),
             ffi.from_buffer("double *", losses, require_writable=True),
         )
         if code == 5:
@@ -306,23 +309,32 @@ class Plan:
         if code:
             _fail(code)
 
-    def shuffle(self, order: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
-        """Shuffle `order` in place; in a sixth to a quarter of NumPy's time where the source is a RandomState."""
+    def shuffle(self, orders: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
+        """Shuffle `orders`; in a sixth to a quarter of NumPy's time where the source is an ordinary RandomState."""
         # a RandomState's way to shuffle is frozen; a Generator's is not, nor what a subclass makes of it
         generator = getattr(source, "_bit_generator", None) if type(source) is np.random.RandomState else None
-        if generator is None or len(order) > LONGEST_SHUFFLE:
-            with drawing:
-                source.shuffle(order)
+        if not isinstance(orders, np.ndarray) or orders.ndim != 2:
+            raise ValueError(_mismatch("orders", orders, _INT64, ("epochs", "rows")))
+        count, rows = orders.shape
+        if generator is None or rows > LONGEST_SHUFFLE:
+            shuffle_by_numpy(orders, source)
             return
-        _check_vector("order", order, np.int64, None)
+        address = ffi.cast("int64_t *", _address("orders", orders, _INT64, orders.shape, writes=True))
         twister = type(generator) is np.random.MT19937 and _twister_is_known()
         state = ffi.cast("uint32_t *", generator.ctypes.state_address) if twister else ffi.NULL
         source_address = ffi.cast("void *", generator.ctypes.bit_generator.value)
-        rows = ffi.from_buffer("int64_t *", order, require_writable=True)
-        # from the end, as NumPy does it
-        for end in range(len(order), 0, -SHUFFLED_AT_ONCE):
+        if count * rows <= SHUFFLED_AT_ONCE:
             with drawing, generator.lock:
-                lib.pymlp_shuffle(self._plan, source_address, state, rows, max(0, end - SHUFFLED_AT_ONCE), end)
+                lib.pymlp_shuffle(self._plan, source_address, state, address, count, rows, 0, rows)
+            return
+        for number in range(count):
+            if number > 0:
+                copy_in_pieces(orders[number], orders[number - 1])
+            # from the end, as NumPy does it
+            for end in range(rows, 0, -SHUFFLED_AT_ONCE):
+                part = address + number * rows, 1, rows, max(0, end - SHUFFLED_AT_ONCE), end
+                with drawing, generator.lock:
+                    lib.pymlp_shuffle(self._plan, source_address, state, *part)
 
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""

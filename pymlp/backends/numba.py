@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pymlp.backends import StoppedError, callable_loss, checked_batch_size
+from pymlp.backends import StoppedError, callable_loss, checked_batch_size, shuffle_by_numpy
 from pymlp.backends import numpy as numpy_backend
 from pymlp.backends.numba_small import SmallNetwork
 from pymlp.backends.numba_wide import WideNetwork, flat_pieces, optimize, step_rule
 from pymlp.backends.plan_predictor import PlanPredictor
 from pymlp.config import resolve_threads
-from pymlp.forks import drawing
 from pymlp.losses import CustomLoss
 from pymlp.network import Network
 from pymlp.optimizers import Optimizer
@@ -82,10 +81,9 @@ class Plan:
         else:
             self._engine = WideNetwork(network, self.batch_size, self._stop)
 
-    def shuffle(self, order: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
-        """Shuffle `order` in place."""
-        with drawing:
-            source.shuffle(order)
+    def shuffle(self, orders: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
+        """Shuffle `orders`."""
+        shuffle_by_numpy(orders, source)
 
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
@@ -168,7 +166,7 @@ class Plan:
         self._checked_params(params, writes=True)
         gradient = self._checked("gradient", gradient, params.shape)
         self._checked("slots", slots, (optimizer.n_slots, len(params)), writes=True)
-        numbers = optimizer.coefficients(np.array([step]), np.array([rate]))[0].astype(self.network.dtype)
+        numbers = optimizer.coefficients(step, np.array([rate]))[0].astype(self.network.dtype)
         if (optimizer.clip_value, optimizer.clip_norm) != (None, None):
             # clipped in place
             gradient = gradient.copy()
@@ -208,7 +206,7 @@ class Plan:
             given = None if weight.size == 0 else weight
             callable_loss.train_steps(self, optimizer, params, slots, step, X, y, given, order, starts, rates, losses)
             return
-        coefficients = optimizer.coefficients(np.arange(step, step + steps), rates).astype(self.network.dtype)
+        coefficients = optimizer.coefficients(step, rates).astype(self.network.dtype)
         with self._running():
             self._engine.train(optimizer, coefficients, params, slots, step, X, y, weight, order, starts, losses)
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from pymlp.backends import BLOCK_ROWS, StoppedError, checked_batch_size
+from pymlp.backends import BLOCK_ROWS, StoppedError, checked_batch_size, shuffle_by_numpy
 from pymlp.backends.plan_predictor import PlanPredictor
 from pymlp.config import resolve_threads
-from pymlp.forks import drawing
 from pymlp.functions import ACTIVATIONS
 from pymlp.layers import KINDS, Moment
 from pymlp.network import Network
@@ -76,10 +75,9 @@ class Plan:
         self.n_threads = int(resolve_threads(n_threads).value)
         self._stopped = False
 
-    def shuffle(self, order: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
-        """Shuffle `order` in place."""
-        with drawing:
-            source.shuffle(order)
+    def shuffle(self, orders: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
+        """Shuffle `orders`."""
+        shuffle_by_numpy(orders, source)
 
     def stop(self) -> None:
         """Ask the verb that is running, or else the next one, to raise StoppedError soon."""
@@ -235,7 +233,7 @@ class Plan:
         rate: float,
     ) -> None:
         """One step of the optimizer, in place: clip, decay, the rule, largest norms, average."""
-        numbers = optimizer.coefficients(np.array([step]), np.array([rate]))[0].tolist()
+        numbers = optimizer.coefficients(step, np.array([rate]))[0].tolist()
         for part in self.network.layout:
             params[part.weight] -= numbers[DECAY] * params[part.weight]
         optimizer.apply(params, clipped(optimizer, gradient), slots, numbers)
