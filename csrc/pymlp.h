@@ -162,10 +162,10 @@ const void *pymlp_model_params(const pymlp_model *model, int64_t *n_params);
 void pymlp_model_training(const pymlp_model *model, double *l1, double *l2, uint64_t *seed);
 
 /* Shuffles an order of rows (at most 2^32) as NumPy's RandomState.shuffle would, which goes from the end: the part of it
- * that moves rows last - 1 down to first.  Of `count` orders of so many rows each, one after the other, it shuffles the first
- * as it is, and each further one as the one before it has become.  generator is a bitgen_t of NumPy, which the caller has locked.  twister: where it is
- * a Mersenne Twister, its 624 words and the number of those used; else NULL.  Of the plan it takes the instruction set; the
- * plan may be in use. */
+ * that moves rows last - 1 down to first.  Of `count` orders of so many rows each, one after the other, it shuffles the
+ * first as it is, and each further one as the one before it has become.  generator is a bitgen_t of NumPy, which the
+ * caller has locked.  twister: where it is a Mersenne Twister, its 624 words and the number of those used; else NULL.  Of
+ * the plan it takes the instruction set; the plan may be in use. */
 void pymlp_shuffle(const pymlp_plan *plan, void *generator, uint32_t *twister, int64_t *orders, int64_t count, int64_t rows,
                    int64_t first, int64_t last);
 
