@@ -170,7 +170,14 @@ class Checkpoints:
         """Whether the run is to be kept now: `epochs` of its epochs being complete, or by None inside one."""
         if isinstance(self.every, int):
             return epochs is not None and epochs % self.every == 0
-        return (epochs is not None or self.within) and perf_counter() - self._last >= self.every
+        return (epochs is not None or self.within) and self._seconds_left() <= 0
+
+    def seconds_until_due(self) -> float:
+        """How many seconds may pass, inside an epoch, until the run must be kept; not above 0 where that is now."""
+        return self._seconds_left() if self.within else np.inf
+
+    def _seconds_left(self) -> float:
+        return self.every - (perf_counter() - self._last)
 
     def keep(self, run: dict[str, Any]) -> None:
         """Write a checkpoint.

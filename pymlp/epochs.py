@@ -31,9 +31,11 @@ from pymlp.rows import DenseRows
 
 # A call packs the parameters and writes them back, and between calls they are copied: together up to a step's time,
 # which calls of at least so many steps keep to half a percent.  Where they take longer than DIRECT_SECONDS they run in
-# a helper thread, in slices of about HELPED_SLICE_SECONDS, and stay interruptible all the while.
+# a helper thread, in slices of about HELPED_SLICE_SECONDS, and stay interruptible all the while: enough for some 20
+# steps of the widest networks.  Whole epochs go together for TOGETHER_SECONDS at most, which is what Ctrl-C may lose.
 ENOUGH_STEPS = 200
-HELPED_SLICE_SECONDS = 4.0
+HELPED_SLICE_SECONDS = 16.0
+TOGETHER_SECONDS = 4.0
 # A run begins by what the last one like it in this process has measured, so many times as slow; else by a single step.
 CAUTION = 3.0
 MOST_KNOWN = 256
@@ -86,6 +88,9 @@ class Keeper(Protocol):
 
     def is_due(self, epochs: int | None = None) -> bool:
         """Whether the run is to be kept now: `epochs` of its epochs being complete, or by None inside one."""
+
+    def seconds_until_due(self) -> float:
+        """How many seconds may pass, inside an epoch, until the run must be kept; not above 0 where that is now."""
 
     def keep(self, run: dict[str, Any]) -> None:
         """Take a record; its arrays may change later."""
@@ -381,7 +386,7 @@ class EpochLoop:
         steps = int(DIRECT_SECONDS / self._step_seconds)
         # a time limit shall find an epoch that is not long past
         if steps < ENOUGH_STEPS and not self.rule.verbose and self.max_time == np.inf:
-            steps = min(ENOUGH_STEPS, int(HELPED_SLICE_SECONDS / self._step_seconds))
+            steps = min(ENOUGH_STEPS, int(TOGETHER_SECONDS / self._step_seconds))
         fitting = min(steps, self.rows.most_steps(self._batch_size)) // self.epoch_steps
         return max(1, int(min(most, fitting, self.rule.certain_epochs())))
 
@@ -443,7 +448,7 @@ class EpochLoop:
         while first < steps:
             most = min(self.rows.most_steps(self._batch_size, first), steps - first) if self._measured else 1
             helped = min(most, ENOUGH_STEPS) * self._step_seconds > DIRECT_SECONDS
-            seconds = HELPED_SLICE_SECONDS if helped else DIRECT_SECONDS
+            seconds = self._helped_seconds(count) if helped else DIRECT_SECONDS
             most = min(most, max(1, int(seconds / self._step_seconds)))
             last = first + (most if meter is None else meter.steps_at_once(first, most))
             began = perf_counter()
@@ -466,6 +471,12 @@ class EpochLoop:
             _known_seconds[self._likeness] = self._step_seconds
         # not by BLAS, whose sums depend on its threads and on the machine
         return (losses.reshape(count, -1) * self._batch_fractions).sum(axis=1).tolist(), steps
+
+    def _helped_seconds(self, count: int) -> float:
+        """How long the next slice may take in a helper thread: one that is to be kept is not kept waiting."""
+        if self.keeper is None or count > 1:
+            return HELPED_SLICE_SECONDS
+        return min(HELPED_SLICE_SECONDS, self.keeper.seconds_until_due())
 
     def _run_slice(
         self,

@@ -48,6 +48,7 @@ def single_steps(monkeypatch):
     """Every slice is one step."""
     monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e-9)
     monkeypatch.setattr(epochs, "HELPED_SLICE_SECONDS", 1e-9)
+    monkeypatch.setattr(epochs, "TOGETHER_SECONDS", 1e-9)
 
 
 def fitted(model, data, **options):

@@ -153,7 +153,7 @@ def test_epochs_in_one_call_change_nothing(data, backend, source, scattered, hel
     for together in (True, False):
         # however slow the machine is, or fast
         monkeypatch.setattr(epochs, "DIRECT_SECONDS", 0.0 if helped else 1e9)
-        monkeypatch.setattr(epochs, "HELPED_SLICE_SECONDS", 1e9)
+        monkeypatch.setattr(epochs, "TOGETHER_SECONDS", 1e9)
         monkeypatch.setattr(epochs, "ENOUGH_STEPS", 50)
         # and whatever was measured before
         monkeypatch.setattr(epochs, "_known_seconds", {})
