@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pymlp import backends
+from pymlp import backends, step_times
 from pymlp.callbacks import Announcer, Meter
 from pymlp.checkpoints import generator_state, set_generator_state
 from pymlp.container import ModelFormatError, shown
@@ -36,10 +36,9 @@ from pymlp.rows import DenseRows
 ENOUGH_STEPS = 200
 HELPED_SLICE_SECONDS = 16.0
 TOGETHER_SECONDS = 4.0
-# A run begins by what the last one like it in this process has measured, so many times as slow; else by a single step.
+# A run that nobody watches begins by what the last one like it in this process has measured, so many times as slow; any
+# other by a single step.
 CAUTION = 3.0
-MOST_KNOWN = 256
-_known_seconds: dict[tuple, float] = {}
 
 
 def new_history(watched: str) -> dict[str, list[float | None]]:
@@ -190,13 +189,9 @@ class EpochLoop:
         self.starts = self._starts_of(1, batch_size)
         self._batch_fractions = (self.starts[1:] - self.starts[:-1]) / self.n_rows
         self._batch_size = batch_size
-        self._likeness = _likeness(plan, rows, batch_size)
-        # a time limit shall hold on a machine that has become slower, too
-        known = _known_seconds.get(self._likeness) if max_time is None else None
-        self._step_seconds = (
-            training_seconds(plan.network.n_parameters, batch_size) if known is None else CAUTION * known
-        )
-        self._measured = known is not None
+        self._likeness = step_times.likeness(plan, optimizer, rows, batch_size)
+        self._step_seconds = training_seconds(plan.network.n_parameters, batch_size)
+        self._measured = False
         self._spare: tuple[np.ndarray, np.ndarray] | None = None
         self._first_step = step
         # what the next epoch's order is made from, and the generator's state, at the end of the last complete epoch
@@ -225,11 +220,19 @@ class EpochLoop:
             Whether the rule, a callback or the time limit ended the training.
         """
         self._began, self.timed_out, self._shuffled = perf_counter(), False, shuffler is not None
+        self._recall_seconds(announcer)
         shared = None if is_private and self.keeper is None else shuffler
         stopped = self._over or self._train(epochs, shuffler, shared, announcer)
         if self.keeper is not None and (self.completed.epochs, 0) > self._kept:
             self._keep()
         return stopped
+
+    def _recall_seconds(self, announcer: Announcer) -> None:
+        known = step_times.recall(self._likeness)
+        # a time limit shall hold on a machine that has become slower, too, and what callbacks see shall not depend on
+        # what was fitted before
+        if known is not None and not self._measured and self.max_time == np.inf and not announcer.callbacks:
+            self._step_seconds, self._measured = CAUTION * known, True
 
     def _train(self, epochs: int, shuffler: Any, shared: Any, announcer: Announcer) -> bool:
         # `shared`: the shuffler, or None where it need not be brought back
@@ -384,8 +387,9 @@ class EpochLoop:
         if not self._measured:
             return 1
         steps = int(DIRECT_SECONDS / self._step_seconds)
-        # a time limit shall find an epoch that is not long past
-        if steps < ENOUGH_STEPS and not self.rule.verbose and self.max_time == np.inf:
+        # a time limit shall find an epoch that is not long past, and Ctrl-C soon the first
+        slow_too = not self.rule.verbose and self.max_time == np.inf and self.completed is not None
+        if steps < ENOUGH_STEPS and slow_too:
             steps = min(ENOUGH_STEPS, int(TOGETHER_SECONDS / self._step_seconds))
         fitting = min(steps, self.rows.most_steps(self._batch_size)) // self.epoch_steps
         return max(1, int(min(most, fitting, self.rule.certain_epochs())))
@@ -465,10 +469,7 @@ class EpochLoop:
                 if self.keeper is not None and count == 1 and self.keeper.is_due():
                     self._keep(begun)
                 self._watch_time()
-        if self._likeness is not None:
-            if len(_known_seconds) >= MOST_KNOWN:
-                _known_seconds.clear()
-            _known_seconds[self._likeness] = self._step_seconds
+        step_times.note(self._likeness, self._step_seconds)
         # not by BLAS, whose sums depend on its threads and on the machine
         return (losses.reshape(count, -1) * self._batch_fractions).sum(axis=1).tolist(), steps
 
@@ -506,14 +507,6 @@ class EpochLoop:
             self._watch_time()
 
         run_interruptibly(lambda: self.plan.train_steps(*arguments), self.plan.stop, watch)
-
-
-def _likeness(plan: backends.Plan, rows: DenseRows, batch_size: int) -> tuple | None:
-    """What the time of a step depends on most; None where that is a function of the user's, or the rows' own affair."""
-    network = plan.network
-    if type(rows) is not DenseRows or not isinstance(rows.X, np.ndarray) or network.loss_function.name == "custom":
-        return None
-    return type(plan), plan.n_threads, network.dtype, network.n_parameters, batch_size
 
 
 def check_histories(histories: dict[str, list[Any]], epochs: int) -> None:

@@ -13,7 +13,16 @@ from killed_runs import Killed, dying
 from small_models import interrupt_in, small, state_of
 
 import pymlp
-from pymlp import MLPClassifier, MLPRegressor, ModelFormatError, backends, checkpoints, container, epochs
+from pymlp import (
+    MLPClassifier,
+    MLPRegressor,
+    ModelFormatError,
+    backends,
+    checkpoints,
+    container,
+    epochs,
+    step_times,
+)
 from pymlp.checkpoints import Checkpoints
 from pymlp.losses import CustomLoss
 from pymlp.network import Network
@@ -343,7 +352,7 @@ def test_malformed_files(iris, tmp_path, killed, name):
 def test_a_slice_ends_when_a_checkpoint_is_due(iris, tmp_path, monkeypatch, every):
     monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e-9)
     monkeypatch.setattr(epochs, "TOGETHER_SECONDS", 1e-9)
-    monkeypatch.setattr(epochs, "_known_seconds", {})
+    step_times.forget()
     lengths = []
     plan = backends.get().Plan
     train_steps = plan.train_steps

@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from small_models import CLASSES, Stopper, interrupt_in, small, state_of
 
 import pymlp
-from pymlp import MLPClassifier, MLPRegressor, backends, epochs
+from pymlp import MLPClassifier, MLPRegressor, backends, epochs, step_times
 from pymlp.config import resolve_threads
 
 # the fits here are short on purpose
@@ -179,7 +179,7 @@ def test_epochs_in_one_call_change_nothing(iris, parameters, monkeypatch, capsys
 
 def test_patience_limits_the_epochs_of_a_call(iris, monkeypatch):
     monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e9)
-    monkeypatch.setattr(epochs, "_known_seconds", {})
+    step_times.forget()
     counts = []
     together = epochs.EpochLoop._epochs_together
     monkeypatch.setattr(
@@ -193,6 +193,12 @@ def test_patience_limits_the_epochs_of_a_call(iris, monkeypatch):
     # how long a step takes is known by now
     small(max_iter=30, n_iter_no_change=100).fit(*iris)
     assert counts == [30]
+    counts.clear()
+    # where steps are slow, Ctrl-C soon finds a first epoch that is complete
+    with monkeypatch.context() as slower:
+        slower.setattr(epochs, "DIRECT_SECONDS", 0.0)
+        small(max_iter=30, n_iter_no_change=100).fit(*iris)
+    assert counts[0] == 1 < max(counts)
     counts.clear()
     # and of a step of another kind it is not
     small(max_iter=30, n_iter_no_change=100, batch_size=50).fit(*iris)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from pymlp import backends, epochs, interruptible, rows
+from pymlp import backends, epochs, interruptible, rows, step_times
 from pymlp.network import Network, random_source
 from pymlp.optimizers import SGD, Adam, new_slots
 from pymlp.schedules import Constant, Cosine
@@ -156,7 +156,7 @@ def test_epochs_in_one_call_change_nothing(data, backend, source, scattered, hel
         monkeypatch.setattr(epochs, "TOGETHER_SECONDS", 1e9)
         monkeypatch.setattr(epochs, "ENOUGH_STEPS", 50)
         # and whatever was measured before
-        monkeypatch.setattr(epochs, "_known_seconds", {})
+        step_times.forget()
         if not together:
             monkeypatch.setattr(epochs.EpochLoop, "_epochs_together", lambda self, most: 1)
         draw = None if source is None else source(2)
@@ -190,7 +190,7 @@ def test_an_end_within_epochs_in_one_call_goes_back_to_the_last_complete_one(dat
     expected_slots = train(NETWORK, expected, X, y, epochs=1, batch_size=5, random_state=expected_draw).slots
     monkeypatch.setattr(plan, "train_steps", fail_in_many)
     # the first epoch is measured
-    monkeypatch.setattr(epochs, "_known_seconds", {})
+    step_times.forget()
     with pytest.raises(error):
         train(NETWORK, params, X, y, epochs=7, batch_size=5, slots=slots, random_state=draw, backend=backend)
     if error is KeyboardInterrupt:
