@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from functools import lru_cache
 from inspect import signature
 from numbers import Integral, Number, Real
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from sklearn import metrics
@@ -39,7 +39,9 @@ from pymlp.rows import is_converted_late
 from pymlp.targets import CLASS_LOSSES, NUMBER_LOSSES
 from pymlp.training import check_weight
 
-# types of which equal values are the same value
+# verdicts on values that are kept for a class
+MOST_ALLOWED = 1024
+# types of values that stay what they are, and that are allowed if an equal one of their type is
 CONSTANTS = {bool, int, float, str, type(None)}
 HIDDEN_ACTIVATIONS = tuple(name for name, row in ACTIVATIONS.items() if row.hidden)
 
@@ -95,22 +97,47 @@ REGRESSOR_CONSTRAINTS = {
 }
 
 
-@lru_cache(maxsize=64)
-def _defaults_of(kind: type) -> list[tuple[str, Any]]:
-    """Names of a class's parameters, sorted, with their defaults: of a dataclass's field the attribute of the class."""
-    constraints = kind._parameter_constraints
-    return [(name, getattr(kind, name, constraints)) for name in sorted(constraints)]
+class _Constraints:
+    """Those of a class as they were when last looked at, and what has been found out by them.
+
+    Parameters
+    ----------
+    kind : type
+    constraints : dict
+        scikit-learn's constraints by a parameter's name.
+    """
+
+    def __init__(self, kind: type, constraints: dict[str, Any]) -> None:
+        self._constraints = _copied(constraints)
+        # the default of a dataclass's field is the attribute of its class; no value is `constraints`
+        self.defaults = [(name, getattr(kind, name, constraints)) for name in sorted(constraints)]
+        self._allowed: dict[tuple, bool] = {}
+
+    def are(self, constraints: dict[str, Any]) -> bool:
+        """Whether they are still the same."""
+        return self._constraints == constraints
+
+    def allow(self, name: str, value: Any) -> bool:
+        """Whether a parameter may have a value; False also where that must be found out anew each time."""
+        if type(value) not in CONSTANTS and not (type(value) is tuple and all(type(each) is int for each in value)):
+            return False
+        key = name, type(value), value
+        allowed = self._allowed.get(key)
+        if allowed is None:
+            each = self._constraints[name]
+            allowed = each == "no_validation" or any(make_constraint(one).is_satisfied_by(value) for one in each)
+            if len(self._allowed) >= MOST_ALLOWED:
+                self._allowed.clear()
+            self._allowed[key] = allowed
+        return allowed
 
 
-@lru_cache(maxsize=1024, typed=True)
-def _is_allowed(kind: type, name: str, value: Any) -> bool:
-    """Whether a parameter of a class may have a value; for values that stay what they are, see `_is_constant`."""
-    constraints = kind._parameter_constraints[name]
-    return constraints == "no_validation" or any(make_constraint(each).is_satisfied_by(value) for each in constraints)
+def _copied(constraints: dict[str, Any]) -> dict[str, Any]:
+    return {name: each[:] if isinstance(each, list) else each for name, each in constraints.items()}
 
 
-def _is_constant(value: Any) -> bool:
-    return type(value) in CONSTANTS or (type(value) is tuple and all(type(each) is int for each in value))
+# by class, which must not live on because it was fitted once
+_known_constraints: WeakKeyDictionary[type, _Constraints] = WeakKeyDictionary()
 
 
 def check_parameters(estimator: Any) -> None:
@@ -118,14 +145,15 @@ def check_parameters(estimator: Any) -> None:
 
     What ``_validate_params`` does, without a look at the parameters that have their defaults: nearly all of them.
     """
-    kind = type(estimator)
-    changed = {
-        name: value for name, default in _defaults_of(kind) if (value := getattr(estimator, name)) is not default
-    }
+    kind, constraints = type(estimator), estimator._parameter_constraints
+    known = _known_constraints.get(kind)
+    if known is None or not known.are(constraints):
+        known = _known_constraints[kind] = _Constraints(kind, constraints)
+    changed = {name: value for name, default in known.defaults if (value := getattr(estimator, name)) is not default}
     # numbers and names are the same in one fit after another, and scikit-learn's look at them takes as long as 50 steps
     # of a small network
-    if not all(_is_constant(value) and _is_allowed(kind, name, value) for name, value in changed.items()):
-        validate_parameter_constraints(kind._parameter_constraints, changed, caller_name=kind.__name__)
+    if not all(known.allow(name, value) for name, value in changed.items()):
+        validate_parameter_constraints(constraints, changed, caller_name=kind.__name__)
     for name in ("learning_rate", "loss"):
         # a class is a callable
         value = changed.get(name)

@@ -1,11 +1,16 @@
 """Checks before a fit: what scikit-learn's checks would pass goes by them, everything else reaches them."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 
-from sklearn.utils._param_validation import InvalidParameterError
+from numbers import Real
+
+from sklearn.utils._param_validation import Interval, InvalidParameterError
 
 from pymlp import MLPClassifier, MLPRegressor
 from pymlp.validation import check_parameters, check_training_data
@@ -80,3 +85,61 @@ def test_parameters_of_a_class_that_builds_on_ours_are_checked_too():
     # the first by name, as in scikit-learn
     with pytest.raises(InvalidParameterError, match="'alpha'"):
         check_parameters(MLPRegressor(tol=-1.0, alpha=-1.0))
+
+
+def test_constraints_are_those_of_now():
+    class Own(MLPClassifier):
+        _parameter_constraints = dict(MLPClassifier._parameter_constraints)  # noqa: RUF012
+
+    check_parameters(Own(alpha=0.5))
+    Own._parameter_constraints["alpha"] = [Interval(Real, 0, 0.1, closed="both")]
+    with pytest.raises(InvalidParameterError, match="'alpha'"):
+        check_parameters(Own(alpha=0.5))
+    Own._parameter_constraints["alpha"].append(Interval(Real, 0.4, 0.6, closed="both"))
+    check_parameters(Own(alpha=0.5))
+    # of one object alone
+    model = Own(alpha=0.5, max_iter=3.0)
+    with pytest.raises(InvalidParameterError, match="'max_iter'"):
+        check_parameters(model)
+    model._parameter_constraints = {**Own._parameter_constraints, "max_iter": "no_validation"}
+    check_parameters(model)
+    with pytest.raises(InvalidParameterError, match="'max_iter'"):
+        check_parameters(Own(alpha=0.5, max_iter=3.0))
+
+
+def test_constraints_of_a_property():
+    class Own(MLPClassifier):
+        @property
+        def _parameter_constraints(self):
+            return {**MLPClassifier._parameter_constraints, "alpha": [Interval(Real, 0, self.tol, closed="both")]}
+
+    check_parameters(Own(alpha=0.5, tol=1.0))
+    with pytest.raises(InvalidParameterError, match="'alpha'"):
+        check_parameters(Own(alpha=0.5, tol=0.1))
+
+
+@pytest.mark.parametrize("value", [1, 1.0, True, "1", (1,), None, np.float64(1), float("nan")], ids=repr)
+def test_values_that_are_equal_are_of_different_types(value):
+    reference, wrong = MLPClassifier(max_iter=value), None
+    try:
+        reference._validate_params()
+    except InvalidParameterError as error:
+        wrong = str(error)
+    for _ in range(2):
+        if wrong is None:
+            check_parameters(MLPClassifier(max_iter=value))
+        else:
+            with pytest.raises(InvalidParameterError) as caught:
+                check_parameters(MLPClassifier(max_iter=value))
+            assert str(caught.value) == wrong
+
+
+def test_a_class_is_not_kept():
+    class Own(MLPClassifier):
+        pass
+
+    check_parameters(Own(alpha=0.5))
+    kept = weakref.ref(Own)
+    del Own
+    gc.collect()
+    assert kept() is None
