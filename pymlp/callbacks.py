@@ -157,12 +157,14 @@ class Announcer:
         return root
 
     def __enter__(self) -> Announcer:
+        if not self.callbacks:
+            return self
+        root = self.root
         try:
             for callback in self._own_callbacks:
                 self._set_up.append(callback)
-                callback.setup(estimator=self.estimator, context=self.root)
-            if self.callbacks:
-                self._call("on_fit_task_begin", self.root)
+                callback.setup(estimator=self.estimator, context=root)
+            self._call("on_fit_task_begin", root)
         except BaseException:
             self._tear_down()
             raise

@@ -409,8 +409,13 @@ class Network:
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # not what has been worked out from these
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        # not what can be worked out from the rest
+        kind = type(self)
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not isinstance(getattr(kind, name, None), cached_property)
+        }
 
     def twin(self) -> Network:
         """Another object that is the same network, without a second look at what it is made of."""

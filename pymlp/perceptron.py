@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
+from math import copysign
 from typing import Any, ClassVar
 
 import numpy as np
@@ -278,8 +279,13 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
         """What the parameters describe."""
         widths = (inputs, *hidden_layers(self.hidden_layer_sizes), outputs)
         l1, l2 = self.alpha * self.l1_ratio, self.alpha * (1.0 - self.l1_ratio)
+        numbers = self.dropout, l1, l2, self.input_dropout
         arguments = widths, self.activation, loss, self.dropout, dtype, l1, l2, self.input_dropout
-        if type(self.activation) is type(loss) is str and all(type(width) is int for width in widths):
+        # -0.0 would be found where 0.0 is asked for: they are equal
+        plain = all(type(width) is int for width in widths) and not any(
+            x == 0 and copysign(1.0, x) < 0 for x in numbers
+        )
+        if plain and type(self.activation) is type(loss) is str:
             return _known_network(*arguments).twin()
         return _new_network(*arguments)
 

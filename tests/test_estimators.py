@@ -313,3 +313,12 @@ def test_feature_names_are_kept_and_checked(iris):
         model.predict(frame[["b", "a", "c", "d"]])
     model.fit(*iris)
     assert not hasattr(model, "feature_names_in_")
+
+
+def test_negative_zero_stays_with_who_asked_for_it(iris):
+    def network(**parameters):
+        return small(max_iter=1, **parameters).fit(*iris).network_
+
+    for name, of in (("alpha", "l2"), ("input_dropout", "input_dropout")):
+        found = [getattr(network(**{name: value}), of) for value in (-0.0, 0.0, -0.0)]
+        assert [np.signbit(value) for value in found] == [True, False, True]

@@ -255,6 +255,15 @@ def test_a_twin_is_the_same_network_and_another_object(network: Network) -> None
     assert pickle.dumps(twin) == pickle.dumps(network)
 
 
+def test_what_a_class_of_ones_own_keeps_is_pickled(network: Network) -> None:
+    object.__setattr__(network, "note", "by the user")
+    network.free_plans["kept"] = "by vjp"
+    for copied in (copy.copy(network), pickle.loads(pickle.dumps(network))):
+        assert copied == network
+        assert copied.note == "by the user"
+        assert copied.free_plans == {}
+
+
 def test_random_sources() -> None:
     assert random_source(None) is np.random.mtrand._rand
     assert random_source(np.random) is np.random.mtrand._rand
