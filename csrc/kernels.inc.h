@@ -265,10 +265,15 @@ ALWAYS_INLINE int64_t NAME(panels_in_block)(const struct layer *layer, int64_t f
 
 static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number) {
     struct NAME(unit) unit = {.layer = layer};
-    const int64_t in_layer = number - layer->first_unit, in_groups = NAME(BLOCK_GROUPS) * layer->panels;
-    const int64_t first_group = in_layer / in_groups * NAME(BLOCK_GROUPS), left = layer->row_groups - first_group;
-    const int64_t in_block = NAME(BLOCK_PANELS) * (left < NAME(BLOCK_GROUPS) ? left : NAME(BLOCK_GROUPS));
-    const int64_t block = in_layer % in_groups / in_block, within = in_layer % in_groups % in_block;
+    int64_t rest = number - layer->first_unit, first_group = 0, groups = layer->row_groups;
+    /* few layers are so wide, and a division makes all that follows wait */
+    if (groups > NAME(BLOCK_GROUPS)) {
+        const int64_t units = NAME(BLOCK_GROUPS) * layer->panels;
+        first_group = rest / units * NAME(BLOCK_GROUPS);
+        groups = groups - first_group < NAME(BLOCK_GROUPS) ? groups - first_group : NAME(BLOCK_GROUPS);
+        rest %= units;
+    }
+    const int64_t in_block = NAME(BLOCK_PANELS) * groups, block = rest / in_block, within = rest % in_block;
     const int64_t panels = NAME(panels_in_block)(layer, block * NAME(BLOCK_PANELS));
     unit.turn = within % panels;
     unit.turns = panels;

@@ -272,7 +272,7 @@ ALWAYS_INLINE void NAME(update_rows)(struct NAME(pending) *pending, int64_t coun
             __builtin_prefetch(w + ahead + i, 1, 3);                                            \
             __builtin_prefetch(s + ahead + i, 1, 3);                                            \
             if (n_slots > 1) __builtin_prefetch(t + ahead + i, 1, 3);                           \
-            __builtin_prefetch(turned + i + i / (PANEL * PANEL) * gap, 1, 3);                   \
+            __builtin_prefetch(turned + i + (UNIT_INPUTS > PANEL ? i / (PANEL * PANEL) * gap : 0), 1, 3); \
             VECTOR gradient = NAME(finished)(job, old, NAME(load)(g + i), &square, &absolute);  \
             NAME(store)(w + i, NAME(step_##name)(rule, old, gradient, &first, &second));        \
             NAME(store)(s + i, first);                                                          \
