@@ -13,16 +13,7 @@ from killed_runs import Killed, dying
 from small_models import interrupt_in, small, state_of
 
 import pymlp
-from pymlp import (
-    MLPClassifier,
-    MLPRegressor,
-    ModelFormatError,
-    backends,
-    checkpoints,
-    container,
-    epochs,
-    step_times,
-)
+from pymlp import MLPClassifier, MLPRegressor, ModelFormatError, checkpoints, container, epochs
 from pymlp.checkpoints import Checkpoints
 from pymlp.losses import CustomLoss
 from pymlp.network import Network
@@ -346,23 +337,6 @@ def test_malformed_files(iris, tmp_path, killed, name):
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert not hasattr(model, "params_")
-
-
-@pytest.mark.parametrize("every", [1e-9, 1e9])
-def test_a_slice_ends_when_a_checkpoint_is_due(iris, tmp_path, monkeypatch, every):
-    monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e-9)
-    monkeypatch.setattr(epochs, "TOGETHER_SECONDS", 1e-9)
-    step_times.forget()
-    lengths = []
-    plan = backends.get().Plan
-    train_steps = plan.train_steps
-    monkeypatch.setattr(
-        plan, "train_steps", lambda self, *rest: lengths.append(len(rest[-1])) or train_steps(self, *rest)
-    )
-    fitted(small(batch_size=40), iris, checkpoint=tmp_path / "c", checkpoint_every=every)
-    # an epoch has four steps; the first of all is timed
-    assert lengths[0] == 1
-    assert set(lengths[2:]) == ({1} if every < 1 else {4})
 
 
 def test_malformed_epochs_under_way(iris, tmp_path, killed, monkeypatch):

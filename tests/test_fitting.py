@@ -177,6 +177,23 @@ def test_epochs_in_one_call_change_nothing(iris, parameters, monkeypatch, capsys
     assert outcomes[0] == outcomes[1]
 
 
+@pytest.mark.parametrize("every", [1e-9, 1e9])
+def test_a_slice_ends_when_a_checkpoint_is_due(iris, tmp_path, monkeypatch, every):
+    monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e-9)
+    monkeypatch.setattr(epochs, "TOGETHER_SECONDS", 1e-9)
+    step_times.forget()
+    lengths = []
+    plan = backends.get().Plan
+    train_steps = plan.train_steps
+    monkeypatch.setattr(
+        plan, "train_steps", lambda self, *rest: lengths.append(len(rest[-1])) or train_steps(self, *rest)
+    )
+    small(batch_size=40).fit(*iris, checkpoint=tmp_path / "c", checkpoint_every=every)
+    # an epoch has four steps; the first of all is timed
+    assert lengths[0] == 1
+    assert set(lengths[2:]) == ({1} if every < 1 else {4})
+
+
 def test_patience_limits_the_epochs_of_a_call(iris, monkeypatch):
     monkeypatch.setattr(epochs, "DIRECT_SECONDS", 1e9)
     step_times.forget()

@@ -2,13 +2,13 @@
 
 import gc
 import weakref
+from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
-
-from numbers import Real
 
 from sklearn.utils._param_validation import Interval, InvalidParameterError
 
@@ -89,7 +89,7 @@ def test_parameters_of_a_class_that_builds_on_ours_are_checked_too():
 
 def test_constraints_are_those_of_now():
     class Own(MLPClassifier):
-        _parameter_constraints = dict(MLPClassifier._parameter_constraints)  # noqa: RUF012
+        _parameter_constraints: ClassVar[dict] = dict(MLPClassifier._parameter_constraints)
 
     check_parameters(Own(alpha=0.5))
     Own._parameter_constraints["alpha"] = [Interval(Real, 0, 0.1, closed="both")]
