@@ -142,7 +142,7 @@ STATES = {
     "an optimizer without parameters": ("regressor", _put("parameters", "solver", {"option": "AdamW"})),
     "parameters as a list": ("regressor", _put("parameters", "solver", {"option": "AdamW", "parameters": []})),
     "a kind that is a list": ("regressor", _put("parameters", "solver", {"option": ["AdamW"], "parameters": {}})),
-    "any class": ("regressor", _put("parameters", "solver", _option("CSVLog", path="/tmp/x"))),
+    "any class": ("regressor", _put("parameters", "solver", _option("CSVLog", path="log.csv"))),
     "a layer of any width": ("regressor", _put("parameters", "hidden_layer_sizes", [{"layer": {"outputs": 0}}])),
     "a layer without a width": ("regressor", _put("parameters", "hidden_layer_sizes", [{"layer": {}}])),
     "a layer that is none": ("regressor", _put("parameters", "hidden_layer_sizes", [{"layer": [3]}])),
