@@ -310,7 +310,7 @@ class Plan:
             _fail(code)
 
     def shuffle(self, orders: np.ndarray, source: np.random.RandomState | np.random.Generator) -> None:
-        """Shuffle `orders`; in a sixth to a quarter of NumPy's time where the source is an ordinary RandomState."""
+        """Shuffle `orders`; in an eighth to a quarter of NumPy's time where the source is an ordinary RandomState."""
         # a RandomState's way to shuffle is frozen; a Generator's is not, nor what a subclass makes of it
         generator = getattr(source, "_bit_generator", None) if type(source) is np.random.RandomState else None
         if not isinstance(orders, np.ndarray) or orders.ndim != 2:
