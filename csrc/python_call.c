@@ -1,4 +1,5 @@
-/* python_call.c: calling a predictor from Python in the time that a small network takes: the module pymlp._call.
+/* python_call.c: calling a predictor from Python in the time that a small network takes: the module pymlp._call.  And where
+ * a generator of NumPy is, in less than the time of many steps.
  *
  * A call through cffi needs a Python function around it that looks at the arrays, and both together take two to ten times
  * as long as a network of 4-64-64-2.  Here the looking is done in C, on NumPy's own records, so it can be complete for
@@ -25,7 +26,7 @@ typedef struct {
     int keeps_lock; /* the interpreter's lock stays taken: the work is shorter than to return it */
 } Caller;
 
-static PyObject *general_name, *out_name;
+static PyObject *general_name, *out_name, *capsule_name;
 
 /* Whether C can take X as it lies; its dimensions, and its rows. */
 static int is_taken(const Caller *self, PyObject *X, int *ndim, npy_intp *rows) {
@@ -179,11 +180,31 @@ static PyType_Spec caller_spec = {
     .slots = caller_slots,
 };
 
+/* The attribute `ctypes` of a generator says the same, but takes as long to be made as three steps of a small network. */
+static PyObject *generator_addresses(PyObject *module, PyObject *generator) {
+    (void)module;
+    PyObject *capsule = PyObject_GetAttr(generator, capsule_name);
+    if (capsule == NULL) return NULL;
+    /* bitgen_t of NumPy's public interface, which begins with the state; the capsule is the generator's own */
+    void **source = PyCapsule_GetPointer(capsule, "BitGenerator");
+    Py_DECREF(capsule);
+    if (source == NULL) return NULL;
+    return Py_BuildValue("KK", (unsigned long long)(uintptr_t)source, (unsigned long long)(uintptr_t)*source);
+}
+
+static PyMethodDef module_methods[] = {
+    {"generator_addresses", generator_addresses, METH_O,
+     "Where a bit generator of NumPy's is as C calls it, and where its state, as long as it lives."},
+    {NULL, NULL, 0, NULL},
+};
+
 static int fill_module(PyObject *module) {
     if (PyArray_ImportNumPyAPI() < 0) return -1;
     general_name = PyUnicode_InternFromString("_general");
     out_name = PyUnicode_InternFromString("out");
-    PyObject *type = general_name == NULL || out_name == NULL ? NULL : PyType_FromSpec(&caller_spec);
+    capsule_name = PyUnicode_InternFromString("capsule");
+    const int named = general_name != NULL && out_name != NULL && capsule_name != NULL;
+    PyObject *type = named ? PyType_FromSpec(&caller_spec) : NULL;
     if (type == NULL) return -1;
     int code = PyModule_AddObjectRef(module, "Caller", type);
     Py_DECREF(type);
@@ -201,6 +222,7 @@ static PyModuleDef_Slot module_slots[] = {
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "pymlp._call",
+    .m_methods = module_methods,
     .m_slots = module_slots,
 };
 

@@ -65,6 +65,9 @@ def packed(values: Any, dtype: Any) -> np.ndarray:
     """`values` as a plain array that C can read: of `dtype`, C-contiguous and aligned; a copy only where it must be."""
     if type(values) is np.ndarray and values.dtype == dtype and values.flags.c_contiguous and values.flags.aligned:
         return values
+    if type(values) is np.ndarray and values.dtype != dtype and values.dtype.kind in "biu":
+        # none of them is too large
+        return values.astype(dtype, order="C")
     with np.errstate(over="ignore"):
         return np.require(values, dtype, ("C", "A", "E"))
 

@@ -41,6 +41,14 @@ class Choice:
     reason: str
 
 
+# the environment's, by field of `Config`
+VARIABLES = {
+    "backend": ("PYMLP_BACKEND",),
+    "isa": ("PYMLP_ISA",),
+    "n_threads": ("PYMLP_NUM_THREADS", "OMP_NUM_THREADS"),
+}
+NOT_ASKED_FOR = Choice(None, "not asked for")
+
 _process_config = Config()
 _context_config: ContextVar[Config] = ContextVar("pymlp_config", default=_process_config)
 # set through threadpoolctl: a cap on top of everything else
@@ -98,11 +106,6 @@ def get_config() -> Config:
     return _merged(_process_config, _context_config.get())
 
 
-def _from_environment(name: str) -> tuple[str | None, str]:
-    value = os.environ.get(name, "").strip()
-    return (value or None), f"environment variable {name}"
-
-
 def requested(field: str) -> Choice:
     """What was asked for `field` ("backend", "isa" or "n_threads") and where; value None if nothing was."""
     value = getattr(_context_config.get(), field)
@@ -110,11 +113,11 @@ def requested(field: str) -> Choice:
         value = getattr(_process_config, field)
     if value is not None:
         return Choice(value, "config_context or set_config")
-    names = {"backend": ["PYMLP_BACKEND"], "isa": ["PYMLP_ISA"], "n_threads": ["PYMLP_NUM_THREADS", "OMP_NUM_THREADS"]}
-    for name in names[field]:
-        text, reason = _from_environment(name)
-        if text is None:
+    for name in VARIABLES[field]:
+        text = os.environ.get(name, "").strip()
+        if not text:
             continue
+        reason = f"environment variable {name}"
         if field != "n_threads":
             _checked(**{**vars(Config()), field: text}, where=f"{name}: ")
             return Choice(text, reason)
@@ -123,7 +126,7 @@ def requested(field: str) -> Choice:
         if not first.isdecimal() or int(first) < 1:
             raise ValueError(f"{name}={text!r} must be an integer of at least 1")
         return Choice(int(first), reason)
-    return Choice(None, "not asked for")
+    return NOT_ASKED_FOR
 
 
 def _own_groups() -> list[tuple[str, str]]:

@@ -189,7 +189,7 @@ class EpochLoop:
         self.starts = self._starts_of(1, batch_size)
         self._batch_fractions = (self.starts[1:] - self.starts[:-1]) / self.n_rows
         self._batch_size = batch_size
-        self._likeness = step_times.likeness(plan, optimizer, rows, batch_size)
+        self._step_time = step_times.step_time(plan, optimizer, rows, batch_size)
         self._step_seconds = training_seconds(plan.network.n_parameters, batch_size)
         self._measured = False
         self._spare: tuple[np.ndarray, np.ndarray] | None = None
@@ -228,7 +228,7 @@ class EpochLoop:
         return stopped
 
     def _recall_seconds(self, announcer: Announcer) -> None:
-        known = step_times.recall(self._likeness)
+        known = self._step_time.seconds
         # a time limit shall hold on a machine that has become slower, too, and what callbacks see shall not depend on
         # what was fitted before
         if known is not None and not self._measured and self.max_time == np.inf and not announcer.callbacks:
@@ -410,7 +410,7 @@ class EpochLoop:
         """Where each batch of so many epochs starts in their orders, and the end of the last."""
         starts = np.empty(count * self.epoch_steps + 1, np.int64)
         epochs = np.arange(0, count * self.n_rows, self.n_rows)[:, np.newaxis]
-        starts[:-1].reshape(count, -1)[:] = epochs + np.arange(0, self.n_rows, batch_size)
+        np.add(epochs, np.arange(0, self.n_rows, batch_size), out=starts[:-1].reshape(count, -1))
         starts[-1] = count * self.n_rows
         return starts
 
@@ -469,9 +469,9 @@ class EpochLoop:
                 if self.keeper is not None and count == 1 and self.keeper.is_due():
                     self._keep(begun)
                 self._watch_time()
-        step_times.note(self._likeness, self._step_seconds)
+        self._step_time.seconds = self._step_seconds
         # not by BLAS, whose sums depend on its threads and on the machine
-        return (losses.reshape(count, -1) * self._batch_fractions).sum(axis=1).tolist(), steps
+        return np.add.reduce(losses.reshape(count, -1) * self._batch_fractions, axis=1).tolist(), steps
 
     def _helped_seconds(self, count: int) -> float:
         """How long the next slice may take in a helper thread: one that is to be kept is not kept waiting."""

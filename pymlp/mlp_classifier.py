@@ -326,7 +326,7 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
 
     def _encode(self, y: Any, dtype: str, *, first: bool, incremental: bool, classes: Any) -> tuple[np.ndarray, str]:
         """Output columns and loss, and on a first pass ``classes_``."""
-        known = self.__dict__.get("classes_")
+        known, learnt = self.__dict__.get("classes_"), False
         if incremental and known is None:
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
@@ -344,8 +344,8 @@ class MLPClassifier(ClassifierMixin, FurtherParameters, LossOfClasses, Multilaye
             targets = self._targets
         else:
             targets = ClassTargets.from_labels(y)
-            known = targets.classes
-        encoded, loss = targets.encode(y, dtype), targets.loss(self.loss)
+            known, learnt = targets.classes, True
+        encoded, loss = targets.encode(y, dtype, learnt=learnt), targets.loss(self.loss)
         threshold = 0.5 if loss_of(loss).output_activation in PROBABILITIES else 0.0
         self.classes_, self._targets = known, replace(targets, threshold=threshold)
         return encoded, loss

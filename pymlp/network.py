@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import partial
+from math import sqrt
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -80,16 +81,16 @@ Draws = Callable[[int], np.ndarray]
 
 def _glorot_uniform(draw: Any, inputs: int, outputs: int, activation: str) -> tuple[Draws, Draws]:
     # scikit-learn's variant: 2 instead of 6 for the logistic function, and the biases are drawn as well
-    bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (inputs + outputs))
+    bound = sqrt((2.0 if activation == "logistic" else 6.0) / (inputs + outputs))
     numbers = partial(draw.uniform, -bound, bound)
     return numbers, numbers
 
 
 def _scaled_by_inputs(numerator: float, *, uniform: bool):
     def initialise(draw: Any, inputs: int, outputs: int, activation: str) -> tuple[Draws, Draws]:
-        deviation = np.sqrt(numerator / inputs)
+        deviation = sqrt(numerator / inputs)
         if uniform:
-            bound = np.sqrt(3.0) * deviation
+            bound = sqrt(3.0) * deviation
             return partial(draw.uniform, -bound, bound), np.zeros
         return partial(draw.normal, 0.0, deviation), np.zeros
 
@@ -420,7 +421,8 @@ class Network:
     def twin(self) -> Network:
         """Another object that is the same network, without a second look at what it is made of."""
         network = object.__new__(type(self))
-        network.__dict__.update(self.__dict__)
+        # by the time it is asked for, where the parameters lie is known, to every further twin too
+        network.__dict__.update(self.__dict__, n_parameters=self.n_parameters)
         network.__dict__.pop("free_plans", None)
         return network
 

@@ -13,7 +13,7 @@ from math import copysign
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, is_regressor
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from pymlp import (  # noqa: F401 - threadpoolctl shall know the engine
@@ -233,10 +233,12 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
     def _take_over(self, draft: MultilayerPerceptron, start: dict[str, Any]) -> None:
         """Take what has changed in `draft` since its attributes were `start`."""
         new, missing = draft.__dict__, object()
-        kept = {name: value for name, value in self.__dict__.items() if name in new or name not in start}
         changed = {name: value for name, value in new.items() if start.get(name, missing) is not value}
+        taken = {**self.__dict__, **changed}
+        for name in start.keys() - new.keys():
+            taken.pop(name, None)
         # in one step: where memory ends before it, nothing has changed
-        self.__dict__ = {**kept, **changed}
+        self.__dict__ = taken
 
     def _prepare(
         self,
@@ -251,7 +253,7 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
         """Check everything; on the draft alone."""
         first = self._is_first_pass(incremental=incremental)
         given, dtypes = (X, y), self._dtypes(first=first)
-        X, labels, dtype = check_training_data(self, X, y, dtypes=dtypes, reset=first, numeric=is_regressor(self))
+        X, labels, dtype = check_training_data(self, X, y, dtypes=dtypes, reset=first, numeric=self._takes_numbers())
         y, loss = self._encode(labels, dtype, first=first, incremental=incremental, classes=classes)
         sample_weight = check_sample_weight(sample_weight, X.shape[0], dtype)
         weight = self._loss_weight(y, sample_weight)
@@ -264,6 +266,10 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
         random = random_source(self.random_state)
         data = fitting.Data(X, y, labels, weight, sample_weight, scored, first, incremental, random, given)
         return network, data
+
+    def _takes_numbers(self) -> bool:
+        # scikit-learn's is_regressor makes all tags for the answer
+        return isinstance(self, RegressorMixin)
 
     def _is_first_pass(self, *, incremental: bool) -> bool:
         """Whether parameters are drawn anew."""
@@ -326,7 +332,7 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
         if X is None and y is None and sample_weight is None:
             return None
         check_validation_is_whole(X, y, "sample_weight_val")
-        X, labels = check_validation_data(self, X, y, network.dtype, numeric=is_regressor(self))
+        X, labels = check_validation_data(self, X, y, network.dtype, numeric=self._takes_numbers())
         encoded = self._encode_validation(labels, network)
         weight = check_sample_weight(sample_weight, X.shape[0], network.dtype, "sample_weight_val")
         return fitting.Scored(X, encoded, labels, weight)
@@ -360,7 +366,7 @@ class MultilayerPerceptron(LookingInside, VersionedState, BaseEstimator):
         """What `pymlp.Predictor` is made of, with `_output_scale`: also whether the answer has the complement of a
         single output as a column before it, and whether it has no axis for columns."""
         check_is_fitted(self)
-        paired = not is_regressor(self) and self.network_.output_activation in PROBABILITIES
+        paired = not self._takes_numbers() and self.network_.output_activation in PROBABILITIES
         single = self.n_outputs_ == 1
         return self.network_, self.params_, single and paired, single and not paired
 

@@ -7,6 +7,7 @@ that write at the same time one is forgotten, which costs the next run a step of
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,35 @@ from pymlp.optimizers import Optimizer
 from pymlp.rows import DenseRows
 
 MOST_KNOWN = 256
-_known: dict[Hashable, float] = {}
 
 
-def likeness(plan: backends.Plan, optimizer: Optimizer, rows: DenseRows, batch_size: int) -> Hashable:
-    """What the time of a step depends on; None where that is a function of the user's, or the rows' own affair."""
+@dataclass
+class StepTime:
+    """Seconds of a step in the last run of a kind; None before there was one."""
+
+    seconds: float | None = None
+
+
+_known: dict[Hashable, StepTime] = {}
+
+
+def step_time(plan: backends.Plan, optimizer: Optimizer, rows: DenseRows, batch_size: int) -> StepTime:
+    """What the last run that was alike has left, and this one shall write to.
+
+    It is nobody else's where the time of a step is that of a function of the user's, or of what the rows lie in.
+    """
     network = plan.network
     if type(rows) is not DenseRows or not _is_in_memory(rows.X) or not isinstance(network.loss, str):
-        return None
+        return StepTime()
     machine = type(plan), getattr(plan, "isa", None), plan.n_threads
-    return machine, network.dtype, network.inputs, network.layers, network.loss, batch_size, type(optimizer)
+    alike = machine, network.dtype, network.inputs, network.layers, network.loss, batch_size, type(optimizer)
+    # once for both, since to hash the layers takes as long as the steps of a tiny network
+    known = _known.get(alike)
+    if known is None:
+        if len(_known) >= MOST_KNOWN:
+            _known.clear()
+        known = _known[alike] = StepTime()
+    return known
 
 
 def _is_in_memory(values: Any) -> bool:
@@ -35,20 +55,6 @@ def _is_in_memory(values: Any) -> bool:
             return True
         values = values.base
     return False
-
-
-def recall(alike: Hashable) -> float | None:
-    """Seconds of a step in the last run that was alike, if there was one."""
-    return None if alike is None else _known.get(alike)
-
-
-def note(alike: Hashable, seconds: float) -> None:
-    """Keep the seconds of a step."""
-    if alike is None:
-        return
-    if len(_known) >= MOST_KNOWN:
-        _known.clear()
-    _known[alike] = seconds
 
 
 def forget() -> None:

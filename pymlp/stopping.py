@@ -94,8 +94,11 @@ class StoppingRule:
         if not self.early:
             self.no_improvement = self.no_improvement + 1 if loss > self.best_loss - self.tol else 0
             self.best_loss = min(self.best_loss, loss)
-        for values, value in zip(self.history.values(), (loss, self.validation_score, rate, seconds), strict=True):
-            values.append(value)
+        history = self.history
+        history["loss"].append(loss)
+        history["validation_score"].append(self.validation_score)
+        history["rate"].append(rate)
+        history["seconds"].append(seconds)
         self.course.end_epoch(loss if self.score is None else -self.validation_score, self.rows_seen)
         return self.no_improvement > self.patience and self._out_of_patience()
 

@@ -57,7 +57,8 @@ def _is_whole(y: Any, dimensions: int) -> bool:
 
 
 def _kind_of(y: Any) -> str:
-    if _is_whole(y, 2) and y.shape[1] > 1 and y.min() >= 0 and y.max() <= 1:
+    # what is below 0 is large as an unsigned number
+    if _is_whole(y, 2) and y.shape[1] > 1 and y.view(f"{y.dtype.byteorder}u{y.dtype.itemsize}").max() <= 1:
         return "multilabel-indicator"
     return type_of_target(y, input_name="y")
 
@@ -129,8 +130,10 @@ class ClassTargets:
             return BINARY_FORMS[type(loss)](**loss.get_params())
         return asked
 
-    def encode(self, y: Any, dtype: str) -> np.ndarray:
+    def encode(self, y: Any, dtype: str, *, learnt: bool = False) -> np.ndarray:
         """0/1 columns of shape (rows, columns) for labels that are all among `classes`.
+
+        With `learnt` the layout was learnt from y itself, whose kind need not be found out again.
 
         Raises
         ------
@@ -139,7 +142,7 @@ class ClassTargets:
         """
         multilabel = self.kind == "multilabel-indicator"
         # a single column never is a label matrix
-        if multilabel or np.ndim(y) != 1:
+        if not learnt and (multilabel or np.ndim(y) != 1):
             kind = _kind_of(y)
             if multilabel != (kind == "multilabel-indicator"):
                 raise ValueError(f"y is {kind}, but the model was fitted to {self.kind} targets")

@@ -163,6 +163,8 @@ def check_parameters(estimator: Any) -> None:
 
 def hidden_layers(hidden_layer_sizes: Any) -> tuple[int | Dense, ...]:
     """Hidden layers as widths or `Dense`; ValueError if a width is not above 0, or they come in no order."""
+    if type(hidden_layer_sizes) is tuple and all(type(size) is int and size > 0 for size in hidden_layer_sizes):
+        return hidden_layer_sizes
     if isinstance(hidden_layer_sizes, (str, bytes, Mapping, Set)):
         raise ValueError(
             f"hidden_layer_sizes must be a width, a Dense or a sequence of these, got {hidden_layer_sizes!r}; () is no "
@@ -238,9 +240,10 @@ def _checked_range(X: Any, dtype: str) -> Any:
     return X
 
 
-def _is_ready(X: Any, y: Any, dtypes: tuple[str, ...]) -> bool:
-    # Arrays that scikit-learn would hand back as they are.  Its own look takes as long as 50 steps of a small network.
-    return (
+def _ready_type(X: Any, y: Any, dtypes: tuple[str, ...]) -> str | None:
+    # That of arrays which scikit-learn would hand back as they are.  Its own look takes as long as 50 steps of a small
+    # network; to ask a dtype for its name, as long as two.
+    is_ready = (
         type(X) is type(y) is np.ndarray
         and X.ndim == 2
         and X.size > 0
@@ -252,6 +255,7 @@ def _is_ready(X: Any, y: Any, dtypes: tuple[str, ...]) -> bool:
         and y.dtype.kind in "biuf"
         and first_non_finite(X) is first_non_finite(y) is None
     )
+    return dtypes[dtypes.index(X.dtype)] if is_ready else None
 
 
 def check_training_data(
@@ -283,19 +287,20 @@ def check_training_data(
         X, or a y of numbers, holds something else, or has masked entries; see `pymlp.arrays`.
     """
     X = _in_c_order(X, dtypes)
-    options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "y_numeric": numeric, "order": "C"}
-    if numeric and hasattr(y, "tocsr"):
-        raise ValueError("y must be a dense array: only the labels of a classifier may be sparse")
-    refuse_others(f"X{suffix}", X)
-    (refuse_others if numeric else refuse_masked)(f"y{suffix}", y)
-    if _is_ready(X, y, dtypes):
+    ready_type = _ready_type(X, y, dtypes)
+    if ready_type is not None:
         if reset:
             # an array has no names, which validate_data finds out by asking whether it is any kind of data frame
             estimator.__dict__.pop("feature_names_in_", None)
             estimator.n_features_in_ = X.shape[1]
         else:
             validate_data(estimator, X, y, reset=False, skip_check_array=True)
-        return X, y, X.dtype.name
+        return X, y, ready_type
+    options = {"accept_sparse": ["csr", "csc"], "multi_output": True, "y_numeric": numeric, "order": "C"}
+    if numeric and hasattr(y, "tocsr"):
+        raise ValueError("y must be a dense array: only the labels of a classifier may be sparse")
+    refuse_others(f"X{suffix}", X)
+    (refuse_others if numeric else refuse_masked)(f"y{suffix}", y)
     matrix, names = _as_matrix(X, dtypes)
     dtype = _type_for(matrix, dtypes)
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -63,6 +66,32 @@ def test_the_order_is_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch, at_onc
         np.testing.assert_array_equal(orders[0], theirs.permutation(rows))
         np.testing.assert_array_equal(orders[1], orders[0][theirs.permutation(rows)])
         assert ours.normal() == theirs.normal()
+
+
+@pytest.mark.skipif("c" not in backends.available(), reason="only the C engine asks where a generator is")
+def test_without_the_module_of_direct_calls() -> None:
+    code = (
+        "import sys; sys.modules['pymlp._call'] = None\n"
+        "import numpy as np, pymlp\n"
+        "from pymlp import backends\n"
+        "plan = backends.get('c').Plan(pymlp.Network.from_widths((1, 1)), 1)\n"
+        "for bits in (np.random.MT19937, np.random.PCG64):\n"
+        "    ours, theirs = np.random.RandomState(bits(7)), np.random.RandomState(bits(7))\n"
+        "    orders = np.arange(1000)[np.newaxis]\n"
+        "    plan.shuffle(orders, ours)\n"
+        "    assert np.array_equal(orders[0], theirs.permutation(1000)) and ours.normal() == theirs.normal()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_no_generator_has_no_place() -> None:
+    call = pytest.importorskip("pymlp._call", reason="the module of direct calls is not built")
+    generator = np.random.PCG64(0)
+    found = generator.ctypes.bit_generator.value, generator.ctypes.state_address
+    assert call.generator_addresses(generator) == found
+    for other, error in ((3, AttributeError), (SimpleNamespace(capsule=3), ValueError)):
+        with pytest.raises(error):
+            call.generator_addresses(other)
 
 
 def test_the_global_state_is_drawn_from(plan: backends.Plan) -> None:

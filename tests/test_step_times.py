@@ -24,13 +24,13 @@ def alike(network=None, X=None, optimizer=None, batch_size=5, n_threads=1):
     rows = rows_of(network, X, np.zeros((len(X), 1), network.dtype), None)
     plan = backends.get("numpy").Plan(Network.from_widths(WIDTHS), batch_size, n_threads)
     plan.network = network
-    return step_times.likeness(plan, optimizer or Adam(), rows, batch_size)
+    return step_times.step_time(plan, optimizer or Adam(), rows, batch_size)
 
 
 def test_what_is_noted_is_recalled_for_what_is_alike():
-    assert step_times.recall(alike()) is None
-    step_times.note(alike(), 0.5)
-    assert step_times.recall(alike(X=np.ones((20, 3), "float32")[4:])) == 0.5
+    assert alike().seconds is None
+    alike().seconds = 0.5
+    assert alike(X=np.ones((20, 3), "float32")[4:]).seconds == 0.5
 
 
 @pytest.mark.parametrize(
@@ -48,30 +48,33 @@ def test_what_is_noted_is_recalled_for_what_is_alike():
     ids=str,
 )
 def test_what_is_not_alike(changes):
-    step_times.note(alike(), 0.5)
-    assert step_times.recall(alike(**changes)) is None
+    alike().seconds = 0.5
+    assert alike(**changes).seconds is None
 
 
 @pytest.mark.parametrize("loss", [CompiledLoss(1), CustomLoss(lambda y, output: (output, output))], ids=["C", "Python"])
 def test_a_function_of_the_users_takes_what_it_takes(loss):
-    assert alike(Network(3, (Dense(8), Dense(1, "identity")), loss)) is None
-    step_times.note(None, 0.5)
-    assert step_times.recall(None) is None
+    network = Network(3, (Dense(8), Dense(1, "identity")), loss)
+    alike(network).seconds = 0.5
+    assert alike(network).seconds is None
 
 
 def test_numbers_that_are_not_in_memory(tmp_path):
     stored = np.memmap(tmp_path / "rows", "float32", "w+", shape=(20, 3))
     for X in (stored, stored[2:], np.asarray(stored), np.frombuffer(bytes(240), "float32").reshape(20, 3)):
-        assert alike(X=X) is None
-    assert alike(X=np.array(stored)) is not None
+        alike(X=X).seconds = 0.5
+        assert alike(X=X).seconds is None
+    assert alike().seconds is None
+    alike(X=np.array(stored)).seconds = 0.5
+    assert alike(X=np.array(stored)).seconds == 0.5
 
 
 def test_the_table_stays_small():
-    for number in range(3 * step_times.MOST_KNOWN):
-        step_times.note(number, 1.0)
-    known = [number for number in range(3 * step_times.MOST_KNOWN) if step_times.recall(number) is not None]
-    assert 0 < len(known) <= step_times.MOST_KNOWN
-    assert known[-1] == 3 * step_times.MOST_KNOWN - 1
+    sizes = range(1, 3 * step_times.MOST_KNOWN)
+    for size in sizes:
+        alike(batch_size=size).seconds = 1.0
+    assert 0 < len(step_times._known) <= step_times.MOST_KNOWN
+    assert alike(batch_size=sizes[-1]).seconds == 1.0
 
 
 def test_what_callbacks_see_does_not_depend_on_what_was_trained_before():

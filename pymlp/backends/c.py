@@ -21,6 +21,15 @@ from pymlp.network import Network
 from pymlp.optimizers import Optimizer
 from pymlp.sparse_rows import SparseRows
 
+try:
+    from pymlp._call import generator_addresses
+except ImportError:
+
+    def generator_addresses(generator: Any) -> tuple[int, int]:
+        """Where a bit generator of NumPy's is as C calls it, and where its state, as long as it lives."""
+        return generator.ctypes.bit_generator.value, generator.ctypes.state_address
+
+
 # pymlp_error_text says the rest; these deserve an exception of their own
 OUT_OF_MEMORY = 1
 _EXCEPTIONS = {
@@ -107,7 +116,7 @@ def _twister_is_known() -> bool:
     number of those used."""
     generator = np.random.MT19937(0)
     generator.random_raw(7)
-    words = ffi.unpack(ffi.cast("uint32_t *", generator.ctypes.state_address), 625)
+    words = ffi.unpack(ffi.cast("uint32_t *", generator_addresses(generator)[1]), 625)
     state = generator.state["state"]
     return words == [*state["key"].tolist(), state["pos"]]
 
@@ -321,8 +330,8 @@ class Plan:
             return
         address = ffi.cast("int64_t *", _address("orders", orders, _INT64, orders.shape, writes=True))
         twister = type(generator) is np.random.MT19937 and _twister_is_known()
-        state = ffi.cast("uint32_t *", generator.ctypes.state_address) if twister else ffi.NULL
-        source_address = ffi.cast("void *", generator.ctypes.bit_generator.value)
+        place, state_place = generator_addresses(generator)
+        source_address, state = ffi.cast("void *", place), ffi.cast("uint32_t *", state_place if twister else 0)
         if count * rows <= SHUFFLED_AT_ONCE:
             with drawing, generator.lock:
                 lib.pymlp_shuffle(self._plan, source_address, state, address, count, rows, 0, rows)
