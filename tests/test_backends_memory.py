@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -291,6 +292,8 @@ def test_a_missing_backend_is_one_line_that_names_the_remedy(monkeypatch: pytest
     real = backends.importlib.util.find_spec
     absent = ("numba", "pymlp._engine")
     monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None if name in absent else real(name))
+    # what has been imported counts as there
+    monkeypatch.delitem(sys.modules, "pymlp.backends.c", raising=False)
     assert backends.available() == ("numpy",)
     assert backends.choose() == backends.Choice("numpy", "fastest that can run here")
     with pytest.raises(backends.BackendUnavailableError, match=r"pip install 'pymlp\[numba\]'") as caught:

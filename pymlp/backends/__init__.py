@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from numbers import Integral
 from types import ModuleType
@@ -221,6 +222,9 @@ class Callback(Protocol):
 def missing_reason(name: str) -> str | None:
     """Why backend `name` cannot run here, in one line with its remedy; None if it can."""
     if name == "c":
+        # each fit asks, and what has been imported is there
+        if "pymlp.backends.c" in sys.modules:
+            return None
         if importlib.util.find_spec("pymlp._engine") is None:
             return (
                 "the C engine was not built when pymlp was installed (no working C compiler); "
