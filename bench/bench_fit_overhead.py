@@ -29,6 +29,8 @@ MOST_ROWS = 10_000
 MOST_FLOPS = 400e9
 # memory of a fit from which on it is touched beforehand
 LEAST_WARMED_BYTES = 256 << 20
+# a fit differs from its steps by less than two of them that take a second do from each other
+LEAST_ROUNDS = 7
 # epochs of one batch that show what an epoch costs in Python
 SHORT_EPOCHS = 1000
 
@@ -148,6 +150,7 @@ def _race(benchmark: Any, fit: Fit) -> int:
             before_reference=bare.rewind,
             # the same engine on both sides, whose threads rest at once: a pause would only cool one's caches
             settle_seconds=0,
+            least_rounds=LEAST_ROUNDS,
         )
 
     bare.rewind()

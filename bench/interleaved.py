@@ -14,7 +14,7 @@ from typing import Any
 
 # a round of either program is repeated until it takes about this long, in seconds
 ROUND_SECONDS = 0.1
-# no benchmark measures for much longer than this, in seconds, and none has fewer than MIN_ROUNDS rounds
+# no benchmark measures for much longer than this, in seconds, unless it is to have so many rounds
 TOTAL_SECONDS = 4.0
 MIN_ROUNDS = 3
 MAX_ROUNDS = 25
@@ -54,6 +54,7 @@ def race(
     before_contestant: Callable[[], Any] | None = None,
     before_reference: Callable[[], Any] | None = None,
     settle_seconds: float = SETTLE_SECONDS,
+    least_rounds: int = MIN_ROUNDS,
 ) -> None:
     """Time `contestant` with pytest-benchmark, each round right after a round of `reference`.
 
@@ -70,12 +71,14 @@ def race(
         Called before each round of either, outside its time.
     settle_seconds : float
         Pause between the two, in which the reference's threads may come to rest.
+    least_rounds : int, default=MIN_ROUNDS
+        However long they take.
     """
     references: list[float] = []
     rounds = 1
     if not benchmark.disabled:
         estimate = seconds_of(contestant) + seconds_of(reference) + settle_seconds
-        rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(TOTAL_SECONDS / estimate)))
+        rounds = max(least_rounds, min(MAX_ROUNDS, int(TOTAL_SECONDS / estimate)))
 
     def run_reference_first() -> None:
         if before_reference is not None:
