@@ -146,23 +146,24 @@ static void NAME(given_sums)(const struct NAME(gradient_job) *job, const struct 
         memcpy(sums + row * layer->pitch, from + row * layer->outputs, (size_t)unit->columns * sizeof(REAL));
 }
 
-/* Cache lines from `from` on that another unit will read, `lines` of them: asked for bit by bit while this one is computed. */
+/* Rows of a panel of deltas that other units will read, so many from `from` on: asked for bit by bit while this unit is
+ * computed. */
 struct NAME(ahead) {
     const REAL *from;
-    int64_t lines;
+    int64_t rows;
 };
 
-/* rows of a block from which on the next group's inputs are asked for ahead: fewer are at hand anyway */
+/* rows of a block from which on the next panel's deltas are asked for ahead: fewer are at hand anyway */
 enum { NAME(LEAST_ROWS_AHEAD) = 256 };
 
-/* The unit's part of what the next group's units will read: the band before, since groups are taken from the last.  Long bands
- * come from memory, which no machine asks for early enough. */
-static struct NAME(ahead) NAME(next_inputs)(const struct NAME(unit) *unit, const REAL *a, int64_t band, int64_t rows) {
-    struct NAME(ahead) ahead = {.from = a, .lines = 0};
-    if (unit->input == 0 || rows < NAME(LEAST_ROWS_AHEAD)) return ahead;
-    const int64_t lines = rows * BAND / CACHE_LINE, first = lines * unit->turn / unit->turns;
-    ahead.from = a - band + first * CACHE_LINE;
-    ahead.lines = lines * (unit->turn + 1) / unit->turns - first;
+/* The unit's part of the deltas that the next panel's units will read: of the panel before, since units are taken from the
+ * last.  Long bands come from memory, which no machine asks for early enough. */
+static struct NAME(ahead) NAME(next_deltas)(const struct NAME(unit) *unit, const REAL *deltas, int64_t band, int64_t rows) {
+    struct NAME(ahead) ahead = {.from = deltas, .rows = 0};
+    if (!unit->follows || rows < NAME(LEAST_ROWS_AHEAD)) return ahead;
+    const int64_t first = rows * unit->turn / unit->turns;
+    ahead.from = deltas + NAME(place_of)(unit->column - PANEL, band) - NAME(place_of)(unit->column, band) + first * BAND;
+    ahead.rows = rows * (unit->turn + 1) / unit->turns - first;
     return ahead;
 }
 
@@ -184,13 +185,18 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
     for (int64_t row = 0, call = 0; row < rows; row += NAME(BATCH_BLOCK)) {
         int64_t count = rows - row < NAME(BATCH_BLOCK) ? rows - row : NAME(BATCH_BLOCK);
         for (int64_t tile = 0; tile < tiles; tile++, call++) {
-            for (int64_t line = ahead.lines * call / calls; line < ahead.lines * (call + 1) / calls; line++)
-                __builtin_prefetch(ahead.from + line * CACHE_LINE, 0, 2);
+            if (FETCH_AHEAD == 0)
+                for (int64_t at = ahead.rows * call / calls; at < ahead.rows * (call + 1) / calls; at++)
+                    for (int64_t i = 0; i < PANEL; i += CACHE_LINE) __builtin_prefetch(ahead.from + at * BAND + i, 0, 2);
+            /* the panel's own deltas, for which one tile has to ask, and the others where nothing else is to be asked for */
+            const REAL *next = deltas + (row + FETCH_AHEAD) * BAND;
+            if (row < ahead.rows && (LONG_TILES ? tile < PANEL / CACHE_LINE : tile == 1))
+                next = ahead.from + row * BAND + (LONG_TILES ? tile * CACHE_LINE : 0);
             int64_t first = NAME(tile_start)(inputs, tiles, tile);
             int64_t height = NAME(tile_start)(inputs, tiles, tile + 1) - first;
             REAL *c = sums + first * PANEL;
             functions[height](vectors, count, a + row * BAND + first, deltas + row * BAND,
-                              row > 0 ? c : NAME(zeros), row > 0 ? PANEL : 0, c, pending);
+                              row > 0 ? c : NAME(zeros), row > 0 ? PANEL : 0, c, pending, next);
         }
     }
 }
@@ -200,7 +206,7 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
  * same. */
 static void NAME(narrow_gradient_sums)(int64_t rows, int64_t inputs, int64_t columns, const REAL *a, const REAL *deltas,
                                        REAL *sums, struct NAME(pending) *pending) {
-    const struct NAME(ahead) none = {.from = a, .lines = 0};
+    const struct NAME(ahead) none = {.from = a, .rows = 0};
     for (int64_t part = 0; part < inputs; part += PANEL) {
         REAL turned[LANES * PANEL] __attribute__((aligned(64))) = {0};
         int vectors = NAME(vectors_of)(inputs - part);
@@ -256,6 +262,6 @@ static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradi
         NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums, pending);
     else
         NAME(gradient_sums)(job->rows, unit.inputs, NAME(vectors_of)(unit.columns), a, deltas, sums, pending,
-                            NAME(next_inputs)(&unit, a, input->band, job->rows));
+                            NAME(next_deltas)(&unit, deltas, output->band, job->rows));
     NAME(end_unit)(plan, job, &unit, deltas, pending);
 }

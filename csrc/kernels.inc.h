@@ -22,6 +22,9 @@ struct NAME(fused) {
     int64_t outputs;
 };
 
+/* a column of a tile may be longer than a cache line: 14 numbers of float64 */
+#define LONG_TILES (TILE_ROWS > CACHE_LINE)
+
 #define TILE NAME(tile)
 #define TILE_VECTOR VECTOR
 #define TILE_LANES LANES
@@ -76,16 +79,16 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
 #define SLOPE_TILE(rows, name) ROW_TILE(slope_tile_##name##_##rows, rows, TILE_SLOPE_##name)
 #define COLUMN_TILE_ARGUMENTS                                                                                        \
     int vectors, int64_t depth, const REAL *a, const REAL *b, const REAL *start, int64_t start_row, REAL *c,         \
-        UNREAD struct NAME(pending) *pending
+        UNREAD struct NAME(pending) *pending, UNREAD const REAL *next
 #define COLUMN_TILE(rows, x)                                                                                         \
     static __attribute__((noinline)) void NAME(column_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                          \
-        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, FETCH_AHEAD, NULL, TILE_PLAIN, 0, b, 0) } \
+        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, FETCH_AHEAD, NULL, TILE_PLAIN, 0, next, 0) } \
     }
 /* a column tile with a unit's update woven in, for the heights that 32 inputs are dealt in */
 #define WOVEN_TILE(rows)                                                                                             \
     static __attribute__((noinline)) void NAME(woven_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                           \
         switch (vectors) {                                                                                           \
-            TILE_WIDTHS(rows, 1, BAND, pending->run, 0, BAND, PANEL, FETCH_AHEAD, pending, TILE_PLAIN, 0, b, 0)      \
+            TILE_WIDTHS(rows, 1, BAND, pending->run, 0, BAND, PANEL, FETCH_AHEAD, pending, TILE_PLAIN, 0, next, 0)   \
         }                                                                                                            \
     }
 #define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row, fetch_ahead, pending, kind, outputs,    \
@@ -110,8 +113,8 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
         DO(13, x) DO(14, x)
 #endif
 /* Weaving pays where the registers hold a tile and an update; elsewhere the update comes after the product.  And a column
- * tile reads two long runs of memory, often another core's work: it asks for them ahead where one k takes more than 20
- * cycles; where it takes 5, the loads are the bottleneck. */
+ * tile reads two long runs of memory, often another core's work: it asks for them ahead where one k takes 11 cycles or
+ * more; where it takes 5, the loads are the bottleneck. */
 #if TILE_ROWS == 14
 #define WEAVES 1
 #define FETCH_AHEAD 12
@@ -253,36 +256,33 @@ static void NAME(scatter_columns)(int64_t rows, int64_t columns, const REAL *fro
     }
 }
 
-/* Units are numbered so that a group of inputs meets the panels of a block one after the other: the group's activations
- * and the block's deltas, 512 KB of 1024 rows, then stay in L2.  And so many groups meet all blocks before the next: their
- * activations, which each block reads anew, 8 MB of 1024 rows at most, then stay in L3. */
-enum { NAME(BLOCK_PANELS) = 512 / sizeof(REAL) / PANEL, NAME(BLOCK_GROUPS) = 32 };
-
-/* Panels in the block that starts at panel `first` */
-ALWAYS_INLINE int64_t NAME(panels_in_block)(const struct layer *layer, int64_t first) {
-    return layer->panels - first < NAME(BLOCK_PANELS) ? layer->panels - first : NAME(BLOCK_PANELS);
-}
+/* Units are numbered so that each panel meets the groups of inputs of a block one after the other: the block's activations,
+ * 512 KB of 1024 rows, and the panel's deltas then stay in L2.  And so many panels meet all blocks before the next: their
+ * deltas, which each block reads anew, 8 MB of 1024 rows, then stay in L3. */
+enum { NAME(BLOCK_GROUPS) = 512 / sizeof(REAL) / UNIT_INPUTS, NAME(BLOCK_PANELS) = 64 };
 
 static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number) {
     struct NAME(unit) unit = {.layer = layer};
-    int64_t rest = number - layer->first_unit, first_group = 0, groups = layer->row_groups;
+    int64_t rest = number - layer->first_unit, first_panel = 0, panels = layer->panels;
     /* few layers are so wide, and a division makes all that follows wait */
-    if (groups > NAME(BLOCK_GROUPS)) {
-        const int64_t units = NAME(BLOCK_GROUPS) * layer->panels;
-        first_group = rest / units * NAME(BLOCK_GROUPS);
-        groups = groups - first_group < NAME(BLOCK_GROUPS) ? groups - first_group : NAME(BLOCK_GROUPS);
+    if (panels > NAME(BLOCK_PANELS)) {
+        const int64_t units = NAME(BLOCK_PANELS) * layer->row_groups;
+        first_panel = rest / units * NAME(BLOCK_PANELS);
+        panels = panels - first_panel < NAME(BLOCK_PANELS) ? panels - first_panel : NAME(BLOCK_PANELS);
         rest %= units;
     }
-    const int64_t in_block = NAME(BLOCK_PANELS) * groups, block = rest / in_block, within = rest % in_block;
-    const int64_t panels = NAME(panels_in_block)(layer, block * NAME(BLOCK_PANELS));
-    unit.turn = within % panels;
-    unit.turns = panels;
-    const int64_t panel = block * NAME(BLOCK_PANELS) + unit.turn;
-    unit.input = (first_group + within / panels) * UNIT_INPUTS;
+    const int64_t in_block = NAME(BLOCK_GROUPS) * panels, first_group = rest / in_block * NAME(BLOCK_GROUPS);
+    const int64_t left = layer->row_groups - first_group, within = rest % in_block;
+    const int64_t groups = left < NAME(BLOCK_GROUPS) ? left : NAME(BLOCK_GROUPS);
+    unit.turn = within % groups;
+    unit.turns = groups;
+    const int64_t panel = within / groups;
+    unit.follows = panel > 0;
+    unit.input = (first_group + unit.turn) * UNIT_INPUTS;
     unit.inputs = layer->matrix_inputs - unit.input < UNIT_INPUTS ? layer->matrix_inputs - unit.input : UNIT_INPUTS;
-    unit.column = panel * PANEL;
+    unit.column = (first_panel + panel) * PANEL;
     unit.columns = layer->outputs - unit.column < PANEL ? layer->outputs - unit.column : PANEL;
-    unit.place = layer->packed_weight + panel * layer->panel_size + unit.input * layer->pitch;
+    unit.place = layer->packed_weight + (first_panel + panel) * layer->panel_size + unit.input * layer->pitch;
     return unit;
 }
 

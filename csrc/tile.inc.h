@@ -5,10 +5,13 @@
  *
  * c[rows][vectors] = start + sum over k of a[row, k] * b[k, :].  a[row, k] is at a + row * a_row + k * a_depth, for `run`
  * values of k, after which a moves on by a_skip; b[k, :] at b + k * b_depth; the rows of c are c_row apart, those of start
- * start_row (0: one row for all, a bias or zeros).  depth and run are at least 1.  The cache lines of a and b are asked for
- * fetch_ahead values of k before their turn (0: left to the machine).  After each run, `pending` (NULL: none)
- * is updated by some rows, and so many cache lines of what a later product will read are asked for, from `next` on, which
- * moves on like b.
+ * start_row (0: one row for all, a bias or zeros).  depth and run are at least 1.  After each run `pending` (NULL: none) is
+ * updated by some rows.
+ *
+ * Memory is asked for ahead from `next` on, which moves on like b, in one of three ways.  With fetch_ahead 0: so many `lines`
+ * after each run, into the second-level cache, of what a later product will read.  Else at each k, with a's lines so many
+ * values of k before their turn: two lines from `next` on, b's own or those of a later product; or, for tiles that are longer
+ * than a line, b's own and one line from `next` on into the second-level cache.
  *
  * kind says what becomes of the sums before they are stored: nothing, an activation, or a multiplication by the slope of
  * one, whose outputs are `outputs` numbers from where the sums go.
@@ -35,16 +38,24 @@ ALWAYS_INLINE void TILE(const int rows, const int vectors, int64_t depth, const 
                 for (int v = 0; v < vectors; v++) sums[row][v] = TILE_FMA(left, right[v], sums[row][v]);
             }
             if (fetch_ahead > 0) {
-                __builtin_prefetch(a + fetch_ahead * a_depth, 0, 3);
-                __builtin_prefetch(b + fetch_ahead * b_depth, 0, 3);
-                __builtin_prefetch(b + fetch_ahead * b_depth + CACHE_LINE, 0, 3);
+                __builtin_prefetch(a + (rows - 1) * a_row + fetch_ahead * a_depth, 0, 3);
+                const REAL *near = LONG_TILES ? b + fetch_ahead * b_depth : next;
+                __builtin_prefetch(near, 0, 3);
+                __builtin_prefetch(near + CACHE_LINE, 0, 3);
+                if (LONG_TILES) {
+                    __builtin_prefetch(a + fetch_ahead * a_depth, 0, 3);
+                    __builtin_prefetch(next, 0, 2);
+                }
+                next += b_depth;
             }
             a += a_depth;
             b += b_depth;
         } while (--count > 0);
         a += a_skip;
-        for (int64_t line = 0; line < lines; line++) __builtin_prefetch(next + line * CACHE_LINE, 0, 2);
-        next += run * b_depth;
+        if (fetch_ahead == 0) {
+            for (int64_t line = 0; line < lines; line++) __builtin_prefetch(next + line * CACHE_LINE, 0, 2);
+            next += run * b_depth;
+        }
         if (pending != NULL && pending->rows > 0) NAME(update_rows)(pending, pending->pace);
     } while (depth > 0);
     for (int row = 0; row < rows; row++)

@@ -215,7 +215,8 @@ struct NAME(unit) {
     const struct layer *layer;
     int64_t input, inputs, column, columns;
     int64_t place; /* of its first number in the packed arrays */
-    int64_t turn, turns; /* of the panels that its group of inputs meets one after the other, this is so many-th of so many */
+    int64_t turn, turns; /* of the groups of inputs that its panel meets one after the other, this is so many-th of so many */
+    bool follows;        /* on a panel that the same groups of inputs will meet next */
 };
 
 /* A unit whose gradient sums are complete, and how far its update has come. */
