@@ -28,7 +28,7 @@ EPOCHS = 20
 MOST_ROWS = 10_000
 MOST_FLOPS = 400e9
 # memory of a fit from which on it is touched beforehand
-LEAST_WARMED_BYTES = 256 << 20
+LEAST_WARMED_BYTES = 64 << 20
 # a fit differs from its steps by less than two of them that take a second do from each other
 LEAST_ROUNDS = 7
 # epochs of one batch that show what an epoch costs in Python
