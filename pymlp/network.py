@@ -421,7 +421,7 @@ class Network:
     def twin(self) -> Network:
         """Another object that is the same network, without a second look at what it is made of."""
         network = object.__new__(type(self))
-        # by the time it is asked for, where the parameters lie is known, to every further twin too
+        # with where the parameters lie, which otherwise every twin would find out anew
         network.__dict__.update(self.__dict__, n_parameters=self.n_parameters)
         network.__dict__.pop("free_plans", None)
         return network
