@@ -259,7 +259,7 @@ static void NAME(scatter_columns)(int64_t rows, int64_t columns, const REAL *fro
 /* Units are numbered so that each panel meets the groups of inputs of a block one after the other: the block's activations,
  * 512 KB of 1024 rows, and the panel's deltas then stay in L2.  And so many panels meet all blocks before the next: their
  * deltas, which each block reads anew, 8 MB of 1024 rows, then stay in L3. */
-enum { NAME(BLOCK_GROUPS) = 512 / sizeof(REAL) / UNIT_INPUTS, NAME(BLOCK_PANELS) = 64 };
+enum { NAME(BLOCK_PANELS) = 64 };
 
 static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number) {
     struct NAME(unit) unit = {.layer = layer};
@@ -271,9 +271,9 @@ static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number
         panels = panels - first_panel < NAME(BLOCK_PANELS) ? panels - first_panel : NAME(BLOCK_PANELS);
         rest %= units;
     }
-    const int64_t in_block = NAME(BLOCK_GROUPS) * panels, first_group = rest / in_block * NAME(BLOCK_GROUPS);
+    const int64_t in_block = layer->block_groups * panels, first_group = rest / in_block * layer->block_groups;
     const int64_t left = layer->row_groups - first_group, within = rest % in_block;
-    const int64_t groups = left < NAME(BLOCK_GROUPS) ? left : NAME(BLOCK_GROUPS);
+    const int64_t groups = left < layer->block_groups ? left : layer->block_groups;
     unit.turn = within % groups;
     unit.turns = groups;
     const int64_t panel = within / groups;

