@@ -129,7 +129,7 @@ static int64_t OF_ISA(trade)(int64_t *order, int64_t i, int64_t stop, struct OF_
 /* Trades rows from i on downwards, as far as the words drawn go and at most to `stop`; the row to go on from. */
 ALWAYS_INLINE int64_t OF_ISA(trade)(int64_t *order, int64_t i, int64_t stop, struct OF_ISA(supply) *supply, uint32_t mask) {
     const uint32_t *const drawn = supply->words + supply->at;
-    // as many rows take at least as many words, so these are all used
+    /* as many rows take at least as many words, so these are all used */
     const int64_t left = supply->end - supply->at, count = left < i - stop ? left : i - stop;
     for (int64_t n = 0; n < count; n++) {
         const int64_t place = drawn[n] & mask;
