@@ -56,12 +56,12 @@ ALWAYS_INLINE bool NAME(is_narrow)(const struct layer *layer) { return layer->pi
 static void NAME(finish_update)(const pymlp_plan *plan, struct NAME(pending) *pending) {
     if (pending->job == NULL) return;
     if (pending->job->rule.woven)
-        NAME(update_rows)(pending, pending->rows);
+        NAME(update_left)(pending);
     else
         NAME(update_at_once)(plan, pending);
     const struct NAME(unit) *unit = &pending->unit;
     if (pending->job->penalised && !NAME(is_narrow)(unit->layer))
-        NAME(record_penalties)(plan, unit, pending->squares, pending->absolutes);
+        NAME(record_penalties)(plan, unit, (const REAL *)pending->squares, (const REAL *)pending->absolutes);
     if (unit->layer->flags & NEEDS_INPUT_GRADIENT) NAME(transpose_unit)(plan, unit);
     pending->job = NULL;
 }
@@ -115,8 +115,8 @@ static void NAME(store_gradient)(const pymlp_plan *plan, const struct NAME(gradi
         REAL *there = job->gradient + unit->layer->weight + (unit->input + row) * unit->layer->outputs + unit->column;
         REAL *gradient = unit->columns == PANEL ? there : padded;
         for (int64_t i = 0; i < width; i += LANES)
-            NAME(store)(gradient + i, NAME(finished)(job, NAME(load)(w + i), NAME(load)(sums + i), &squares[i / LANES],
-                                                     &absolutes[i / LANES]));
+            NAME(store)(gradient + i, NAME(finished)(job, job->penalised, NAME(load)(w + i), NAME(load)(sums + i),
+                                                     &squares[i / LANES], &absolutes[i / LANES]));
         if (gradient == padded) memcpy(there, padded, (size_t)unit->columns * sizeof(REAL));
     }
     if (job->penalised) NAME(record_penalties)(plan, unit, (const REAL *)squares, (const REAL *)absolutes);
@@ -174,7 +174,8 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
     const int64_t tiles = (inputs + TILE_ROWS - 1) / TILE_ROWS;
     const bool woven = WEAVES && inputs == UNIT_INPUTS && pending != NULL && pending->job != NULL &&
                        pending->job->rule.woven;
-    NAME(column_tile_function) *const *functions = woven ? NAME(woven_tiles) : NAME(column_tiles);
+    NAME(column_tile_function) *const *functions =
+        woven ? NAME(woven_tiles)[WOVEN_AS(pending->job->rule.kind, pending->job->penalised)] : NAME(column_tiles);
     if (woven) {
         /* spread evenly: a burst of divisions would fill the queues that the products wait in */
         const int64_t depth = tiles * rows, left = pending->rows > 0 ? pending->rows : 1;
@@ -184,7 +185,7 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
     const int64_t calls = (rows + NAME(BATCH_BLOCK) - 1) / NAME(BATCH_BLOCK) * tiles;
     for (int64_t row = 0, call = 0; row < rows; row += NAME(BATCH_BLOCK)) {
         int64_t count = rows - row < NAME(BATCH_BLOCK) ? rows - row : NAME(BATCH_BLOCK);
-        for (int64_t tile = 0; tile < tiles; tile++, call++) {
+        for (int64_t tile = 0, first = 0, height; tile < tiles; tile++, call++, first += height) {
             if (FETCH_AHEAD == 0)
                 for (int64_t at = ahead.rows * call / calls; at < ahead.rows * (call + 1) / calls; at++)
                     for (int64_t i = 0; i < PANEL; i += CACHE_LINE) __builtin_prefetch(ahead.from + at * BAND + i, 0, 2);
@@ -192,11 +193,11 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
             const REAL *next = deltas + (row + FETCH_AHEAD) * BAND;
             if (row < ahead.rows && (LONG_TILES ? tile < PANEL / CACHE_LINE : tile == 1))
                 next = ahead.from + row * BAND + (LONG_TILES ? tile * CACHE_LINE : 0);
-            int64_t first = NAME(tile_start)(inputs, tiles, tile);
-            int64_t height = NAME(tile_start)(inputs, tiles, tile + 1) - first;
+            /* as by tile_start; these numbers are small, and the narrower division takes less time */
+            height = (uint32_t)(inputs * (tile + 1)) / (uint32_t)tiles - first;
             REAL *c = sums + first * PANEL;
             functions[height](vectors, count, a + row * BAND + first, deltas + row * BAND,
-                              row > 0 ? c : NAME(zeros), row > 0 ? PANEL : 0, c, pending, next);
+                              row > 0 ? c : NAME(zeros), c, pending, next);
         }
     }
 }
@@ -239,7 +240,7 @@ static void NAME(end_unit)(const pymlp_plan *plan, const struct NAME(gradient_jo
     }
     NAME(finish_update)(plan, pending);
     if (unit->input == 0) NAME(dense_bias_gradient)(plan, job, unit, vectors, deltas);
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < count && !(job->first && job->last); i++)
         NAME(join_blocks)(plan, job, width, unit->place + i * stride, sums + i * stride);
     if (!job->last) return;
     if (job->gradient != NULL)

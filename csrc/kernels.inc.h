@@ -8,8 +8,8 @@
 /* numbers of a cache line, on most machines */
 #define CACHE_LINE ((int64_t)(64 / sizeof(REAL)))
 
-/* where chains start that have no bias */
-static const REAL NAME(zeros)[PANEL] __attribute__((aligned(64))) = {0};
+/* where chains start that have no bias: a tile's rows */
+static const REAL NAME(zeros)[TILE_ROWS * PANEL] __attribute__((aligned(64))) = {0};
 
 /* depth that is carried through a row block at once: 512 rows of a panel are 64 KB, and stay in L2 with the block of A */
 enum { NAME(DEPTH_BLOCK) = 512 };
@@ -50,7 +50,7 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
 #define HALF_TILE_WIDTH(rows, kind)                                                                                  \
     case HALF_VECTOR:                                                                                                \
         NAME(half_tile)(rows, 1, depth, a, BAND, 1, BAND, band - BAND, b, b_depth, start, start_row, c, BAND, 0,     \
-                        NULL, kind, outputs, next, lines);                                                           \
+                        NOTHING_WOVEN, NULL, kind, outputs, next, lines);                                            \
         break;
 #else
 #define HALF_LANES 0
@@ -68,7 +68,8 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
     static __attribute__((noinline)) void NAME(name)(ROW_TILE_ARGUMENTS) {                                           \
         switch (vectors) {                                                                                           \
             HALF_TILE_WIDTH(rows, kind)                                                                              \
-            TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, b_depth, BAND, 0, NULL, kind, outputs, next, lines)        \
+            TILE_WIDTHS(rows, BAND, 1, BAND, band - BAND, b_depth, start_row, BAND, 0, NOTHING_WOVEN, NULL, kind,    \
+                        outputs, next, lines)                                                                        \
         }                                                                                                            \
     }
 #define PLAIN_TILE(rows, x) ROW_TILE(row_tile_##rows, rows, TILE_PLAIN)
@@ -78,24 +79,25 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
 #define VALUE_TILE(rows, name) ROW_TILE(value_tile_##name##_##rows, rows, TILE_VALUE_##name)
 #define SLOPE_TILE(rows, name) ROW_TILE(slope_tile_##name##_##rows, rows, TILE_SLOPE_##name)
 #define COLUMN_TILE_ARGUMENTS                                                                                        \
-    int vectors, int64_t depth, const REAL *a, const REAL *b, const REAL *start, int64_t start_row, REAL *c,         \
+    int vectors, int64_t depth, const REAL *a, const REAL *b, const REAL *start, REAL *c,                            \
         UNREAD struct NAME(pending) *pending, UNREAD const REAL *next
+#define COLUMN_TILE_WIDTHS(rows, run, woven)                                                                         \
+    TILE_WIDTHS(rows, 1, BAND, run, 0, BAND, PANEL, PANEL, FETCH_AHEAD, woven, pending, TILE_PLAIN, 0, next, 0)
 #define COLUMN_TILE(rows, x)                                                                                         \
     static __attribute__((noinline)) void NAME(column_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                          \
-        switch (vectors) { TILE_WIDTHS(rows, 1, BAND, depth, 0, BAND, PANEL, FETCH_AHEAD, NULL, TILE_PLAIN, 0, next, 0) } \
+        switch (vectors) { COLUMN_TILE_WIDTHS(rows, depth, NOTHING_WOVEN) }                                          \
     }
 /* a column tile with a unit's update woven in, for the heights that 32 inputs are dealt in */
-#define WOVEN_TILE(rows)                                                                                             \
-    static __attribute__((noinline)) void NAME(woven_tile_##rows)(COLUMN_TILE_ARGUMENTS) {                           \
-        switch (vectors) {                                                                                           \
-            TILE_WIDTHS(rows, 1, BAND, pending->run, 0, BAND, PANEL, FETCH_AHEAD, pending, TILE_PLAIN, 0, next, 0)   \
-        }                                                                                                            \
+#define WOVEN_TILE(rows, name, penalised)                                                                            \
+    static __attribute__((noinline)) void NAME(woven_tile_##name##_##penalised##_##rows)(COLUMN_TILE_ARGUMENTS) {    \
+        switch (vectors) { COLUMN_TILE_WIDTHS(rows, pending->run, WOVEN_AS(OPTIMIZER_##name, penalised)) }           \
     }
-#define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, c_row, fetch_ahead, pending, kind, outputs,    \
-                   next, lines)                                                                                      \
+#define WOVEN_TILES(name, n_slots) EACH_WOVEN_TILE(WOVEN_TILE, name, 0) EACH_WOVEN_TILE(WOVEN_TILE, name, 1)
+#define TILE_WIDTH(count, rows, a_row, a_depth, run, a_skip, b_depth, start_row, c_row, fetch_ahead, woven, pending, \
+                   kind, outputs, next, lines)                                                                       \
     case count:                                                                                                      \
         NAME(tile)(rows, count, depth, a, a_row, a_depth, run, a_skip, b, b_depth, start, start_row, c, c_row,       \
-                   fetch_ahead, pending, kind, outputs, next, lines);                                                \
+                   fetch_ahead, woven, pending, kind, outputs, next, lines);                                         \
         break;
 #if TILE_VECTORS == 2
 #define TILE_WIDTHS(...) TILE_WIDTH(1, __VA_ARGS__) TILE_WIDTH(2, __VA_ARGS__)
@@ -118,32 +120,36 @@ typedef REAL NAME(half_vector) __attribute__((vector_size(VECTOR_BYTES / 2)));
 #if TILE_ROWS == 14
 #define WEAVES 1
 #define FETCH_AHEAD 12
-#define EACH_WOVEN_TILE(DO) DO(10) DO(11)
+#define EACH_WOVEN_TILE(DO, ...) DO(10, __VA_ARGS__) DO(11, __VA_ARGS__)
 #else
 #define WEAVES 0
 #define FETCH_AHEAD 0
-#define EACH_WOVEN_TILE(DO)
+#define EACH_WOVEN_TILE(DO, ...)
 #endif
 EACH_TILE_OF(PLAIN_TILE, )
 EACH_TILE_OF(COLUMN_TILE, )
-EACH_WOVEN_TILE(WOVEN_TILE)
+WOVEN_OPTIMIZER_ROWS(WOVEN_TILES)
 FUSED_ROWS(FUSED_TILES)
 
 typedef void NAME(row_tile_function)(ROW_TILE_ARGUMENTS);
 typedef void NAME(column_tile_function)(COLUMN_TILE_ARGUMENTS);
 #define PLAIN_ENTRY(rows, x) NAME(row_tile_##rows),
 #define COLUMN_ENTRY(rows, x) NAME(column_tile_##rows),
-#define WOVEN_ENTRY(rows) [rows] = NAME(woven_tile_##rows),
+#define WOVEN_ENTRY(rows, name, penalised) [rows] = NAME(woven_tile_##name##_##penalised##_##rows),
+#define WOVEN_ENTRIES(name, n_slots)                                                                                 \
+    [WOVEN_AS(OPTIMIZER_##name, 0)] = {EACH_WOVEN_TILE(WOVEN_ENTRY, name, 0)},                                       \
+    [WOVEN_AS(OPTIMIZER_##name, 1)] = {EACH_WOVEN_TILE(WOVEN_ENTRY, name, 1)},
 #define VALUE_ENTRY(rows, name) NAME(value_tile_##name##_##rows),
 #define SLOPE_ENTRY(rows, name) NAME(slope_tile_##name##_##rows),
 #define FUSED_ENTRIES(name)                                                                                          \
     [TILE_VALUE_##name] = {NULL, EACH_TILE_OF(VALUE_ENTRY, name)},                                                   \
     [TILE_SLOPE_##name] = {NULL, EACH_TILE_OF(SLOPE_ENTRY, name)},
-/* by height, 1 to TILE_ROWS; row tiles also by kind */
+/* by height, 1 to TILE_ROWS; row tiles also by kind, and woven ones by what is woven in */
 static NAME(row_tile_function) *const NAME(row_tiles)[N_TILE_KINDS][TILE_ROWS + 1] = {
     [TILE_PLAIN] = {NULL, EACH_TILE_OF(PLAIN_ENTRY, )}, FUSED_ROWS(FUSED_ENTRIES)};
 static NAME(column_tile_function) *const NAME(column_tiles)[TILE_ROWS + 1] = {NULL, EACH_TILE_OF(COLUMN_ENTRY, )};
-static NAME(column_tile_function) *const NAME(woven_tiles)[TILE_ROWS + 1] = {NULL, EACH_WOVEN_TILE(WOVEN_ENTRY)};
+static NAME(column_tile_function) *const NAME(woven_tiles)[NOTHING_WOVEN][TILE_ROWS + 1] = {
+    WOVEN_OPTIMIZER_ROWS(WOVEN_ENTRIES)};
 
 /* First row of tile `number` when `rows` rows are dealt to `tiles` tiles as evenly as they go: 32 = 11 + 11 + 10 */
 ALWAYS_INLINE int64_t NAME(tile_start)(int64_t rows, int64_t tiles, int64_t number) { return rows * number / tiles; }

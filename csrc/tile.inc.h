@@ -5,8 +5,8 @@
  *
  * c[rows][vectors] = start + sum over k of a[row, k] * b[k, :].  a[row, k] is at a + row * a_row + k * a_depth, for `run`
  * values of k, after which a moves on by a_skip; b[k, :] at b + k * b_depth; the rows of c are c_row apart, those of start
- * start_row (0: one row for all, a bias or zeros).  depth and run are at least 1.  After each run `pending` (NULL: none) is
- * updated by some rows.
+ * start_row (0: one row for all, a bias or zeros).  depth and run are at least 1.  After each run some rows of `pending` are
+ * updated, as `woven` says; it is read for nothing else.
  *
  * Memory is asked for ahead from `next` on, which moves on like b, in one of three ways.  With fetch_ahead 0: so many `lines`
  * after each run, into the second-level cache, of what a later product will read.  Else at each k, with a's lines so many
@@ -19,8 +19,8 @@
 ALWAYS_INLINE void TILE(const int rows, const int vectors, int64_t depth, const REAL *a, const int64_t a_row,
                         const int64_t a_depth, int64_t run, int64_t a_skip, const REAL *b, const int64_t b_depth,
                         const REAL *start, int64_t start_row, REAL *c, const int64_t c_row,
-                        const int fetch_ahead, struct NAME(pending) *pending, const int kind, int64_t outputs, const REAL *next,
-                        int64_t lines) {
+                        const int fetch_ahead, const int woven, struct NAME(pending) *pending, const int kind,
+                        int64_t outputs, const REAL *next, int64_t lines) {
     typedef REAL loose __attribute__((vector_size(TILE_LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
     TILE_VECTOR sums[TILE_ROWS][TILE_VECTORS];
     /* no branch on where a chain starts, and loops that run at least once: where two ways meet, the compiler would have
@@ -56,7 +56,9 @@ ALWAYS_INLINE void TILE(const int rows, const int vectors, int64_t depth, const 
             for (int64_t line = 0; line < lines; line++) __builtin_prefetch(next + line * CACHE_LINE, 0, 2);
             next += run * b_depth;
         }
-        if (pending != NULL && pending->rows > 0) NAME(update_rows)(pending, pending->pace);
+        if (woven != NOTHING_WOVEN)
+            for (int64_t row = pending->pace; row > 0 && pending->rows > 0; row--)
+                NAME(update_row)(pending, woven / 2, woven % 2);
     } while (depth > 0);
     for (int row = 0; row < rows; row++)
         for (int v = 0; v < vectors; v++) {

@@ -232,14 +232,18 @@ struct NAME(pending) {
     const REAL *turned;    /* where the transpose will be written, a panel of inputs after the other; without one, any place */
     int64_t turned_gap;    /* from the end of the unit's part of such a panel to its part of the next */
     int turn;              /* which of the sums the next unit may use */
-    REAL squares[PANEL], absolutes[PANEL]; /* of the parameters, by column: the penalties' sums */
+    VECTOR squares[TILE_VECTORS], absolutes[TILE_VECTORS]; /* of the parameters, by column: the penalties' sums */
     REAL sums[2][UNIT_INPUTS * PANEL] __attribute__((aligned(64)));
 };
 
+/* What is woven into a product: an optimizer's steps, with penalties or not */
+#define WOVEN_AS(optimizer, penalised) (2 * (optimizer) + (penalised))
+#define NOTHING_WOVEN WOVEN_AS(N_OPTIMIZERS, 0)
+
 /* The gradient's final value from its sum; square and absolute: the penalties' sums so far */
-ALWAYS_INLINE VECTOR NAME(finished)(const struct NAME(gradient_job) *job, VECTOR w, VECTOR g, VECTOR *square,
-                                    VECTOR *absolute) {
-    if (job->penalised) {
+ALWAYS_INLINE VECTOR NAME(finished)(const struct NAME(gradient_job) *job, const bool penalised, VECTOR w, VECTOR g,
+                                    VECTOR *square, VECTOR *absolute) {
+    if (penalised) {
         *square = FMA(w, w, *square);
         g = FMA(NAME(splat)(job->l2), w, g);
         if (job->l1 != 0) {
@@ -250,54 +254,67 @@ ALWAYS_INLINE VECTOR NAME(finished)(const struct NAME(gradient_job) *job, VECTOR
     return g * NAME(splat)(job->inverse);
 }
 
-/* Updates the next `count` rows, or what is left, by a woven rule. */
-ALWAYS_INLINE void NAME(update_rows)(struct NAME(pending) *pending, int64_t count) {
+/* Updates the next row.  The compiler knows the optimizer, and if there are penalties: where ways part, a product that this is
+ * woven into would have to shift its sums from register to register. */
+ALWAYS_INLINE void NAME(update_row)(struct NAME(pending) *pending, const int optimizer, const bool penalised) {
     const struct NAME(gradient_job) *job = pending->job;
     const struct NAME(rule) *rule = &job->rule;
-    const int64_t stride = pending->stride, ahead = pending->ahead, gap = pending->turned_gap;
-    if (count > pending->rows) count = pending->rows;
-    pending->rows -= count;
-    const int64_t from = pending->done, to = from + count * stride;
-    pending->done = to;
-    /* column by column, so that the penalties' sums stay in registers */
-    for (int64_t column = 0; column < pending->width; column += LANES) {
-        REAL *w = pending->w + column, *s = pending->s + column, *t = pending->t + column;
-        const REAL *g = pending->g + column, *turned = pending->turned + column;
-        VECTOR square = NAME(load)(pending->squares + column), absolute = NAME(load)(pending->absolutes + column);
-        switch (rule->kind) {
-#define UPDATE_CASE(name, n_slots)                                                              \
-    case OPTIMIZER_##name:                                                                      \
-        for (int64_t i = from; i < to; i += stride) {                                           \
-            VECTOR old = NAME(load)(w + i), first = NAME(load)(s + i), second = ZERO;           \
-            if (n_slots > 1) second = NAME(load)(t + i);                                        \
-            __builtin_prefetch(w + ahead + i, 1, 3);                                            \
-            __builtin_prefetch(s + ahead + i, 1, 3);                                            \
-            if (n_slots > 1) __builtin_prefetch(t + ahead + i, 1, 3);                           \
-            __builtin_prefetch(turned + i + (UNIT_INPUTS > PANEL ? i / (PANEL * PANEL) * gap : 0), 1, 3); \
-            VECTOR gradient = NAME(finished)(job, old, NAME(load)(g + i), &square, &absolute);  \
-            NAME(store)(w + i, NAME(step_##name)(rule, old, gradient, &first, &second));        \
-            NAME(store)(s + i, first);                                                          \
-            if (n_slots > 1) NAME(store)(t + i, second);                                        \
-        }                                                                                       \
+    const int64_t start = pending->done, width = pending->width, ahead = pending->ahead;
+    REAL *const w = pending->w + start, *const s = pending->s + start, *const t = pending->t + start;
+    const REAL *const g = pending->g + start, *turned = pending->turned + start;
+    if (UNIT_INPUTS > PANEL) turned += (int64_t)((uint64_t)start / (PANEL * PANEL)) * pending->turned_gap;
+    pending->done = start + pending->stride;
+    pending->rows--;
+#pragma GCC unroll 4
+    for (int v = 0; v < TILE_VECTORS; v++) {
+        const int i = v * LANES;
+        if (i >= width) continue;
+        VECTOR old = NAME(load)(w + i), first = NAME(load)(s + i), second = ZERO;
+        const VECTOR gradient =
+            NAME(finished)(job, penalised, old, NAME(load)(g + i), &pending->squares[v], &pending->absolutes[v]);
+        __builtin_prefetch(turned + i, 1, 3);
+        switch (optimizer) {
+#define UPDATE_CASE(name, n_slots)                                                       \
+    case OPTIMIZER_##name:                                                               \
+        if (n_slots > 1) second = NAME(load)(t + i);                                     \
+        __builtin_prefetch(w + ahead + i, 1, 3);                                         \
+        __builtin_prefetch(s + ahead + i, 1, 3);                                         \
+        if (n_slots > 1) __builtin_prefetch(t + ahead + i, 1, 3);                        \
+        NAME(store)(w + i, NAME(step_##name)(rule, old, gradient, &first, &second));     \
+        NAME(store)(s + i, first);                                                       \
+        if (n_slots > 1) NAME(store)(t + i, second);                                     \
         break;
             WOVEN_OPTIMIZER_ROWS(UPDATE_CASE)
 #undef UPDATE_CASE
         }
-        NAME(store)(pending->squares + column, square);
-        NAME(store)(pending->absolutes + column, absolute);
+    }
+}
+
+/* Updates what rows are left by a woven rule. */
+static void NAME(update_left)(struct NAME(pending) *pending) {
+    switch (WOVEN_AS(pending->job->rule.kind, pending->job->penalised)) {
+#define LEFT_CASE(name, penalised)                                                             \
+    case WOVEN_AS(OPTIMIZER_##name, penalised):                                                \
+        while (pending->rows > 0) NAME(update_row)(pending, OPTIMIZER_##name, penalised);      \
+        break;
+#define LEFT_CASES(name, n_slots) LEFT_CASE(name, 0) LEFT_CASE(name, 1)
+        WOVEN_OPTIMIZER_ROWS(LEFT_CASES)
+#undef LEFT_CASES
+#undef LEFT_CASE
     }
 }
 
 /* Updates all rows by any rule, which nothing was woven of. */
 static void NAME(update_at_once)(const pymlp_plan *plan, struct NAME(pending) *pending) {
     REAL *slots[MOST_SLOTS];
+    const struct NAME(gradient_job) *job = pending->job;
     for (int64_t column = 0; column < pending->width; column += LANES) {
-        VECTOR square = NAME(load)(pending->squares + column), absolute = NAME(load)(pending->absolutes + column);
+        VECTOR square = pending->squares[column / LANES], absolute = pending->absolutes[column / LANES];
         for (int64_t i = column; i < column + pending->rows * pending->stride; i += pending->stride)
-            NAME(store)(pending->g + i, NAME(finished)(pending->job, NAME(load)(pending->w + i), NAME(load)(pending->g + i),
-                                                       &square, &absolute));
-        NAME(store)(pending->squares + column, square);
-        NAME(store)(pending->absolutes + column, absolute);
+            NAME(store)(pending->g + i, NAME(finished)(job, job->penalised, NAME(load)(pending->w + i),
+                                                       NAME(load)(pending->g + i), &square, &absolute));
+        pending->squares[column / LANES] = square;
+        pending->absolutes[column / LANES] = absolute;
     }
     for (int i = 0; i < MOST_SLOTS; i++) slots[i] = (REAL *)plan->slots[i] + pending->unit.place;
     const struct NAME(rule) rule = NAME(rule_for)(pending->unit.layer, &pending->job->rule);
