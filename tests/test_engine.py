@@ -59,8 +59,8 @@ def test_tiles_are_packed_fused_multiply_adds_and_nothing_else():
     )
     if not functions:
         pytest.skip("no tiles of AVX2 or AVX-512 in this machine's engine, or its symbols were stripped")
-    # rows, columns, relu's values and slopes of every height; for AVX-512, two heights with an update woven in, for each of
-    # three optimizers with penalties and without
+    # rows, columns, relu's values and slopes of every height; for AVX-512, two heights with an update woven in, for
+    # each of three optimizers with penalties and without
     assert len(functions) == 2 * (4 * (14 + 6) + 2 * 3 * 2)
     for name, body in functions:
         arithmetic = re.findall(r"\t(v?(?:f(?:n?m)(?:add|sub)\d*|mul|add|sub|div|sqrt)[ps][sd])\b", body)
