@@ -146,24 +146,24 @@ static void NAME(given_sums)(const struct NAME(gradient_job) *job, const struct 
         memcpy(sums + row * layer->pitch, from + row * layer->outputs, (size_t)unit->columns * sizeof(REAL));
 }
 
-/* Rows of a panel of deltas that other units will read, so many from `from` on: asked for bit by bit while this unit is
- * computed. */
+/* The deltas that a unit asks for into L2, a block of rows before they are read; NULL: those that are at hand */
 struct NAME(ahead) {
-    const REAL *from;
-    int64_t rows;
+    const REAL *own;  /* its panel's */
+    const REAL *next; /* those of the panel that comes next, whose first block it asks for during its own last one */
 };
 
-/* rows of a block from which on the next panel's deltas are asked for ahead: fewer are at hand anyway */
+/* rows of a block from which on deltas are asked for ahead: fewer are at hand anyway */
 enum { NAME(LEAST_ROWS_AHEAD) = 256 };
 
-/* The unit's part of the deltas that the next panel's units will read: of the panel before, since units are taken from the
- * last.  Long bands come from memory, which no machine asks for early enough. */
-static struct NAME(ahead) NAME(next_deltas)(const struct NAME(unit) *unit, const REAL *deltas, int64_t band, int64_t rows) {
-    struct NAME(ahead) ahead = {.from = deltas, .rows = 0};
-    if (!unit->follows || rows < NAME(LEAST_ROWS_AHEAD)) return ahead;
-    const int64_t first = rows * unit->turn / unit->turns;
-    ahead.from = deltas + NAME(place_of)(unit->column - PANEL, band) - NAME(place_of)(unit->column, band) + first * BAND;
-    ahead.rows = rows * (unit->turn + 1) / unit->turns - first;
+/* Of the units on a panel, which are taken from the last, the first to be taken asks for its deltas and the last for those of the
+ * next panel, the one before.  Long bands come from memory, which no machine asks for early enough; but a whole panel's worth,
+ * asked for while another is in use, would drive the inputs from L2. */
+static struct NAME(ahead) NAME(deltas_ahead)(const struct NAME(unit) *unit, const REAL *deltas, int64_t band, int64_t rows) {
+    struct NAME(ahead) ahead = {NULL, NULL};
+    if (rows < NAME(LEAST_ROWS_AHEAD)) return ahead;
+    if (unit->turn == unit->turns - 1) ahead.own = deltas;
+    if (unit->turn == 0 && unit->follows)
+        ahead.next = deltas + NAME(place_of)(unit->column - PANEL, band) - NAME(place_of)(unit->column, band);
     return ahead;
 }
 
@@ -182,17 +182,18 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
         pending->run = depth > left ? depth / left : 1;
         pending->pace = (left + depth - 1) / depth;
     }
-    const int64_t calls = (rows + NAME(BATCH_BLOCK) - 1) / NAME(BATCH_BLOCK) * tiles;
-    for (int64_t row = 0, call = 0; row < rows; row += NAME(BATCH_BLOCK)) {
+    for (int64_t row = 0; row < rows; row += NAME(BATCH_BLOCK)) {
         int64_t count = rows - row < NAME(BATCH_BLOCK) ? rows - row : NAME(BATCH_BLOCK);
-        for (int64_t tile = 0, first = 0, height; tile < tiles; tile++, call++, first += height) {
-            if (FETCH_AHEAD == 0)
-                for (int64_t at = ahead.rows * call / calls; at < ahead.rows * (call + 1) / calls; at++)
-                    for (int64_t i = 0; i < PANEL; i += CACHE_LINE) __builtin_prefetch(ahead.from + at * BAND + i, 0, 2);
-            /* the panel's own deltas, for which one tile has to ask, and the others where nothing else is to be asked for */
+        const REAL *coming = row + NAME(BATCH_BLOCK) >= rows ? ahead.next
+                             : ahead.own != NULL ? ahead.own + (row + NAME(BATCH_BLOCK)) * BAND : NULL;
+        for (int64_t tile = 0, first = 0, height; tile < tiles; tile++, first += height) {
+            if (FETCH_AHEAD == 0 && coming != NULL)
+                for (int64_t at = count * tile / tiles; at < count * (tile + 1) / tiles; at++)
+                    for (int64_t i = 0; i < PANEL; i += CACHE_LINE) __builtin_prefetch(coming + at * BAND + i, 0, 2);
+            /* the block's own deltas, for which one tile has to ask, and the others where nothing else is to be asked for */
             const REAL *next = deltas + (row + FETCH_AHEAD) * BAND;
-            if (row < ahead.rows && (LONG_TILES ? tile < PANEL / CACHE_LINE : tile == 1))
-                next = ahead.from + row * BAND + (LONG_TILES ? tile * CACHE_LINE : 0);
+            if (coming != NULL && (LONG_TILES ? tile < PANEL / CACHE_LINE : tile == 1))
+                next = coming + (LONG_TILES ? tile * CACHE_LINE : 0);
             /* as by tile_start; these numbers are small, and the narrower division takes less time */
             height = (uint32_t)(inputs * (tile + 1)) / (uint32_t)tiles - first;
             REAL *c = sums + first * PANEL;
@@ -207,7 +208,7 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
  * same. */
 static void NAME(narrow_gradient_sums)(int64_t rows, int64_t inputs, int64_t columns, const REAL *a, const REAL *deltas,
                                        REAL *sums, struct NAME(pending) *pending) {
-    const struct NAME(ahead) none = {.from = a, .rows = 0};
+    const struct NAME(ahead) none = {NULL, NULL};
     for (int64_t part = 0; part < inputs; part += PANEL) {
         REAL turned[LANES * PANEL] __attribute__((aligned(64))) = {0};
         int vectors = NAME(vectors_of)(inputs - part);
@@ -263,6 +264,6 @@ static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradi
         NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums, pending);
     else
         NAME(gradient_sums)(job->rows, unit.inputs, NAME(vectors_of)(unit.columns), a, deltas, sums, pending,
-                            NAME(next_deltas)(&unit, deltas, output->band, job->rows));
+                            NAME(deltas_ahead)(&unit, deltas, output->band, job->rows));
     NAME(end_unit)(plan, job, &unit, deltas, pending);
 }

@@ -11,8 +11,10 @@
 /* where chains start that have no bias: a tile's rows */
 static const REAL NAME(zeros)[TILE_ROWS * PANEL] __attribute__((aligned(64))) = {0};
 
-/* depth that is carried through a row block at once: 512 rows of a panel are 64 KB, and stay in L2 with the block of A */
-enum { NAME(DEPTH_BLOCK) = 512 };
+/* The depth that is carried through a strip at once is at most 512; and the strip's rows of A, so deep, and those of this panel
+ * of weights and the next take at most 440 KB.  What lies in 1 MB of L2 page by page, as chance will have it, begins to drive
+ * itself out from 450 KB on, and what goes through, the sums and the weights after, passes the same sets. */
+enum { NAME(MOST_DEPTH) = 512, NAME(DEPTH_NUMBERS) = 450560 / sizeof(REAL) };
 /* tiles to a panel from which on they ask for the next one: of fewer, each would ask for more than it hides */
 enum { NAME(LEAST_TILES) = 4 };
 
@@ -167,6 +169,15 @@ ALWAYS_INLINE void NAME(fetch_rows)(const REAL *from, int64_t rows) {
         for (int64_t i = 0; i < PANEL; i += CACHE_LINE) __builtin_prefetch(from + row * BAND + i, 1, 3);
 }
 
+/* The depth that `rows` rows are carried through at once: whole bands, as even as they go */
+ALWAYS_INLINE int64_t NAME(depth_block)(int64_t rows, int64_t depth) {
+    const int64_t fits = NAME(DEPTH_NUMBERS) / (rows + 2 * PANEL);
+    const int64_t most = fits > NAME(MOST_DEPTH) ? NAME(MOST_DEPTH) : fits < BAND ? BAND : fits;
+    if (depth <= most) return depth;
+    const int64_t blocks = (depth + most - 1) / most;
+    return (depth + blocks * BAND - 1) / (blocks * BAND) * BAND;
+}
+
 /* C = start + A B over `rows` rows; A (rows, depth) and C (rows, columns) in bands, B in packed panels `b_panel` apart whose
  * rows are `pitch` apart.  start: C itself if it `adds`, else the bias in every row, or zeros if that is NULL.  `fused`: what
  * becomes of whole sums.  The weights of a large layer come from afar: where many tiles meet a panel, they ask for the next
@@ -176,8 +187,9 @@ ALWAYS_INLINE void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t 
                                   int64_t a_band, const REAL *b, int64_t b_panel, int64_t pitch, const REAL *bias,
                                   REAL *c, int64_t c_band, bool adds, struct NAME(fused) fused) {
     int64_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
-    for (int64_t k = 0; k < depth; k += NAME(DEPTH_BLOCK)) {
-        int64_t count = depth - k < NAME(DEPTH_BLOCK) ? depth - k : NAME(DEPTH_BLOCK);
+    const int64_t block = NAME(depth_block)(rows, depth);
+    for (int64_t k = 0; k < depth; k += block) {
+        int64_t count = depth - k < block ? depth - k : block;
         const REAL *left = a + NAME(place_of)(k, a_band);
         NAME(row_tile_function) *const *functions = NAME(row_tiles)[k + count < depth ? TILE_PLAIN : fused.kind];
         for (int64_t column = 0, panel = 0; column < columns; column += PANEL, panel++) {
@@ -263,8 +275,8 @@ static void NAME(scatter_columns)(int64_t rows, int64_t columns, const REAL *fro
 }
 
 /* Units are numbered so that each panel meets the groups of inputs of a block one after the other: the block's activations,
- * 512 KB of 1024 rows, and the panel's deltas then stay in L2.  And so many panels meet all blocks before the next: their
- * deltas, which each block reads anew, 8 MB of 1024 rows, then stay in L3. */
+ * 256 KB, then stay in L2 for the panels after.  And so many panels meet all blocks before the next: their deltas, which each
+ * block reads anew, 8 MB of 1024 rows, then stay in L3. */
 enum { NAME(BLOCK_PANELS) = 64 };
 
 static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number) {

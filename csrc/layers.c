@@ -28,8 +28,17 @@ static bool is_row(const pymlp_layer *rows, int64_t number, int64_t n_rows) {
     return last ? kind->matrix : pymlp_activation_rows[row->activation].slope < ROW_WISE;
 }
 
-/* rows of a block below which units are in the order of their inputs alone */
-enum { FEW_ROWS = 128 };
+/* rows of a block below which units are in the order of their inputs alone, and what groups of inputs may take of a second-level
+ * cache */
+enum { FEW_ROWS = 128, GROUPS_BYTES = 262144 };
+
+/* How many groups of inputs meet each panel one after the other: as many as stay in a second-level cache, with the panel's deltas
+ * and what the updates bring.  Few rows of all groups stay there anyway; where threads have whole groups, steps of 32 rows are
+ * 4 % faster. */
+static int64_t block_groups_for(int64_t rows, int64_t real_bytes) {
+    const int64_t fit = GROUPS_BYTES / (rows * UNIT_INPUTS * real_bytes);
+    return rows < FEW_ROWS || fit < 1 ? 1 : fit;
+}
 
 /* Where the parameters of each layer lie, and the counts that follow. */
 static int lay_out(pymlp_plan *plan, const pymlp_layer *given) {
@@ -64,8 +73,7 @@ static int lay_out(pymlp_plan *plan, const pymlp_layer *given) {
                                 .first_unit = plan->n_units,
                                 .first_penalty = plan->n_penalties};
         layer->row_groups = kind->matrix ? layer->padded_inputs / UNIT_INPUTS : kind->vectors > 0;
-        /* few rows of all groups stay in caches anyway; where threads have whole groups, steps of 32 rows are 4 % faster */
-        layer->block_groups = plan->block_rows < FEW_ROWS ? 1 : 512 / (int64_t)plan->operations->real_bytes / UNIT_INPUTS;
+        layer->block_groups = block_groups_for(plan->block_rows, (int64_t)plan->operations->real_bytes);
         layer->weight = plan->n_parameters;
         layer->bias = layer->weight + matrix_inputs * layer->outputs;
         layer->packed_weight = plan->packed_size;

@@ -38,7 +38,7 @@ static void NAME(product)(const struct product *given, int64_t sizes[4]) {
     REAL *c = given->c;
     if (given->by_columns) {
         NAME(gradient_sums)(given->depth, given->rows, NAME(vectors_of)(given->columns), given->a, given->b, c, NULL,
-                            (struct NAME(ahead)){.from = given->a, .rows = 0});
+                            (struct NAME(ahead)){NULL, NULL});
         return;
     }
     struct NAME(fused) fused = {.kind = (int)given->kind};
@@ -86,8 +86,8 @@ static double NAME(measure_peak)(int n_threads, double seconds) {
 
 /* The largest tile, A by rows and B a packed panel, all from cache. */
 static double NAME(measure_tile)(int64_t depth, double seconds) {
-    if (depth < 1 || depth > NAME(DEPTH_BLOCK)) return 0;
-    REAL a[TILE_ROWS * NAME(DEPTH_BLOCK)], b[NAME(DEPTH_BLOCK) * PANEL] __attribute__((aligned(64)));
+    if (depth < 1 || depth > NAME(MOST_DEPTH)) return 0;
+    REAL a[TILE_ROWS * NAME(MOST_DEPTH)], b[NAME(MOST_DEPTH) * PANEL] __attribute__((aligned(64)));
     REAL c[TILE_ROWS * BAND] __attribute__((aligned(64)));
     for (size_t i = 0; i < sizeof a / sizeof *a; i++) a[i] = (REAL)0.5;
     for (size_t i = 0; i < sizeof b / sizeof *b; i++) b[i] = (REAL)0.25;

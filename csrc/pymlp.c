@@ -125,9 +125,9 @@ static int64_t band_of(int64_t rows, int64_t width) {
 }
 
 /* Rows that go through all layers together: the activations of a layer, or of 512 columns of a wide one, should stay in a
- * second-level cache: 768 KB. */
+ * second-level cache, and products that find no room for so many cut their depth (kernels.inc.h): 640 KB. */
 static int64_t strip_rows_for(int64_t widest, size_t real_bytes) {
-    int64_t rows = 786432 / (int64_t)real_bytes / (widest < 512 ? widest : 512);
+    int64_t rows = 655360 / (int64_t)real_bytes / (widest < 512 ? widest : 512);
     /* 15 rows more than a multiple of 32, for the same reason as in band_of */
     return rows > 256 ? 256 - 17 : rows / 32 * 32 - 17;
 }
