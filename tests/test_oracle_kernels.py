@@ -39,6 +39,8 @@ PLAIN, RELU, RELU_SLOPE = 0, 1, 2
 MODES = ("zeros", "bias", "adds", "relu", "slope")
 # next to where the depth of a product is cut, and its double
 DEEP = (511, 512, 513, 1023, 1024, 1025)
+# what a product's operands take of a second-level cache before it cuts its depth (csrc/kernels.inc.h)
+CACHE_BYTES = 450_560
 
 # what chains start from in each mode
 STARTS = {"zeros": "nothing", "bias": "bias", "adds": "numbers", "relu": "bias", "slope": "nothing"}
@@ -300,6 +302,15 @@ def test_kernels_at_all_sizes(isa: str, dtype: str) -> None:
 def test_kernels_where_the_depth_is_cut(isa: str, dtype: str) -> None:
     known = kernel(isa, dtype)
     run_kernels(isa, dtype, Sizes((1, known.rows, known.rows + 1), (1, known.lanes, known.panel + 1), DEEP))
+
+
+@by_kernel
+def test_kernels_where_many_rows_cut_the_depth(isa: str, dtype: str) -> None:
+    known = kernel(isa, dtype)
+    # rows of a strip, and the depth that they and two panels are carried through at once
+    rows = 239
+    depth = CACHE_BYTES // np.dtype(dtype).itemsize // (rows + 2 * known.panel)
+    run_kernels(isa, dtype, Sizes((rows - 1, rows), (1, known.panel + 1), (depth, depth + 1, 2 * depth, 2 * depth + 1)))
 
 
 def test_a_page_behind_an_operand_kills(monkeypatch: pytest.MonkeyPatch) -> None:
