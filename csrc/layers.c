@@ -36,8 +36,9 @@ enum { FEW_ROWS = 128, GROUPS_BYTES = 262144 };
  * and what the updates bring.  Few rows of all groups stay there anyway; where threads have whole groups, steps of 32 rows are
  * 4 % faster. */
 static int64_t block_groups_for(int64_t rows, int64_t real_bytes) {
+    if (rows < FEW_ROWS) return 1;
     const int64_t fit = GROUPS_BYTES / (rows * UNIT_INPUTS * real_bytes);
-    return rows < FEW_ROWS || fit < 1 ? 1 : fit;
+    return fit > 1 ? fit : 1;
 }
 
 /* Where the parameters of each layer lie, and the counts that follow. */
