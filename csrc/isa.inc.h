@@ -2,7 +2,9 @@
  *
  * Included by each isa_*.c after it has defined
  *   ISA           name, part of every symbol
- *   ISA_TARGET    the compiler's target string (absent: what the compiler assumes anyway)
+ *   ISA_TARGET    the compiler's target string (absent: what the compiler assumes anyway).  With "prfchw", memory is asked for
+ *                 to be written, and other cores give up their copies at once; without, the compiler asks to read it, and the
+ *                 store waits for them.  Processors that do not have this instruction pass it over.
  *   VECTOR_BYTES  bytes of a vector
  *   TILE_ROWS, TILE_VECTORS   the micro-kernel's largest tile; TILE_VECTORS vectors hold 8, 16 or 32 numbers
  *   FMA_F32(a, b, c), FMA_F64, SQRT_F32, SQRT_F64   on vectors

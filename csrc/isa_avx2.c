@@ -4,7 +4,7 @@
 #include <immintrin.h>
 
 #define ISA avx2
-#define ISA_TARGET "avx2,fma"
+#define ISA_TARGET "avx2,fma,prfchw"
 #define VECTOR_BYTES 32
 #define TILE_ROWS 6
 #define TILE_VECTORS 2

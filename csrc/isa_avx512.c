@@ -4,7 +4,7 @@
 #include <immintrin.h>
 
 #define ISA avx512
-#define ISA_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
+#define ISA_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prfchw"
 #define VECTOR_BYTES 64
 #define TILE_ROWS 14
 #define TILE_VECTORS 2

@@ -3,6 +3,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #include "float_mode_x86.h"
+#define ISA_TARGET "prfchw"
 #define VECTOR_REGISTER(x) "+x"(x)
 #define SQRT_F32(a) ((VECTOR)_mm_sqrt_ps((__m128)(a)))
 #define SQRT_F64(a) ((VECTOR)_mm_sqrt_pd((__m128d)(a)))
