@@ -146,24 +146,46 @@ static void NAME(given_sums)(const struct NAME(gradient_job) *job, const struct 
         memcpy(sums + row * layer->pitch, from + row * layer->outputs, (size_t)unit->columns * sizeof(REAL));
 }
 
-/* The deltas that a unit asks for into L2, a block of rows before they are read; NULL: those that are at hand */
+/* What a unit asks for into L2, a block of rows before it is read, or NULL */
 struct NAME(ahead) {
-    const REAL *own;  /* its panel's */
-    const REAL *next; /* those of the panel that comes next, whose first block it asks for during its own last one */
+    const REAL *own;    /* its panel's deltas, where they are not at hand */
+    const REAL *next;   /* those of the panel that comes next, whose first block it asks for during its own last one */
+    const REAL *inputs; /* lines of the group of inputs that comes in the place of its own */
 };
 
-/* rows of a block from which on deltas are asked for ahead: fewer are at hand anyway */
+/* rows of a block from which on units ask ahead: what fewer read is at hand anyway */
 enum { NAME(LEAST_ROWS_AHEAD) = 256 };
+/* lines that a tile can ask for at each k, and the units that have to share the lines of a band */
+enum { NAME(ASKED_LINES) = LONG_TILES ? 1 : 2, NAME(ASKING_UNITS) = BAND * sizeof(REAL) / 64 / NAME(ASKED_LINES) };
+
+/* Where the group of inputs begins that will come in the place of the unit's own, which meets its last panels; NULL: none */
+static const REAL *NAME(next_inputs)(const struct NAME(unit) *unit, const REAL *a, int64_t band) {
+    const struct layer *layer = unit->layer;
+    const int64_t group = unit->input / UNIT_INPUTS, last_block = (layer->row_groups - 1) / layer->block_groups;
+    int64_t next = group - layer->block_groups;
+    if (next < 0) {
+        /* the last block of groups, on the panels of the block before */
+        next = last_block * layer->block_groups + unit->turn;
+        if (unit->column == unit->panel * PANEL || next >= layer->row_groups) return NULL;
+    }
+    return a + (next - group) * band;
+}
 
 /* Of the units on a panel, which are taken from the last, the first to be taken asks for its deltas and the last for those of the
  * next panel, the one before.  Long bands come from memory, which no machine asks for early enough; but a whole panel's worth,
- * asked for while another is in use, would drive the inputs from L2. */
-static struct NAME(ahead) NAME(deltas_ahead)(const struct NAME(unit) *unit, const REAL *deltas, int64_t band, int64_t rows) {
-    struct NAME(ahead) ahead = {NULL, NULL};
+ * asked for while another is in use, would drive the inputs from L2.  The next inputs are asked for by the last units that the
+ * present ones meet, each for some of the lines. */
+static struct NAME(ahead) NAME(asked_ahead)(const struct NAME(unit) *unit, int64_t rows, const REAL *a, int64_t a_band,
+                                            const REAL *deltas, int64_t band) {
+    struct NAME(ahead) ahead = {NULL, NULL, NULL};
     if (rows < NAME(LEAST_ROWS_AHEAD)) return ahead;
     if (unit->turn == unit->turns - 1) ahead.own = deltas;
-    if (unit->turn == 0 && unit->follows)
+    if (unit->turn == 0 && unit->panel > 0)
         ahead.next = deltas + NAME(place_of)(unit->column - PANEL, band) - NAME(place_of)(unit->column, band);
+    if (unit->panel < NAME(ASKING_UNITS)) {
+        const REAL *inputs = NAME(next_inputs)(unit, a, a_band);
+        if (inputs != NULL) ahead.inputs = inputs + unit->panel * NAME(ASKED_LINES) * CACHE_LINE;
+    }
     return ahead;
 }
 
@@ -186,14 +208,21 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
         int64_t count = rows - row < NAME(BATCH_BLOCK) ? rows - row : NAME(BATCH_BLOCK);
         const REAL *coming = row + NAME(BATCH_BLOCK) >= rows ? ahead.next
                              : ahead.own != NULL ? ahead.own + (row + NAME(BATCH_BLOCK)) * BAND : NULL;
+        const REAL *lines = ahead.inputs != NULL ? ahead.inputs + row * BAND : NULL;
         for (int64_t tile = 0, first = 0, height; tile < tiles; tile++, first += height) {
-            if (FETCH_AHEAD == 0 && coming != NULL)
-                for (int64_t at = count * tile / tiles; at < count * (tile + 1) / tiles; at++)
-                    for (int64_t i = 0; i < PANEL; i += CACHE_LINE) __builtin_prefetch(coming + at * BAND + i, 0, 2);
+            if (FETCH_AHEAD == 0 && (coming != NULL || lines != NULL))
+                for (int64_t at = count * tile / tiles; at < count * (tile + 1) / tiles; at++) {
+                    for (int64_t i = 0; i < PANEL && coming != NULL; i += CACHE_LINE)
+                        __builtin_prefetch(coming + at * BAND + i, 0, 2);
+                    for (int64_t i = 0; i < NAME(ASKED_LINES) * CACHE_LINE && lines != NULL; i += CACHE_LINE)
+                        __builtin_prefetch(lines + at * BAND + i, 0, 2);
+                }
             /* the block's own deltas, for which one tile has to ask, and the others where nothing else is to be asked for */
             const REAL *next = deltas + (row + FETCH_AHEAD) * BAND;
             if (coming != NULL && (LONG_TILES ? tile < PANEL / CACHE_LINE : tile == 1))
                 next = coming + (LONG_TILES ? tile * CACHE_LINE : 0);
+            else if (lines != NULL && tile == 2)
+                next = lines;
             /* as by tile_start; these numbers are small, and the narrower division takes less time */
             height = (uint32_t)(inputs * (tile + 1)) / (uint32_t)tiles - first;
             REAL *c = sums + first * PANEL;
@@ -208,7 +237,7 @@ static void NAME(gradient_sums)(int64_t rows, int64_t inputs, int vectors, const
  * same. */
 static void NAME(narrow_gradient_sums)(int64_t rows, int64_t inputs, int64_t columns, const REAL *a, const REAL *deltas,
                                        REAL *sums, struct NAME(pending) *pending) {
-    const struct NAME(ahead) none = {NULL, NULL};
+    const struct NAME(ahead) none = {NULL, NULL, NULL};
     for (int64_t part = 0; part < inputs; part += PANEL) {
         REAL turned[LANES * PANEL] __attribute__((aligned(64))) = {0};
         int vectors = NAME(vectors_of)(inputs - part);
@@ -264,6 +293,6 @@ static void NAME(dense_gradient)(const pymlp_plan *plan, const struct NAME(gradi
         NAME(narrow_gradient_sums)(job->rows, unit.inputs, unit.columns, a, deltas, sums, pending);
     else
         NAME(gradient_sums)(job->rows, unit.inputs, NAME(vectors_of)(unit.columns), a, deltas, sums, pending,
-                            NAME(deltas_ahead)(&unit, deltas, output->band, job->rows));
+                            NAME(asked_ahead)(&unit, job->rows, a, input->band, deltas, output->band));
     NAME(end_unit)(plan, job, &unit, deltas, pending);
 }

@@ -275,18 +275,16 @@ static void NAME(scatter_columns)(int64_t rows, int64_t columns, const REAL *fro
 }
 
 /* Units are numbered so that each panel meets the groups of inputs of a block one after the other: the block's activations,
- * 256 KB, then stay in L2 for the panels after.  And so many panels meet all blocks before the next: their deltas, which each
- * block reads anew, 8 MB of 1024 rows, then stay in L3. */
-enum { NAME(BLOCK_PANELS) = 64 };
-
+ * 256 KB, then stay in L2 for the panels after.  And the panels of a block, 2 MB of deltas, meet all groups before the next
+ * block's: their deltas, which each block of groups reads anew, then stay in L3 even where neighbours use it too. */
 static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number) {
     struct NAME(unit) unit = {.layer = layer};
     int64_t rest = number - layer->first_unit, first_panel = 0, panels = layer->panels;
     /* few layers are so wide, and a division makes all that follows wait */
-    if (panels > NAME(BLOCK_PANELS)) {
-        const int64_t units = NAME(BLOCK_PANELS) * layer->row_groups;
-        first_panel = rest / units * NAME(BLOCK_PANELS);
-        panels = panels - first_panel < NAME(BLOCK_PANELS) ? panels - first_panel : NAME(BLOCK_PANELS);
+    if (panels > layer->block_panels) {
+        const int64_t units = layer->block_panels * layer->row_groups;
+        first_panel = rest / units * layer->block_panels;
+        panels = panels - first_panel < layer->block_panels ? panels - first_panel : layer->block_panels;
         rest %= units;
     }
     const int64_t in_block = layer->block_groups * panels, first_group = rest / in_block * layer->block_groups;
@@ -294,13 +292,12 @@ static struct NAME(unit) NAME(unit_of)(const struct layer *layer, int64_t number
     const int64_t groups = left < layer->block_groups ? left : layer->block_groups;
     unit.turn = within % groups;
     unit.turns = groups;
-    const int64_t panel = within / groups;
-    unit.follows = panel > 0;
+    unit.panel = within / groups;
     unit.input = (first_group + unit.turn) * UNIT_INPUTS;
     unit.inputs = layer->matrix_inputs - unit.input < UNIT_INPUTS ? layer->matrix_inputs - unit.input : UNIT_INPUTS;
-    unit.column = (first_panel + panel) * PANEL;
+    unit.column = (first_panel + unit.panel) * PANEL;
     unit.columns = layer->outputs - unit.column < PANEL ? layer->outputs - unit.column : PANEL;
-    unit.place = layer->packed_weight + (first_panel + panel) * layer->panel_size + unit.input * layer->pitch;
+    unit.place = layer->packed_weight + (first_panel + unit.panel) * layer->panel_size + unit.input * layer->pitch;
     return unit;
 }
 

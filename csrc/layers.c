@@ -28,9 +28,9 @@ static bool is_row(const pymlp_layer *rows, int64_t number, int64_t n_rows) {
     return last ? kind->matrix : pymlp_activation_rows[row->activation].slope < ROW_WISE;
 }
 
-/* rows of a block below which units are in the order of their inputs alone, and what groups of inputs may take of a second-level
- * cache */
-enum { FEW_ROWS = 128, GROUPS_BYTES = 262144 };
+/* rows of a block below which units are in the order of their inputs alone; what groups of inputs may take of a second-level
+ * cache, and deltas of the last-level one, of which a core's fair share is a few megabytes */
+enum { FEW_ROWS = 128, GROUPS_BYTES = 262144, DELTAS_BYTES = 2097152 };
 
 /* How many groups of inputs meet each panel one after the other: as many as stay in a second-level cache, with the panel's deltas
  * and what the updates bring.  Few rows of all groups stay there anyway; where threads have whole groups, steps of 32 rows are
@@ -38,6 +38,13 @@ enum { FEW_ROWS = 128, GROUPS_BYTES = 262144 };
 static int64_t block_groups_for(int64_t rows, int64_t real_bytes) {
     if (rows < FEW_ROWS) return 1;
     const int64_t fit = GROUPS_BYTES / (rows * UNIT_INPUTS * real_bytes);
+    return fit > 1 ? fit : 1;
+}
+
+/* How many panels meet all groups of inputs before the next panels do: each group reads their deltas anew, which stay in the
+ * last-level cache; the inputs are read once for each such block of panels. */
+static int64_t block_panels_for(int64_t rows, int64_t panel, int64_t real_bytes) {
+    const int64_t fit = DELTAS_BYTES / (rows * panel * real_bytes);
     return fit > 1 ? fit : 1;
 }
 
@@ -75,6 +82,7 @@ static int lay_out(pymlp_plan *plan, const pymlp_layer *given) {
                                 .first_penalty = plan->n_penalties};
         layer->row_groups = kind->matrix ? layer->padded_inputs / UNIT_INPUTS : kind->vectors > 0;
         layer->block_groups = block_groups_for(plan->block_rows, (int64_t)plan->operations->real_bytes);
+        layer->block_panels = block_panels_for(plan->block_rows, panel, (int64_t)plan->operations->real_bytes);
         layer->weight = plan->n_parameters;
         layer->bias = layer->weight + matrix_inputs * layer->outputs;
         layer->packed_weight = plan->packed_size;

@@ -87,6 +87,7 @@ struct layer {
     int64_t packed_weight, packed_bias, packed_transpose;
     int64_t row_groups;    /* groups of UNIT_INPUTS inputs; times the panels: units of phase 2 */
     int64_t block_groups;  /* so many groups meet each panel one after the other */
+    int64_t block_panels;  /* so many panels meet all groups before the next do */
     int64_t first_unit;    /* number of the layer's first unit */
     int64_t first_penalty; /* number of the layer's first partial sum */
 };

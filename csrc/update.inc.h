@@ -216,7 +216,7 @@ struct NAME(unit) {
     int64_t input, inputs, column, columns;
     int64_t place; /* of its first number in the packed arrays */
     int64_t turn, turns; /* of the groups of inputs that its panel meets one after the other, this is so many-th of so many */
-    bool follows;        /* on a panel that the same groups of inputs will meet next */
+    int64_t panel;       /* of those that the same groups of inputs meet, the last first */
 };
 
 /* A unit whose gradient sums are complete, and how far its update has come. */

@@ -110,6 +110,17 @@ def test_more_rows_than_a_block(engine: Engine, dtype: str) -> None:
     check_all_verbs(engine, case)
 
 
+# more columns than have deltas that stay in a cache; in floats two groups of inputs at a time, or one
+MANY_COLUMNS = ((1000, (100, 530, 2)), (2050, (70, 250, 3)))
+
+
+@by_dtype
+@pytest.mark.parametrize(("rows", "widths"), MANY_COLUMNS, ids=str)
+@by_engine
+def test_many_rows_of_many_columns(engine: Engine, rows: int, widths: tuple[int, ...], dtype: str) -> None:
+    check_all_verbs(engine, make_case(rows, widths, "relu", "log_loss", dtype, l2=0.1))
+
+
 @by_engine
 def test_forward_takes_more_rows_than_the_batch(engine: Engine) -> None:
     case = make_case(600, (4, 9, 2), "tanh")

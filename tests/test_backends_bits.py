@@ -144,6 +144,13 @@ def test_more_rows_than_a_block(dtype: str) -> None:
 
 
 @by_dtype
+@pytest.mark.parametrize(("rows", "widths"), [(1000, (100, 530, 2)), (2050, (70, 250, 3))], ids=str)
+def test_many_rows_of_many_columns(rows: int, widths: tuple[int, ...], dtype: str) -> None:
+    # instruction sets differ in how many columns meet all inputs before the next do, and in how many inputs at a time
+    check_same_bytes(make_case(rows, widths, "relu", "log_loss", dtype, l2=0.1), Adam(), (1, 2, 5))
+
+
+@by_dtype
 @pytest.mark.parametrize("widths", [(20, 100, 2), (17, 33, 65, 3), (5, 3), (300, 257, 10)], ids=str)
 def test_rows_come_out_alike_however_they_are_cut(widths: tuple[int, ...], dtype: str) -> None:
     case = make_case(100, widths, mixed_activations(widths, 5), "log_loss", dtype)
