@@ -38,7 +38,7 @@ static void NAME(product)(const struct product *given, int64_t sizes[4]) {
     REAL *c = given->c;
     if (given->by_columns) {
         NAME(gradient_sums)(given->depth, given->rows, NAME(vectors_of)(given->columns), given->a, given->b, c, NULL,
-                            (struct NAME(ahead)){NULL, NULL});
+                            (struct NAME(ahead)){NULL, NULL, NULL});
         return;
     }
     struct NAME(fused) fused = {.kind = (int)given->kind};
