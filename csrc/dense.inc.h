@@ -156,7 +156,7 @@ struct NAME(ahead) {
 /* rows of a block from which on units ask ahead: what fewer read is at hand anyway */
 enum { NAME(LEAST_ROWS_AHEAD) = 256 };
 /* lines that a tile can ask for at each k, and the units that have to share the lines of a band */
-enum { NAME(ASKED_LINES) = LONG_TILES ? 1 : 2, NAME(ASKING_UNITS) = BAND * sizeof(REAL) / 64 / NAME(ASKED_LINES) };
+enum { NAME(ASKED_LINES) = LONG_TILES ? 1 : 2, NAME(ASKING_UNITS) = BAND / CACHE_LINE / NAME(ASKED_LINES) };
 
 /* Where the group of inputs begins that will come in the place of the unit's own, which meets its last panels; NULL: none */
 static const REAL *NAME(next_inputs)(const struct NAME(unit) *unit, const REAL *a, int64_t band) {
