@@ -214,15 +214,33 @@ ALWAYS_INLINE void NAME(multiply)(const pymlp_plan *plan, int64_t rows, int64_t 
     }
 }
 
-/* Rows of a plain array, `numbers` or else from `first`, are laid into bands; and the way back from row 0. */
+/* numbers of later rows that are asked for while earlier ones are copied */
+enum { NAME(ROW_NUMBERS_AHEAD) = 2048 / sizeof(REAL) };
+
+/* Inlined, as whatever only asks for memory has to be: gcc leaves out calls of functions that seem to do nothing. */
+ALWAYS_INLINE void NAME(ask_for)(const REAL *from, int64_t count) {
+    for (int64_t i = 0; i < count; i += CACHE_LINE) __builtin_prefetch(from + i, 0, 3);
+    __builtin_prefetch(from + count - 1, 0, 3);
+}
+
+/* Rows of a plain array, `numbers` or else from `first`, are laid into bands; and the way back from row 0.  Rows by their numbers
+ * lie anywhere in an array that may be larger than the caches: the first are asked for at once, and each of the others while
+ * one before it is copied. */
 static void NAME(rows_to_bands)(int64_t rows, int64_t width, const REAL *from, const int64_t *numbers, int64_t first,
                                 REAL *to, int64_t band) {
+    const int64_t ahead = numbers == NULL ? rows : 1 + NAME(ROW_NUMBERS_AHEAD) / (width + 1);
+    for (int64_t row = 0; numbers != NULL && row < ahead && row < rows; row++)
+        NAME(ask_for)(from + numbers[first + row] * width, width);
     for (int64_t row = 0; row < rows; row++) {
         const REAL *source = from + (numbers == NULL ? first + row : numbers[first + row]) * width;
+        const REAL *later = row + ahead < rows ? from + numbers[first + row + ahead] * width : source;
         REAL *target = to + row * BAND;
         int64_t column = 0;
-        for (; column + BAND <= width; column += BAND, target += band)
+        for (; column + BAND <= width; column += BAND, target += band) {
+            for (int64_t i = 0; i < BAND; i += CACHE_LINE) __builtin_prefetch(later + column + i, 0, 3);
             memcpy(target, source + column, BAND * sizeof(REAL));
+        }
+        if (later != source) NAME(ask_for)(later + column, width - column);
         if (column < width) memcpy(target, source + column, (size_t)(width - column) * sizeof(REAL));
     }
 }

@@ -116,6 +116,18 @@ static void NAME(clear_removed)(const struct batch *batch, int64_t first, int64_
     }
 }
 
+/* Asks for the targets of `rows` rows, which by their numbers may lie anywhere in memory, long before the loss reads them: of a
+ * wide row the first line and the last.  Inlined: see ask_for. */
+ALWAYS_INLINE void NAME(ask_for_targets)(const pymlp_plan *plan, const struct batch *batch, int64_t first, int64_t rows) {
+    const int64_t columns = plan->layers[plan->n_layers - 1].outputs;
+    if (batch->order == NULL || batch->output_gradient != NULL) return;
+    for (int64_t row = 0; row < rows; row++) {
+        const REAL *target = (const REAL *)batch->y + batch->order[first + row] * columns;
+        __builtin_prefetch(target, 0, 2);
+        __builtin_prefetch(target + columns - 1, 0, 2);
+    }
+}
+
 /* Phase 1 for rows `row` .. `end` of the block that starts at `block` in the batch. */
 static void NAME(row_phase)(const struct NAME(run) *run, const struct batch *batch, int64_t block, int64_t row,
                             int64_t end, REAL *scratch) {
@@ -132,6 +144,7 @@ static void NAME(row_phase)(const struct NAME(run) *run, const struct batch *bat
             NAME(rows_to_bands)(rows, buffers[0].width, batch->X, batch->order, block + row, inputs, buffers[0].band);
             NAME(clear_removed)(batch, block + row, rows, buffers[0].width, inputs, buffers[0].band);
         }
+        NAME(ask_for_targets)(plan, batch, block + row, rows);
         strip.rows = rows;
         strip.batch_row = block + row;
         strip.first_row = batch->row_offset + block + row;
